@@ -1,0 +1,178 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2), and the frame that all mechanisms share."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Attended(NamedTuple):
+    """What an attention layer returns: its output, and the regulariser (nats, zero if none) that the loss adds."""
+
+    output: Float[Tensor, "batch length model_dim"]
+    regulariser: Float[Tensor, ""]
+
+
+def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor | None, causal: bool) -> None:
+    """Raise ValueError unless the tensors are (batch, heads, length, head_dim) and fit together."""
+    for name, tensor in (("queries", queries), ("keys", keys), ("values", values)):
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} must be (batch, heads, length, head_dim), got shape {tuple(tensor.shape)}")
+    if queries.shape[:2] != keys.shape[:2] or queries.shape[3] != keys.shape[3]:
+        raise ValueError(
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must agree in batch, heads and head_dim"
+        )
+    if keys.shape[:3] != values.shape[:3]:
+        raise ValueError(
+            f"keys {tuple(keys.shape)} and values {tuple(values.shape)} must agree in batch, heads and length"
+        )
+    if causal and queries.shape[2] != keys.shape[2]:
+        raise ValueError(f"causal attention needs one query per key, got {queries.shape[2]} and {keys.shape[2]}")
+    if key_mask is not None and (key_mask.dtype != torch.bool or key_mask.shape != (keys.shape[0], keys.shape[2])):
+        expected = (keys.shape[0], keys.shape[2])
+        raise ValueError(f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}")
+
+
+def attention_weights(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "batch heads query_length key_length"]:
+    """The matrix softmax(Q Kᵀ / √d) (Vaswani et al. 2017, equation 1); a query without any key has weights of zero."""
+    check_shapes(queries, keys, keys, key_mask, causal)
+    scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
+    hidden = None if key_mask is None else ~key_mask[:, None, None, :]
+    if causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        hidden = future if hidden is None else hidden | future
+    if hidden is None:
+        return scores.softmax(-1)
+    # The lowest finite score instead of minus infinity: a row without keys stays finite, and so does its gradient.
+    return scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(hidden, 0)
+
+
+def explicit_softmax_attention(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    values: Float[Tensor, "batch heads key_length value_dim"],
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "batch heads query_length value_dim"]:
+    """The textbook form softmax(Q Kᵀ / √d) V, which holds the query-by-key matrix: memory grows with length squared."""
+    check_shapes(queries, keys, values, key_mask, causal)
+    return attention_weights(queries, keys, key_mask, causal).to(values.dtype) @ values
+
+
+def softmax_attention(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    values: Float[Tensor, "batch heads key_length value_dim"],
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "batch heads query_length value_dim"]:
+    """The same attention through the framework's fused kernel, in memory linear in length.
+
+    Queries without any key give zeros; so do masked positions of the causal form.
+    """
+    check_shapes(queries, keys, values, key_mask, causal)
+    if key_mask is None:
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=causal)
+    if causal:
+        return _causal_over_real_events(queries, keys, values, key_mask)
+    some_key = key_mask.any(-1, keepdim=True)
+    visible = (key_mask | ~some_key)[:, None, None, :]
+    output = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+    return output * some_key[:, :, None, None]
+
+
+def _causal_over_real_events(
+    queries: Float[Tensor, "batch heads length head_dim"],
+    keys: Float[Tensor, "batch heads length head_dim"],
+    values: Float[Tensor, "batch heads length value_dim"],
+    key_mask: Bool[Tensor, "batch length"],
+) -> Float[Tensor, "batch heads length value_dim"]:
+    """Move the real events to the front, where causality alone hides the others: no length-squared mask is needed."""
+    order = key_mask.logical_not().argsort(dim=-1, stable=True)[:, None, :, None]
+    front = [tensor.take_along_dim(order, 2) for tensor in (queries, keys, values)]
+    output = F.scaled_dot_product_attention(*front, is_causal=True)
+    back = order.argsort(2)
+    return output.take_along_dim(back, 2) * key_mask[:, None, :, None]
+
+
+class MultiHeadAttention(nn.Module):
+    """Projections in and out, shared by name between the mechanisms so that weights can be carried over.
+
+    Subclasses define `attend`. Raises ValueError if `heads` does not divide `model_dim`.
+    """
+
+    def __init__(self, model_dim: int, heads: int, causal: bool = False):
+        super().__init__()
+        if heads < 1 or model_dim % heads:
+            raise ValueError(f"heads must divide model_dim, got {heads} heads for model_dim {model_dim}")
+        self.heads = heads
+        self.head_dim = model_dim // heads
+        self.causal = causal
+        self.in_projection = nn.Linear(model_dim, 3 * model_dim)
+        self.out_projection = nn.Linear(model_dim, model_dim)
+
+    def project(
+        self, events: Float[Tensor, "batch length model_dim"]
+    ) -> tuple[
+        Float[Tensor, "batch heads length head_dim"],
+        Float[Tensor, "batch heads length head_dim"],
+        Float[Tensor, "batch heads length head_dim"],
+    ]:
+        """Queries, keys and values of every head."""
+        packed = self.in_projection(events).unflatten(-1, (3, self.heads, self.head_dim))
+        queries, keys, values = packed.permute(2, 0, 3, 1, 4).unbind(0)
+        return queries, keys, values
+
+    def merge(self, attended: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch length model_dim"]:
+        """The heads side by side, through the output projection."""
+        return self.out_projection(attended.transpose(1, 2).flatten(2))
+
+    def attend(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+        values: Float[Tensor, "batch heads length head_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None,
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        """What each query reads from the values; the one thing in which mechanisms differ."""
+        raise NotImplementedError
+
+    def forward(
+        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
+    ) -> Attended:
+        """Attention over real events; outputs at padded positions are finite and mean nothing."""
+        output = self.merge(self.attend(*self.project(events), key_mask))
+        return Attended(output, output.new_zeros(()))
+
+
+class SoftmaxAttention(MultiHeadAttention):
+    """Softmax attention through the fused kernel."""
+
+    def attend(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+        values: Float[Tensor, "batch heads length head_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None,
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        return softmax_attention(queries, keys, values, key_mask, self.causal)
+
+
+class ExplicitSoftmaxAttention(MultiHeadAttention):
+    """Softmax attention that holds its matrix: the quadratic baseline."""
+
+    def attend(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+        values: Float[Tensor, "batch heads length head_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None,
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        return explicit_softmax_attention(queries, keys, values, key_mask, self.causal)

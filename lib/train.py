@@ -1,0 +1,174 @@
+"""The one training loop, cross-validation by customer, and run-or-load."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lib import data, measure, paths
+from lib.data import Batch, Histories
+from lib.model import Classifier, ModelConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training recipe, the same for every mechanism."""
+
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.1
+    clip: float = 1.0
+    max_events: int = 512
+    shortest_slice: float = 0.5
+    evaluation_events: int = 1024
+    kl_weight: float = 0.0
+    redraw_epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training leaves: the model, the history per epoch, and class probabilities of the test customers."""
+
+    model: Classifier
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    cost: dict
+
+
+def build(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
+    """A model whose initial weights follow from the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Classifier(
+            dataclasses.replace(config, classes=histories.classes),
+            data.cardinalities(),
+            histories.numbers.shape[1],
+            generator,
+        )
+
+
+def train(
+    histories: Histories, customers: np.ndarray, model_config: ModelConfig, config: TrainConfig, seed: int, title: str
+) -> tuple[Classifier, pd.DataFrame]:
+    """A model trained on the given customers, and its loss, accuracy and seconds per epoch.
+
+    Raises FloatingPointError when the loss is not finite.
+    """
+    model = build(histories, model_config, seed)
+    generator, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    kept = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+    steps = config.epochs * -(-len(customers) // config.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=config.warmup)
+    rows = []
+    progress = tqdm(range(config.epochs), desc=title, unit="epoch", disable=None, leave=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for epoch in progress:
+            started = time.perf_counter()
+            if config.redraw_epochs and epoch % config.redraw_epochs == 0:
+                model.redraw(draws)
+            loss, accuracy = _epoch(model, histories, customers, config, optimizer, schedule, generator)
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"{title}: the loss is {loss} in epoch {epoch + 1}; lower the learning rate")
+            rows.append({"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - started})
+            progress.set_postfix(loss=f"{loss:.3f}")
+    return model.eval(), pd.DataFrame(rows)
+
+
+def _epoch(model, histories, customers, config, optimizer, schedule, generator) -> tuple[float, float]:
+    model.train()
+    starts, lengths = data.random_slices(histories, customers, config.max_events, config.shortest_slice, generator)
+    losses, hits = [], 0
+    for group in data.batches(lengths, config.batch_size, generator):
+        batch = data.collate(histories, customers[group], starts[group], lengths[group])
+        scores, regulariser = _scores(model, batch)
+        loss = nn.functional.cross_entropy(scores, batch.labels)
+        optimizer.zero_grad(set_to_none=True)
+        (loss + config.kl_weight * regulariser).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item() * len(group))
+        hits += int((scores.argmax(1) == batch.labels).sum())
+    return sum(losses) / len(customers), hits / len(customers)
+
+
+def _scores(model: Classifier, batch: Batch):
+    return model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+
+
+@torch.no_grad()
+def predict(model: Classifier, histories: Histories, customers: np.ndarray, limit: int, batch_size: int = 32) -> np.ndarray:
+    """Class probabilities of customers from their last `limit` events, in the order given."""
+    model.eval()
+    starts, lengths = data.last_events(histories, customers, limit)
+    probabilities = np.zeros((len(customers), model.head.out_features), np.float32)
+    for group in data.batches(lengths, batch_size):
+        batch = data.collate(histories, customers[group], starts[group], lengths[group])
+        probabilities[group] = _scores(model, batch)[0].float().softmax(1).numpy()
+    return probabilities
+
+
+def run_or_load(
+    histories: Histories, fold: int, fold_count: int, model_config: ModelConfig, config: TrainConfig, seed: int, fresh: bool = False
+) -> Run:
+    """One training of one fold, from its folder under data/runs when configs, data and code are unchanged.
+
+    The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers.
+    """
+    folder = paths.RUNS / _run_name(histories, fold, fold_count, model_config, config, seed)
+    if fresh or not folder.exists():
+        train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
+        title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
+        with measure.peak_memory() as peak:
+            model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title)
+        probabilities = predict(model, histories, test_customers, config.evaluation_events)
+        predictions = pd.DataFrame(probabilities, columns=[f"class_{i}" for i in range(probabilities.shape[1])])
+        predictions.insert(0, "position", test_customers)
+        cost = {"epoch_seconds": float(history["seconds"].median()), "peak_memory_mib": peak.mib}
+        _save(folder, model, history, predictions, cost, {"model": model_config, "train": config, "seed": seed, "fold": fold})
+    model = build(histories, model_config, 1000 * seed + fold)
+    model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))
+    return Run(model.eval(), *tables, json.loads((folder / "cost.json").read_text()))
+
+
+def _run_name(histories: Histories, fold: int, fold_count: int, model: ModelConfig, config: TrainConfig, seed: int) -> str:
+    modules = ["bank", "data", "model", "train", "softmax"]
+    modules += sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem in MECHANISM_SOURCES[model.attention])
+    sources = [hashlib.sha256((Path(__file__).parent / f"{name}.py").read_bytes()).hexdigest() for name in modules]
+    key = json.dumps(
+        [dataclasses.asdict(model), dataclasses.asdict(config), histories.checksum, sources, seed, fold, fold_count, torch.__version__]
+    )
+    return f"{model.attention}-repeat{seed}-fold{fold}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, cost: dict, configs: dict) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    torch.save(model.state_dict(), partial / "weights.pt")
+    history.to_csv(partial / "history.csv", index=False)
+    predictions.to_csv(partial / "predictions.csv", index=False)
+    (partial / "cost.json").write_text(json.dumps(cost))
+    (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
