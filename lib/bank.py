@@ -27,7 +27,14 @@ EVENT_COLUMNS = {
 }
 LABEL_COLUMNS = {"customer_id": pa.int64(), "gender": pa.int64()}
 PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
-PUBLIC_FACTS = {"events": 6_849_346, "customers": 15_000, "labelled": 8_400, "mcc_codes": 184, "tr_types": 77, "last_day": 456}
+PUBLIC_FACTS = {
+    "events": 6_849_346,
+    "customers": 15_000,
+    "labelled": 8_400,
+    "mcc_codes": 184,
+    "tr_types": 77,
+    "last_day": 456,
+}
 
 
 class DataError(ValueError):
@@ -52,14 +59,14 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     if not known.all():
         line = int(np.argmin(known))
         raise DataError(
-            f"{labels_path}, line {labels['line'].iloc[line]}, column customer_id: {labels['customer_id'].iloc[line]} has no row in "
-            f"{events_path.name} ({(~known).sum()} such labels); remove the label or add the transactions"
+            f"{labels_path}, line {labels['line'].iloc[line]}, column customer_id: {labels['customer_id'].iloc[line]} "
+            f"has no row in {events_path.name} ({(~known).sum()} such labels); remove it or add the transactions"
         )
     return events, labels.drop(columns="line"), summary(events, labels)
 
 
 def read_events(path: Path) -> pd.DataFrame:
-    """Columns customer_id, day, second (of the day), leap (second 60), mcc_code, tr_type, amount, term_id, in file order."""
+    """Columns customer_id, day, second (of the day), leap (second 60), mcc_code, tr_type, amount, term_id."""
     table = _read_csv(path, EVENT_COLUMNS)
     if not table.num_rows:
         raise DataError(f"{path}: no rows; an export of transactions is expected")
@@ -83,7 +90,9 @@ def read_labels(path: Path) -> pd.DataFrame:
     twice = labels["customer_id"].duplicated().to_numpy()
     if twice.any():
         row = labels[twice].iloc[0]
-        raise DataError(f"{path}, line {row['line']}, column gender: customer {row['customer_id']} has another label above; keep one")
+        raise DataError(
+            f"{path}, line {row['line']}, column gender: customer {row['customer_id']} has two labels; keep one"
+        )
     if labels["gender"].nunique() < 2:
         raise DataError(f"{path}, column gender: only {labels['gender'].iloc[0]} occurs; two classes are needed")
     return labels
@@ -97,20 +106,22 @@ def parse_times(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.nda
     text = column.combine_chunks()
     offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1].astype(np.int64)
     start, width = offsets[:-1], np.diff(offsets)
-    raw = np.frombuffer(text.buffers()[2] or b"", np.uint8).astype(np.int32)
+    raw = np.frombuffer(text.buffers()[2] or b"", np.uint8)
+    raw = raw if len(raw) >= 13 else np.append(raw, np.zeros(13, np.uint8))
     valid = (width >= 10) & (width <= 13)
     end = np.where(valid, offsets[1:], 13)
-    raw = raw if len(raw) >= 13 else np.zeros(13, np.int32)
-    digits = {back: raw[end - back] - ord("0") for back in (1, 2, 4, 5, 7, 8)}
+    # Unsigned bytes wrap around: whatever stands before "0" becomes large.
+    digits = {back: raw[end - back] - np.uint8(ord("0")) for back in (1, 2, 4, 5, 7, 8)}
     for digit in digits.values():
-        valid &= (digit >= 0) & (digit <= 9)
+        valid &= digit <= 9
     valid &= (raw[end - 3] == ord(":")) & (raw[end - 6] == ord(":")) & (raw[end - 9] == ord(" "))
     day = np.zeros(len(text), np.int32)
     for place in range(4):
         present = valid & (width - 9 > place)
-        digit = raw[np.where(present, start + place, 0)] - ord("0")
-        valid &= ~present | ((digit >= 0) & (digit <= 9))
+        digit = raw[np.where(present, start + place, 0)] - np.uint8(ord("0"))
+        valid &= ~present | (digit <= 9)
         day = np.where(present, day * 10 + digit, day)
+    digits = {back: digit.astype(np.int32) for back, digit in digits.items()}
     hour, minute, second = (10 * digits[tens] + digits[ones] for tens, ones in ((8, 7), (5, 4), (2, 1)))
     valid &= (hour < 24) & (minute < 60) & (second <= 60)
     return day, hour * 3600 + minute * 60 + second, valid
@@ -143,7 +154,9 @@ def summary(events: pd.DataFrame, labels: pd.DataFrame) -> dict:
 def verify_public(events: pd.DataFrame, labels: pd.DataFrame) -> None:
     """Refuse a download whose content is not the public set's. Raises DataError naming every difference."""
     found = summary(events, labels)
-    wrong = [f"{name} {found[name]:,} instead of {fact:,}" for name, fact in PUBLIC_FACTS.items() if found[name] != fact]
+    wrong = [
+        f"{name} {found[name]:,} instead of {fact:,}" for name, fact in PUBLIC_FACTS.items() if found[name] != fact
+    ]
     if wrong:
         raise DataError(f"data/raw/sberbank: not the public set ({'; '.join(wrong)}); delete the folder and run again")
 
@@ -166,7 +179,10 @@ def download(folder: Path, base_url: str = PUBLIC_SET) -> Path:
             try:
                 fetcher.fetch(name, progressbar=True)
             except (OSError, ValueError) as error:
-                raise DataError(f"cannot download {base_url}{name} ({type(error).__name__}); put that file into {folder} and run again") from error
+                raise DataError(
+                    f"cannot download {base_url}{name} ({type(error).__name__}); "
+                    f"put that file into {folder} and run again"
+                ) from error
         known[name] = pooch.file_hash(str(folder / name))
     partial = record.with_suffix(".partial")
     partial.write_text("".join(f"{digest}  {name}\n" for name, digest in known.items()))
@@ -177,7 +193,9 @@ def download(folder: Path, base_url: str = PUBLIC_SET) -> Path:
 def _read_csv(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
     """The named columns with their types; on failure the slow search for the first offending value."""
     nullable = {name: pa.string() if name == "term_id" else kind for name, kind in columns.items()}
-    convert = pcsv.ConvertOptions(column_types=nullable, include_columns=list(columns), null_values=[""], strings_can_be_null=True)
+    convert = pcsv.ConvertOptions(
+        column_types=nullable, include_columns=list(columns), null_values=[""], strings_can_be_null=True
+    )
     try:
         table = pcsv.read_csv(path, convert_options=convert)
     except (pa.ArrowInvalid, KeyError, OSError) as error:
@@ -197,7 +215,7 @@ def _check(path: Path, column: str, values: pa.ChunkedArray, wrong: np.ndarray, 
 def _diagnosis(path: Path, columns: dict[str, pa.DataType], error: Exception) -> DataError:
     """What is wrong with a file that could not be read, from the coarse (compression, encoding) to the single value."""
     try:
-        raw = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error):
         return DataError(f"{path}: broken or truncated gzip; export or download it again")
     if not raw.strip():
@@ -211,7 +229,11 @@ def _diagnosis(path: Path, columns: dict[str, pa.DataType], error: Exception) ->
     missing = [name for name in columns if name not in header]
     if missing:
         separator = next((s for s in ";\t|" if s in lines[0]), None)
-        remedy = f"separate columns by commas, not {separator!r}" if separator else f"the first line must hold {','.join(columns)}"
+        remedy = (
+            f"separate columns by commas, not {separator!r}"
+            if separator
+            else f"the first line must hold {','.join(columns)}"
+        )
         return DataError(f"{path}, line 1: no column {missing[0]}; {remedy}")
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split(",")

@@ -1,8 +1,8 @@
 """Transactions: fetch, verify, encode, split and batch.
 
-One door for three sources (`prepare`): the generator's synthetic set, the public Sberbank set, or a folder in the bank's
-format (`transactions.csv[.gz]` and `gender_train.csv`). Encoded histories are cached as Parquet under the checksum of
-their source files.
+One door for three sources (`prepare`): the generator's synthetic set, the public Sberbank set, or a folder in the
+bank's format (`transactions.csv[.gz]` and `gender_train.csv`). Encoded histories are cached as Parquet under the
+checksum of their source files.
 """
 
 import argparse
@@ -63,13 +63,19 @@ class Histories:
 
 
 def cardinalities() -> tuple[int, ...]:
-    """Sizes of the category vocabularies: MCC, type (each with 0 for codes outside the published tables), hour, weekday."""
+    """Sizes of the category vocabularies: MCC and type (each with 0 for unknown codes), hour, weekday."""
     return (*(len(vocabulary(column)) + 1 for column in CATEGORIES), 25, 7)
 
 
 def vocabulary(column: str) -> np.ndarray:
     """Known codes of a column in increasing order: fixed by the bank's published tables, never by the data at hand."""
     return np.sort(pd.read_csv(paths.FACTS / CATEGORIES[column])[column].to_numpy())
+
+
+def descriptions(column: str) -> pd.DataFrame:
+    """What each known code of a column stands for, in English where there is a translation; indexed by code."""
+    table = pd.read_csv(paths.FACTS / CATEGORIES[column]).set_index(column)
+    return pd.DataFrame({"description": table["english"].fillna(table["description"])})
 
 
 def encode(events: pd.DataFrame, labels: pd.DataFrame, checksum: str, found: dict) -> Histories:
@@ -87,7 +93,9 @@ def encode(events: pd.DataFrame, labels: pd.DataFrame, checksum: str, found: dic
     amount = events["amount"].to_numpy() / ROUBLE
     hour = np.where(second == 0, UNKNOWN_HOUR, second // 3600 % 24)
     codes = [_positions(events[column].to_numpy(), vocabulary(column)) for column in CATEGORIES]
-    unknown = {f"events_with_unknown_{column}": int((code == 0).sum()) for column, code in zip(CATEGORIES, codes, strict=True)}
+    unknown = {
+        f"events_with_unknown_{column}": int((code == 0).sum()) for column, code in zip(CATEGORIES, codes, strict=True)
+    }
     label_of = labels.set_index("customer_id")["gender"]
     return Histories(
         customers=customers,
@@ -156,7 +164,9 @@ def locate(source: str, customers: int, seed: int) -> Path:
     if source == "sberbank":
         return bank.download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
-        raise DataError(f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz]")
+        raise DataError(
+            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz]"
+        )
     return Path(source)
 
 

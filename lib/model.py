@@ -135,7 +135,9 @@ class Classifier(nn.Module):
     is a learned, soft count of events, as the logarithm of counts is what a bag-of-codes model sees.
     """
 
-    def __init__(self, config: ModelConfig, cardinalities: tuple[int, ...], numbers: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: ModelConfig, cardinalities: tuple[int, ...], numbers: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
         self.embedding = EventEmbedding(cardinalities, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
@@ -157,6 +159,20 @@ class Classifier(nn.Module):
         mean = encoded.sum(1) / real.sum(1).clamp(min=1)
         counted = torch.log1p((nn.functional.softplus(self.counts(encoded)) * real).sum(1))
         return self.head(self.dropout(torch.cat([mean, counted], dim=-1))), regulariser
+
+    def attention_inputs(
+        self,
+        categories: Int[Tensor, "batch length kinds"],
+        numbers: Float[Tensor, "batch length numbers"],
+        days: Float[Tensor, "batch length"],
+        key_mask: Bool[Tensor, "batch length"],
+    ) -> list[tuple[MultiHeadAttention, Float[Tensor, "batch length model_dim"]]]:
+        """Every layer's attention with the events that reach it, to look inside a trained model."""
+        events, inputs = self.embedding(categories, numbers, days), []
+        for layer in self.encoder.layers:
+            inputs.append((layer.attention, layer.attention_norm(events)))
+            events, _ = layer(events, key_mask)
+        return inputs
 
     def redraw(self, generator: torch.Generator) -> None:
         """Fresh random features for every Performer attention; the other mechanisms have none."""

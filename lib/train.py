@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lib import data, measure, paths
+from lib import data, dependencies, fresh_process, paths
 from lib.data import Batch, Histories
+from lib.evaluate import prediction_frame
 from lib.model import Classifier, ModelConfig
 
 
@@ -77,7 +79,9 @@ def train(
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
     steps = config.epochs * -(-len(customers) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=config.warmup)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps, pct_start=config.warmup
+    )
     rows = []
     progress = tqdm(range(config.epochs), desc=title, unit="epoch", disable=None, leave=False)
     with torch.random.fork_rng():
@@ -89,7 +93,9 @@ def train(
             loss, accuracy = _epoch(model, histories, customers, config, optimizer, schedule, generator)
             if not np.isfinite(loss):
                 raise FloatingPointError(f"{title}: the loss is {loss} in epoch {epoch + 1}; lower the learning rate")
-            rows.append({"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - started})
+            rows.append(
+                {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - started}
+            )
             progress.set_postfix(loss=f"{loss:.3f}")
     return model.eval(), pd.DataFrame(rows)
 
@@ -117,7 +123,9 @@ def _scores(model: Classifier, batch: Batch):
 
 
 @torch.no_grad()
-def predict(model: Classifier, histories: Histories, customers: np.ndarray, limit: int, batch_size: int = 32) -> np.ndarray:
+def predict(
+    model: Classifier, histories: Histories, customers: np.ndarray, limit: int, batch_size: int = 32
+) -> np.ndarray:
     """Class probabilities of customers from their last `limit` events, in the order given."""
     model.eval()
     starts, lengths = data.last_events(histories, customers, limit)
@@ -129,7 +137,13 @@ def predict(model: Classifier, histories: Histories, customers: np.ndarray, limi
 
 
 def run_or_load(
-    histories: Histories, fold: int, fold_count: int, model_config: ModelConfig, config: TrainConfig, seed: int, fresh: bool = False
+    histories: Histories,
+    fold: int,
+    fold_count: int,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    fresh: bool = False,
 ) -> Run:
     """One training of one fold, from its folder under data/runs when configs, data and code are unchanged.
 
@@ -139,30 +153,84 @@ def run_or_load(
     if fresh or not folder.exists():
         train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
-        with measure.peak_memory() as peak:
+        with fresh_process.peak_memory() as peak:
             model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title)
         probabilities = predict(model, histories, test_customers, config.evaluation_events)
         predictions = pd.DataFrame(probabilities, columns=[f"class_{i}" for i in range(probabilities.shape[1])])
         predictions.insert(0, "position", test_customers)
         cost = {"epoch_seconds": float(history["seconds"].median()), "peak_memory_mib": peak.mib}
-        _save(folder, model, history, predictions, cost, {"model": model_config, "train": config, "seed": seed, "fold": fold})
+        _save(
+            folder,
+            model,
+            history,
+            predictions,
+            cost,
+            {"model": model_config, "train": config, "seed": seed, "fold": fold},
+        )
     model = build(histories, model_config, 1000 * seed + fold)
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))
     return Run(model.eval(), *tables, json.loads((folder / "cost.json").read_text()))
 
 
-def _run_name(histories: Histories, fold: int, fold_count: int, model: ModelConfig, config: TrainConfig, seed: int) -> str:
-    modules = ["bank", "data", "model", "train", "softmax"]
-    modules += sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem in MECHANISM_SOURCES[model.attention])
-    sources = [hashlib.sha256((Path(__file__).parent / f"{name}.py").read_bytes()).hexdigest() for name in modules]
-    key = json.dumps(
-        [dataclasses.asdict(model), dataclasses.asdict(config), histories.checksum, sources, seed, fold, fold_count, torch.__version__]
-    )
+def cross_validate(
+    histories: Histories,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    fold_count: int,
+    repeats: range | list[int],
+    fresh: bool = False,
+) -> list[Run]:
+    """Every fold of every repeat, trained or loaded, in order."""
+    return [
+        run_or_load(histories, fold, fold_count, model_config, config, seed, fresh)
+        for seed in repeats
+        for fold in range(fold_count)
+    ]
+
+
+def out_of_fold(
+    histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
+) -> pd.DataFrame:
+    """Test-fold predictions of `cross_validate`'s runs in the shape of `lib.evaluate`.
+
+    With `predict(model, histories, customers)` they are made anew, for example with a part of the model switched off.
+    """
+    frames = []
+    for place, run in enumerate(runs):
+        position = run.predictions["position"].to_numpy()
+        probability = run.predictions["class_1"] if predict is None else predict(run.model, histories, position)[:, 1]
+        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probability))
+    return pd.concat(frames, ignore_index=True)
+
+
+def costs(name: str, runs: list[Run], fold_count: int) -> pd.DataFrame:
+    """Seconds per epoch and peak memory of each run as it was trained, machine-dependent."""
+    table = pd.DataFrame([run.cost for run in runs])
+    return table.assign(model=name, seed=table.index // fold_count, fold=table.index % fold_count)
+
+
+def sources(attention: str) -> list[Path]:
+    """The modules that decide a training's result: everything this one rests on but the other mechanisms."""
+    others = frozenset({"softmax", "performer", "infinite_former"} - {attention, "softmax"})
+    return [
+        Path(__file__),
+        *dependencies.modules(Path(__file__), skip=others | {"evaluate", "fresh_process", "dependencies", "synthetic"}),
+    ]
+
+
+def _run_name(
+    histories: Histories, fold: int, fold_count: int, model: ModelConfig, config: TrainConfig, seed: int
+) -> str:
+    configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
+    code = dependencies.code_hash(sources(model.attention))
+    key = json.dumps([*configs, histories.checksum, code, seed, fold, fold_count, torch.__version__])
     return f"{model.attention}-repeat{seed}-fold{fold}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, cost: dict, configs: dict) -> None:
+def _save(
+    folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, cost: dict, configs: dict
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     torch.save(model.state_dict(), partial / "weights.pt")
@@ -172,3 +240,38 @@ def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd
     (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
+
+
+def main() -> int:
+    """Train one mechanism on every fold of one repeat; finished folds are loaded."""
+    parser = argparse.ArgumentParser(prog="python -m lib.train", description=main.__doc__)
+    parser.add_argument("mechanism", help="softmax, performer, infinite_former, …")
+    parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
+    parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder in the bank's format")
+    parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
+    parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    histories = data.prepare(options.source, options.customers)
+    configs = ModelConfig(attention=options.mechanism), TrainConfig(epochs=options.epochs)
+    names = []
+    for fold in range(options.folds):
+        run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
+        names.append(_run_name(histories, fold, options.folds, *configs, options.repeat))
+        last = run.history.iloc[-1]
+        print(
+            f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}: "
+            f"training loss {last['loss']:.3f}, {run.history['seconds'].sum():.0f} s of training",
+            file=sys.stderr,
+        )
+    partial = options.out.with_suffix(".partial")
+    partial.write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+    partial.rename(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

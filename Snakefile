@@ -1,0 +1,95 @@
+# The study as a graph: data -> trainings (mechanism x repeat) -> notebooks -> pages -> index.
+# Started by run_all.sh, which passes data, study, profile and fresh.
+import json
+import shlex
+from pathlib import Path
+
+import yaml
+
+from lib.dependencies import modules, relative
+
+STUDY, SOURCE, PROFILE = config["study"], str(config["data"]), config["profile"]
+FRESH = "--fresh" if config.get("fresh") else ""
+parameters = yaml.safe_load(Path("study.yaml").read_text())[PROFILE]
+SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs")} | {"study": STUDY, "source": SOURCE}
+MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", "06_train_infinite_former": "infinite_former"}
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
+OUT = f"reports/{STUDY}"
+FILES = [str(p) for p in (Path(SOURCE) / name for name in ("transactions.csv.gz", "transactions.csv", "gender_train.csv")) if p.exists()]
+
+
+def code(source):
+    """Modules that a step rests on: when one changes, the step runs again."""
+    return relative(modules(Path(source)))
+
+
+def training(mechanism):
+    return [f"{OUT}/runs/{mechanism}-{repeat}.json" for repeat in range(SHARED["repeats"])]
+
+
+def inputs(name):
+    """What a notebook reads besides its own code and the data."""
+    if name in MECHANISMS:
+        return training(MECHANISMS[name])
+    return {
+        "02_kernel_error": training("softmax"),
+        "03_continuous_memory": training("infinite_former"),
+        "08_comparison": [path for mechanism in MECHANISMS.values() for path in training(mechanism)]
+        + [f"{OUT}/notebooks/{other}.ipynb" for other in NOTEBOOKS if other != "08_comparison"],
+    }.get(name, [])
+
+
+def values(name):
+    """Parameters of a notebook: its own, and those of the shared ones that it declares."""
+    cells = json.loads(Path(f"notebooks/{name}.ipynb").read_text())["cells"]
+    declared = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    shared = {key: value for key, value in SHARED.items() if f"\n{key} = " in f"\n{declared}"}
+    return json.dumps(shared | parameters["notebooks"].get(name, {}), sort_keys=True)
+
+
+rule all:
+    input: f"{OUT}/index.html"
+
+
+rule data:
+    input: FILES, "data/facts", "lib/data.py", code("lib/data.py")
+    output: f"{OUT}/data.json"
+    params: source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], fresh=FRESH, refused=f"{OUT}/refused"
+    shell:
+        "python -m lib.data {params.source} --customers {params.customers} --folds {params.folds} {params.fresh}"
+        " --out {output} || {{ status=$?; [ $status = 2 ] && touch {params.refused}; exit $status; }}"
+
+
+rule train:
+    input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
+    output: f"{OUT}/runs/{{mechanism}}-{{repeat}}.json"
+    params:
+        source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"], fresh=FRESH
+    shell:
+        "python -m lib.train {wildcards.mechanism} --repeat {wildcards.repeat} --source {params.source}"
+        " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} {params.fresh} --out {output}"
+
+
+for name in NOTEBOOKS:
+    rule:
+        name: f"notebook_{name}"
+        input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py"
+        output: f"{OUT}/notebooks/{name}.ipynb"
+        params: values=shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
+        # Measurements run alone.
+        threads: workflow.cores if name == "07_speed_and_memory" else 1
+        shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
+
+
+rule page:
+    input: f"{OUT}/notebooks/{{name}}.ipynb", "lib/pages.py", code("lib/pages.py")
+    output: f"{OUT}/{{name}}.html"
+    shell: "python -m lib.pages page {input[0]} {output}"
+
+
+rule index:
+    input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], "lib/pages.py", code("lib/pages.py")
+    output: f"{OUT}/index.html"
+    params: study=STUDY, parameters=shlex.quote(json.dumps({"profile": PROFILE, **SHARED, **parameters}, sort_keys=True))
+    shell:
+        "printf '%s\n' {params.parameters} > reports/{params.study}/parameters.json && python -m lib.pages index {params.study}"

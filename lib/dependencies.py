@@ -1,0 +1,53 @@
+"""Which modules of `lib` a module or a notebook rests on, read from its imports."""
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+
+from lib import paths
+
+LIB = Path(__file__).resolve().parent
+
+
+def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
+    """Files of `lib` that a module or notebook imports, directly or through others, itself excluded, sorted.
+
+    Names in `skip` are neither listed nor followed.
+    """
+    found: set[str] = set()
+    waiting = [source]
+    while waiting:
+        for name in _imported(waiting.pop()) - found - skip:
+            found.add(name)
+            waiting.append(LIB / f"{name}.py")
+    return sorted(LIB / f"{name}.py" for name in found)
+
+
+def code_hash(files: list[Path]) -> str:
+    """Digest of what the files do: comments and layout do not enter."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode())
+    return digest.hexdigest()
+
+
+def _imported(source: Path) -> set[str]:
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module == "lib":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lib."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lib.")}
+    return {name for name in names if (LIB / f"{name}.py").exists()}
+
+
+def relative(files: list[Path]) -> list[str]:
+    """The files as paths from the repository root."""
+    return [str(file.relative_to(paths.ROOT)) for file in files]

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Environment, then the whole study: data, trainings, notebooks, pages, index (the graph of steps is in Snakefile).
+set -euo pipefail
+caller=$PWD
+cd "$(dirname "$(readlink -f "$0")")"
+
+usage() {
+    cat <<'TEXT'
+Usage: ./run_all.sh [options]        (the last line printed is the path of the report)
+  --data synthetic|sberbank|DIR   the transactions: generated (default), the public set (downloaded), or a folder
+                                  with transactions.csv[.gz] and gender_train.csv in the bank's format
+  --quick                         small parameters: minutes instead of tens of minutes
+  --fresh                         ignore caches and earlier results
+  --out NAME                      folder of the report under reports/ (default: the data's name)
+  --setup                         make the environment (.venv) and stop
+  --help                          this text
+STUDY_TORCH_INDEX=URL takes torch from that package index (for example a CPU-only one).
+TEXT
+}
+refuse() { echo "error: $1" >&2; exit 2; }
+
+data=synthetic profile=default fresh= out= setup=
+while (($#)); do
+    case $1 in
+        --data|--out) [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
+                      [[ $1 == --data ]] && data=$2 || out=$2; shift ;;
+        --quick) profile=quick ;;
+        --fresh) fresh=yes ;;
+        --setup) setup=yes ;;
+        --help|-h) usage; exit 0 ;;
+        *) refuse "unknown option $1; see ./run_all.sh --help" ;;
+    esac
+    shift
+done
+if [[ $data != synthetic && $data != sberbank ]]; then
+    data=$(cd "$caller" && readlink -m -- "$data")
+    [[ -d $data ]] || refuse "$data: no such folder; give --data synthetic, sberbank or a folder"
+    [[ -f $data/transactions.csv || -f $data/transactions.csv.gz ]] || refuse "$data: no transactions.csv or transactions.csv.gz"
+    [[ -f $data/gender_train.csv ]] || refuse "$data: no gender_train.csv"
+fi
+out=${out:-$(basename "$data")}
+[[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || refuse "--out $out: use letters, digits, dots, dashes and underscores"
+
+exec 9>.lock
+flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
+
+stamp=$(cat requirements.txt pyproject.toml | sha256sum)
+if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
+    echo "making the environment in .venv (minutes, about 2 GB)" >&2
+    python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || refuse "Python 3.11 or 3.12 is needed as python3"
+    python3 -m venv --clear .venv
+    pip=(.venv/bin/pip --quiet --disable-pip-version-check)
+    [[ -z ${STUDY_TORCH_INDEX:-} ]] || "${pip[@]}" install --index-url "$STUDY_TORCH_INDEX" "$(grep '^torch==' requirements.txt)"
+    "${pip[@]}" install -r requirements.txt
+    "${pip[@]}" install --no-deps --no-build-isolation --editable .
+    echo "$stamp" >.venv/stamp
+fi
+[[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
+
+export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
+snakemake=(snakemake --cores all --rerun-incomplete --config "data=$data" "study=$out" "profile=$profile" "fresh=$fresh")
+"${snakemake[@]}" --quiet all --unlock >/dev/null 2>&1 || true
+rm -f "reports/$out/refused"
+"${snakemake[@]}" --quiet rules host ${fresh:+--forceall} >&2 || { [[ -f reports/$out/refused ]] && exit 2 || exit 1; }
+echo "$PWD/reports/$out/index.html"

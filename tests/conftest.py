@@ -1,0 +1,35 @@
+"""A small set of transactions in the bank's format, for the tests that need data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import bank, data
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def bank_folder(tmp_path_factory):
+    """24 labelled and 4 unlabelled customers with 1 to 60 events; men buy one code more often than women."""
+    folder = tmp_path_factory.mktemp("bank")
+    generator = np.random.default_rng(0)
+    rows = []
+    for customer in range(28):
+        for _ in range([1, 5, 20, 60][customer % 4]):
+            code = generator.choice([5541, 5411, 6011], p=[0.6, 0.2, 0.2] if customer % 2 else [0.1, 0.6, 0.3])
+            day, hour, minute, second = (generator.integers(top) for top in (457, 24, 60, 61))
+            when = f"{day} {hour:02}:{minute:02}:{second:02}"
+            rows.append((1000 + customer, when, code, 1010, -float(generator.integers(1, 10**6)), "T1"))
+    columns = ["customer_id", "tr_datetime", "mcc_code", "tr_type", "amount", "term_id"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / bank.EVENTS, index=False)
+    labels = pd.DataFrame({"customer_id": range(1000, 1024), "gender": [customer % 2 for customer in range(24)]})
+    labels.to_csv(folder / bank.LABELS, index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def histories(bank_folder):
+    events, labels, found = bank.read(bank_folder)
+    return data.encode(events, labels, "checksum", found)

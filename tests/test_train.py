@@ -1,0 +1,120 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lib import data, train
+from lib.model import ModelConfig
+from lib.train import TrainConfig
+
+MECHANISMS = ["softmax", "performer", "infinite_former"]
+MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.0)
+SHORT = TrainConfig(epochs=2, batch_size=4, max_events=32)
+
+
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_memorises_eight_customers(attention, histories):
+    customers = np.flatnonzero((histories.labels >= 0) & (histories.lengths >= 20))[:8]
+    config = dataclasses.replace(SHORT, epochs=60, learning_rate=1e-2, weight_decay=0.0, shortest_slice=1.0)
+    model_config = dataclasses.replace(MODEL, attention=attention)
+    model, history = train.train(histories, customers, model_config, config, 0, "memorise")
+    assert history["accuracy"].iloc[-1] == 1
+    assert history["loss"].iloc[-1] < 0.1
+
+
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_same_seed_same_training_another_seed_another(attention, histories):
+    model_config = dataclasses.replace(MODEL, attention=attention, dropout=0.2)
+    trained = [
+        train.train(histories, histories.labelled, model_config, SHORT, seed, "repeat")[0].state_dict()
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+    assert not torch.equal(trained[0]["head.weight"], trained[2]["head.weight"])
+
+
+def test_training_leaves_the_callers_random_state_alone(histories):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    train.train(histories, histories.labelled, MODEL, SHORT, 0, "state")
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_predictions_keep_the_order_of_the_customers(histories):
+    model = train.build(histories, MODEL, 0)
+    customers = np.array([3, 0, 9, 2])
+    together = train.predict(model, histories, customers, 16)
+    singly = np.concatenate([train.predict(model, histories, customers[[i]], 16) for i in range(4)])
+    np.testing.assert_allclose(together, singly, rtol=1e-5)
+
+
+def test_loading_equals_training_and_what_matters_makes_another_run(histories, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.paths, "RUNS", tmp_path)
+    first = train.run_or_load(histories, 0, 3, MODEL, SHORT, 0)
+    monkeypatch.setattr(train, "train", None)  # loading must not train
+    again = train.run_or_load(histories, 0, 3, MODEL, SHORT, 0)
+    assert first.predictions.equals(again.predictions)
+    assert first.history.equals(again.history)
+    test_customers = data.folds(histories, 3, 0)[0][1]
+    assert first.predictions["position"].tolist() == test_customers.tolist()
+    fresh = train.predict(again.model, histories, test_customers, SHORT.evaluation_events)
+    np.testing.assert_allclose(fresh[:, 1], again.predictions["class_1"], rtol=1e-5)
+    for change in (
+        {"fold": 1},
+        {"seed": 1},
+        {"config": dataclasses.replace(SHORT, epochs=3)},
+        {"model_config": dataclasses.replace(MODEL, heads=4)},
+        {"histories": dataclasses.replace(histories, checksum="other")},
+    ):
+        arguments = {"histories": histories, "fold": 0, "fold_count": 3, "model_config": MODEL, "config": SHORT, "seed": 0}
+        with pytest.raises(TypeError):
+            train.run_or_load(**(arguments | change))
+
+
+def test_a_mechanism_does_not_hang_on_the_others_code():
+    names = {mechanism: {path.stem for path in train.sources(mechanism)} for mechanism in MECHANISMS}
+    assert "performer" not in names["softmax"]
+    assert "infinite_former" not in names["performer"]
+    assert {"performer", "model", "data", "softmax"} <= names["performer"]
+    assert "infinite_former" in names["infinite_former"]
+
+
+def test_out_of_fold_predicts_every_labelled_customer_once_per_repeat(histories, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.paths, "RUNS", tmp_path)
+    config = dataclasses.replace(SHORT, epochs=1)
+    runs = train.cross_validate(histories, MODEL, config, 3, range(2))
+    table = train.out_of_fold(histories, "softmax", runs, 3)
+    for _, repeat in table.groupby("seed"):
+        assert sorted(repeat["position"]) == histories.labelled.tolist()
+    anew = train.out_of_fold(
+        histories, "softmax", runs, 3, predict=lambda m, h, c: train.predict(m, h, c, config.evaluation_events)
+    )
+    np.testing.assert_allclose(anew["probability"], table["probability"], rtol=1e-5)
+
+
+def test_shuffled_labels_give_chance(histories):
+    """Leakage of a test customer into training would show here: labels carry no information, so neither may scores."""
+    generator, scores = np.random.default_rng(0), []
+    for _ in range(4):
+        labels = histories.labels.copy()
+        labels[histories.labelled] = generator.permutation(labels[histories.labelled])
+        shuffled = dataclasses.replace(histories, labels=labels)
+        for fold_train, fold_test in data.folds(shuffled, 3, 0):
+            model, _ = train.train(shuffled, fold_train, MODEL, SHORT, 0, "shuffled")
+            predicted = train.predict(model, shuffled, fold_test, 64)[:, 1] > 0.5
+            scores += list(predicted == labels[fold_test])
+    # 96 guesses: four standard errors around one half.
+    assert abs(np.mean(scores) - 0.5) < 4 * 0.5 / np.sqrt(len(scores))
+
+
+def test_the_command_line_lists_its_runs(bank_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(data.paths, "PROCESSED", tmp_path / "processed")
+    out = tmp_path / "softmax-0.json"
+    arguments = f"train softmax --source {bank_folder} --folds 2 --epochs 1 --out {out}"
+    monkeypatch.setattr("sys.argv", arguments.split())
+    assert train.main() == 0
+    assert sorted(json.loads(out.read_text())) == sorted(path.name for path in (tmp_path / "runs").iterdir())
