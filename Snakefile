@@ -1,5 +1,5 @@
 # The study as a graph: data -> trainings (mechanism x repeat) -> notebooks -> pages -> index.
-# Started by run_all.sh, which passes data, study, profile and fresh.
+# Started by run_all.sh, which passes data, study and profile; STUDY_FRESH in the environment ignores caches.
 import json
 import shlex
 from pathlib import Path
@@ -9,13 +9,14 @@ import yaml
 from lib.dependencies import modules, relative
 
 STUDY, SOURCE, PROFILE = config["study"], str(config["data"]), config["profile"]
-FRESH = "--fresh" if config.get("fresh") else ""
 parameters = yaml.safe_load(Path("study.yaml").read_text())[PROFILE]
 SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs")} | {"study": STUDY, "source": SOURCE}
 MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", "06_train_infinite_former": "infinite_former"}
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
 FILES = [str(p) for p in (Path(SOURCE) / name for name in ("transactions.csv.gz", "transactions.csv", "gender_train.csv")) if p.exists()]
+LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib").glob(f"*.{kind}"))]
+FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
 
 
 def code(source):
@@ -52,11 +53,11 @@ rule all:
 
 
 rule data:
-    input: FILES, "data/facts", "lib/data.py", code("lib/data.py")
+    input: FILES, FACTS, "lib/data.py", code("lib/data.py")
     output: f"{OUT}/data.json"
-    params: source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], fresh=FRESH, refused=f"{OUT}/refused"
+    params: source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], refused=f"{OUT}/refused"
     shell:
-        "python -m lib.data {params.source} --customers {params.customers} --folds {params.folds} {params.fresh}"
+        "python -m lib.data {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}}"
         " --out {output} || {{ status=$?; [ $status = 2 ] && touch {params.refused}; exit $status; }}"
 
 
@@ -64,10 +65,10 @@ rule train:
     input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
     output: f"{OUT}/runs/{{mechanism}}-{{repeat}}.json"
     params:
-        source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"], fresh=FRESH
+        source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
     shell:
         "python -m lib.train {wildcards.mechanism} --repeat {wildcards.repeat} --source {params.source}"
-        " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} {params.fresh} --out {output}"
+        " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
 for name in NOTEBOOKS:
@@ -82,13 +83,13 @@ for name in NOTEBOOKS:
 
 
 rule page:
-    input: f"{OUT}/notebooks/{{name}}.ipynb", "lib/pages.py", code("lib/pages.py")
+    input: f"{OUT}/notebooks/{{name}}.ipynb", LOOK, "lib/pages.py", code("lib/pages.py")
     output: f"{OUT}/{{name}}.html"
     shell: "python -m lib.pages page {input[0]} {output}"
 
 
 rule index:
-    input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], "lib/pages.py", code("lib/pages.py")
+    input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], LOOK, "lib/pages.py", code("lib/pages.py")
     output: f"{OUT}/index.html"
     params: study=STUDY, parameters=shlex.quote(json.dumps({"profile": PROFILE, **SHARED, **parameters}, sort_keys=True))
     shell:

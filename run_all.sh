@@ -57,8 +57,8 @@ if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
 fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
 
-export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
-snakemake=(snakemake --cores all --rerun-incomplete --config "data=$data" "study=$out" "profile=$profile" "fresh=$fresh")
+export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1 STUDY_FRESH=$fresh
+snakemake=(snakemake --cores all --rerun-incomplete --config "data=$data" "study=$out" "profile=$profile")
 "${snakemake[@]}" --quiet all --unlock >/dev/null 2>&1 || true
 rm -f "reports/$out/refused"
 "${snakemake[@]}" --quiet rules host ${fresh:+--forceall} >&2 || { [[ -f reports/$out/refused ]] && exit 2 || exit 1; }

@@ -25,11 +25,12 @@ COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric"
 KEYS = COLUMNS[:-1]
 WORDS = ["experiment", "task", "model", "axis", "metric"]
 MISSING = "-"
+SVG_FONTS = "'DejaVu Sans',Verdana,sans-serif"  # of like widths, so that text fits where the first is not installed
 
 # Lightness differs as well as hue, so that the three mechanisms stay apart in grey; every colour has at least three to
 # one contrast on the page's white and on its dark background.
 MODEL_STYLE = {
-    "softmax": {"color": "#0063a6", "marker": "o", "label": "softmax"},
+    "softmax": {"color": "#0a6ab0", "marker": "o", "label": "softmax"},
     "explicit_softmax": {"color": "#4a8fc7", "marker": "P", "label": "softmax, matrix formed"},
     "performer": {"color": "#d1571f", "marker": "s", "label": "Performer"},
     "infinite_former": {"color": "#00a37a", "marker": "^", "label": "∞-former"},
@@ -165,16 +166,21 @@ def html_table(frame: pd.DataFrame, caption: str) -> str:
 
 
 def named_svg(fig: Figure, name: str, alt: str) -> str:
-    """The figure as SVG text without date, its identifiers unique to this figure, its description inside."""
+    """The figure as SVG without date: its identifiers are its own, its description is inside, text stays text.
+
+    The class tells a colour map (`painted`, which must keep its light background) from lines and bars (`drawn`).
+    """
     buffer = io.StringIO()
     with plt.rc_context({"svg.hashsalt": name}):
         fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue().replace("\r\n", "\n")
+    svg = re.sub(r"'DejaVu Sans'(, sans-serif)?", SVG_FONTS, buffer.getvalue())
+    svg = re.sub(r" <metadata>.*?</metadata>\n", "", svg, flags=re.DOTALL)
+    painted = "<image" in svg or 'id="QuadMesh' in svg
     referenced = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referenced else "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\n?", "", svg, flags=re.DOTALL)
     svg = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+    kind = "painted" if painted else "drawn"
+    return svg.replace("<svg ", f'<svg class="{kind}" role="img" aria-label="{escape(alt)}" ', 1)
 
 
 @dataclass
@@ -183,16 +189,16 @@ class Page:
 
     notebook: str
     directory: Path
+    figures: list[str] = field(default_factory=list)
     claims: list[dict[str, object]] = field(default_factory=list)
 
-    def save_rows(self, rows: pd.DataFrame, machine: bool = False) -> Path:
+    def save_rows(self, rows: pd.DataFrame, machine: bool = False) -> None:
         """Store all rows of this notebook, replacing an earlier save; times and memory go to a file of their own."""
         path = self.directory / "tables" / f"{self.notebook}{'_machine' if machine else ''}.csv"
         write_whole(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
-        return path
 
-    def save_figure(self, fig: Figure, name: str, caption: str, alt: str) -> Path:
-        """Store the figure as SVG with its caption and description beside it, close it and show it."""
+    def save_figure(self, fig: Figure, name: str, caption: str, alt: str) -> None:
+        """Store the figure as SVG with its caption and description beside it, close it and show it with its number."""
         if not caption.strip() or not alt.strip():
             raise ValueError(f"figure {name}: a caption and a description (alt) are needed")
         stem = f"{self.notebook.split('_')[0]}_{name}"
@@ -200,19 +206,19 @@ class Page:
         plt.close(fig)
         path = self.directory / "figures" / f"{stem}.svg"
         write_whole(path, svg)
-        anchor = f"fig-{slug(name)}"
-        facts = {"name": name, "notebook": self.notebook, "anchor": anchor, "caption": caption, "alt": alt}
+        if name not in self.figures:
+            self.figures.append(name)
+        label = f"Figure {int(self.notebook.split('_')[0])}.{self.figures.index(name) + 1}"
+        facts = {"name": name, "label": label, "notebook": self.notebook, "anchor": f"fig-{slug(name)}"}
+        facts |= {"caption": caption, "alt": alt}
         write_whole(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
-        inline = svg[svg.index("<svg") :]
-        html = f'<figure class="study-figure" id="{anchor}">{inline}<figcaption>{escape(caption)}</figcaption></figure>'
-        display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
-        return path
+        display({"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}, raw=True)
 
     def show_table(self, frame: pd.DataFrame, caption: str) -> None:
         """Show the frame as a table with a caption."""
         display({"text/html": html_table(frame, caption), "text/plain": f"{caption}\n{frame}"}, raw=True)
 
-    def claim(self, name: str, holds: str, fails: str, when: bool | np.bool_, **values: object) -> bool:
+    def claim(self, name: str, holds: str, fails: str, when: bool | np.bool_, **values: object) -> None:
         """Record and show a computed sentence: `holds` when the condition is true, otherwise `fails`.
 
         Both sentences are formatted with `values`. Raises TypeError unless `when` is a truth value, KeyError for a
@@ -239,7 +245,16 @@ class Page:
             {"text/html": claim_html(self.claims[-1]), "text/plain": f"{'✓' if true else '✗'} {sentences[true]}"},
             raw=True,
         )
-        return true
+
+
+def figure_html(svg: str, facts: dict[str, str]) -> str:
+    """The figure as it stands in a page: the drawing itself with its natural width, its number, its caption."""
+    points = re.search(r'<svg [^>]*width="([\d.]+)pt"', svg)
+    width = f' style="--width: {float(points[1]) * 4 / 3:.0f}px"' if points else ""
+    return (
+        f'<figure class="study-figure" id="{facts["anchor"]}"{width}>{svg[svg.index("<svg") :]}'
+        f"<figcaption><b>{facts['label']}.</b> {escape(facts['caption'])}</figcaption></figure>"
+    )
 
 
 def claim_html(claim: dict[str, object]) -> str:

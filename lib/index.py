@@ -1,0 +1,162 @@
+"""The report's first page: question, computed answers, main table, figures, method, limits, provenance."""
+
+import json
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+
+from lib.formulas import mathml
+from lib.frame import environment, framed, parts_of, script, themed
+from lib.paths import NOTEBOOKS
+from lib.prose import Entry
+from lib.provenance import provenance
+from lib.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown, write_whole
+
+COMPARISON = "08_comparison"
+SCALING = "07_speed_and_memory"
+SCORES = {"roc_auc": "ROC-AUC", "accuracy": "Accuracy"}
+COSTS = {"epoch_seconds": "Seconds per epoch or fit", "peak_memory_mib": "Peak memory, MiB", "parameters": "Parameters"}
+SECTIONS = {
+    "question": "The question",
+    "answers": "The answers",
+    "table": "The comparison",
+    "choose": "Choose for your own data",
+    "figures": "The figures",
+    "method": "How it was done",
+    "limits": "What it does not show",
+    "provenance": "Where it comes from",
+}
+
+
+def main_table(rows: pd.DataFrame) -> dict[str, list[dict[str, object]]]:
+    """For each task, one entry per model in the study's order: its scores with intervals and its costs, None if absent.
+
+    Raises ValueError when a model has two values of one metric.
+    """
+    final = rows[(rows["experiment"] == COMPARISON) & (rows["axis"] == "final")]
+    values = final.set_index(["task", "model", "metric"])["value"]
+    if values.index.has_duplicates:
+        raise ValueError(f"{COMPARISON}: two final values for {values.index[values.index.duplicated()][0]}")
+    tables = {}
+    for task, of_task in final.groupby("task"):
+        names = [*MODEL_STYLE, *sorted(set(of_task["model"]) - set(MODEL_STYLE))]
+        present = [name for name in names if name in set(of_task["model"])]
+        tables[str(task)] = [table_entry(name, values[task][name].to_dict()) for name in present]
+    return tables
+
+
+def table_entry(model: str, values: dict[str, float]) -> dict[str, object]:
+    """One model's line of the main table."""
+    scores = {name: [values.get(f"{name}{end}") for end in ("", "_low", "_high")] for name in SCORES}
+    costs = {name: None if name not in values else shown(values[name]) for name in COSTS}
+    style = MODEL_STYLE.get(model, {"label": model, "color": "currentColor"})
+    return {"model": model, "label": style["label"], "color": style["color"], "scores": scores, "costs": costs}
+
+
+def read_claims(study: Path) -> list[dict[str, object]]:
+    """All claims of the study in notebook order."""
+    paths = sorted((study / "claims").glob("*.json"))
+    return [claim for path in paths for claim in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def claim_here(claim: dict[str, object]) -> Markup:
+    """The claim with an anchor of its own on this page and a link to the place that computed it."""
+    html = claim_html(claim | {"anchor": f"{claim['notebook']}-{claim['anchor']}"})
+    evidence = f'<a class="evidence" href="{claim["notebook"]}.html#{claim["anchor"]}">evidence</a>'
+    return Markup(html.replace("</p>", f" {evidence}</p>"))
+
+
+def read_figures(study: Path) -> list[dict[str, str]]:
+    """All figures of the study in notebook order, each with the drawing itself."""
+    paths = sorted((study / "figures").glob("*.json"))
+    figures = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    drawings = [path.with_suffix(".svg").read_text(encoding="utf-8") for path in paths]
+    for figure, drawing in zip(figures, drawings, strict=True):
+        html = themed(figure_html(drawing, figure | {"anchor": f"{figure['notebook']}-{figure['anchor']}"}))
+        made = f' <a href="{figure["notebook"]}.html#{figure["anchor"]}">How it was made</a></figcaption>'
+        figure["html"] = Markup(html.replace("</figcaption>", made))
+    return sorted(figures, key=lambda figure: [int(number) for number in figure["label"].split()[-1].split(".")])
+
+
+def choices(rows: pd.DataFrame, tables: dict[str, list[dict[str, object]]]) -> dict[str, object]:
+    """What the picker offers: every measurement along length, and the score of each model in the first table."""
+    swept = rows[(rows["experiment"] == SCALING) & (rows["axis"] == "length")]
+    keys = ["task", "split", "x", "metric", "model"]
+    typical = swept.groupby(keys)["value"].median().reset_index()
+    scores = {entry["model"]: entry["scores"]["roc_auc"] for table in list(tables.values())[:1] for entry in table}
+    labels = {model: MODEL_STYLE.get(model, {"label": model})["label"] for model in typical["model"].unique()}
+    return {"rows": typical[[*keys, "value"]].to_numpy().tolist(), "scores": scores, "labels": labels}
+
+
+def provenance_facts(record: dict[str, object]) -> list[tuple[str, str]]:
+    """Name and text of everything a rerun needs to know."""
+    commit = str(record["commit"] or "not under version control")
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    facts = [
+        ("Commit", commit + (" with uncommitted changes" if record["changed_since_commit"] else "")),
+        ("Date of the run", record["date"]),
+        ("Hardware", f"{record['processor']}, {record['cores']} cores, {record['memory_gib']} GiB"),
+        ("System", f"{record['system']}, Python {record['python']}"),
+        ("Threads per notebook", record["threads"]),
+        ("Packages", versions),
+        ("Checksum of requirements.txt", record["requirements_sha256"]),
+    ]
+    data = [(f"Data: {name}", text) for name, text in flattened(record["data"])]
+    return [(name, str(value)) for name, value in facts] + data + flattened(record["parameters"])
+
+
+def flattened(settings: dict[str, object]) -> list[tuple[str, str]]:
+    """Settings as name and text: one line for each plain value and for each group, such as a notebook's parameters."""
+    lines = []
+    for name, value in settings.items():
+        if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+            lines += flattened(value)
+        elif isinstance(value, dict):
+            pairs = [f"{key} = {json.dumps(inner, ensure_ascii=False)}" for key, inner in value.items()]
+            lines.append((name, ", ".join(pairs) or "defaults"))
+        else:
+            lines.append((name.replace("_", " "), str(value)))
+    return lines
+
+
+def saved_settings(path: Path) -> dict[str, object]:
+    """What an earlier step left as JSON; nothing where it left none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
+    """Write the study's `index.html` and `provenance.json` from what its steps saved.
+
+    `parameters.json` and `data.json` (source, checksum, counts) are shown where the workflow wrote them.
+    """
+    given = {name: saved_settings(study / f"{name}.json") for name in ("parameters", "data")}
+    record = provenance() | given
+    write_whole(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    rows = load_rows(study.name, reports=study.parent)
+    tables, parts = main_table(rows), parts_of(notebooks)
+    titles = {part.href.removesuffix(".html"): part for part in parts}
+    by_notebook = groupby(read_claims(study), key=lambda claim: claim["notebook"])
+    claims = {name: [claim_here(claim) for claim in group] for name, group in by_notebook}
+    picker = choices(rows, tables)
+    sections = {name: text for name, text in SECTIONS.items() if name != "choose" or picker["rows"]}
+    template = environment().get_template("index.html.j2")
+    body = template.render(
+        study=study.name,
+        sections=sections,
+        parts=parts,
+        titles=titles,
+        answers=claims.pop(COMPARISON, []),
+        findings=claims,
+        tables=tables,
+        score_names=SCORES,
+        cost_names=COSTS,
+        figures={name: list(group) for name, group in groupby(read_figures(study), key=lambda each: each["notebook"])},
+        facts=provenance_facts(record),
+        formula=lambda latex: Markup(mathml(latex, display=True)),
+        picker=Markup(json.dumps(picker, ensure_ascii=False).replace("<", "\\u003c")) if picker["rows"] else None,
+        picker_script=Markup(script("picker.js")),
+    )
+    contents = [Entry(2, anchor, text) for anchor, text in sections.items()]
+    write_whole(study / "index.html", framed(body, contents, "Attention on transactions", study.name, parts, 0))

@@ -1,0 +1,41 @@
+"use strict"
+const root = document.documentElement
+
+const themeSwitch = document.getElementById("theme-switch")
+const systemDark = window.matchMedia("(prefers-color-scheme: dark)")
+const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches)
+const nameTheme = () => { themeSwitch.textContent = isDark() ? "Light" : "Dark" }
+themeSwitch.hidden = false
+themeSwitch.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark"
+  try { localStorage.setItem("theme", root.dataset.theme) } catch { /* a page from disk may not store anything */ }
+  nameTheme()
+})
+systemDark.addEventListener("change", nameTheme)
+nameTheme()
+
+const codeSwitch = document.getElementById("code-switch")
+if (codeSwitch) {
+  codeSwitch.hidden = false
+  codeSwitch.addEventListener("click", () => {
+    const open = codeSwitch.getAttribute("aria-pressed") !== "true"
+    codeSwitch.setAttribute("aria-pressed", String(open))
+    for (const cell of document.querySelectorAll("details.code")) cell.open = open
+  })
+}
+
+// The list of sections stands open beside the text, and folded above it where there is no room beside.
+const contents = document.querySelector(".contents details")
+if (contents && window.innerWidth < 1184) contents.open = false
+
+// Whatever is too wide must be reachable with the keyboard.
+for (const box of document.querySelectorAll(".scroll, .formula, .study-figure, pre"))
+  if (box.scrollWidth > box.clientWidth) {
+    box.tabIndex = 0
+    if (!box.hasAttribute("role") && box.tagName !== "FIGURE") box.setAttribute("role", "group")
+    if (!box.hasAttribute("aria-label") && box.tagName !== "FIGURE") box.setAttribute("aria-label", "Scrolls sideways")
+  }
+
+const partsMenu = document.querySelector(".parts")
+document.addEventListener("click", (event) => { if (!partsMenu.contains(event.target)) partsMenu.open = false })
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") partsMenu.open = false })

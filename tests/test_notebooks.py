@@ -1,0 +1,177 @@
+"""The stored notebooks keep the house rules: stripped, numbered, parametrised, prose without typed results."""
+
+import ast
+import importlib.util
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib.execute import default_parameters
+from lib.formulas import mathml
+from lib.paths import NOTEBOOKS, ROOT
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+EXPECTED = [
+    "01_data",
+    "02_kernel_error",
+    "03_continuous_memory",
+    "04_train_softmax",
+    "05_train_performer",
+    "06_train_infinite_former",
+    "07_speed_and_memory",
+    "08_comparison",
+]
+LONGEST_CELL = 20
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def notebook(path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(text: str) -> str:
+    """The text without formulas, code and links, where numbers are not results."""
+    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$]+\$", r"`[^`]*`", r"\]\([^)]*\)", r"https?://\S+"):
+        text = re.sub(pattern, " ", text, flags=re.DOTALL)
+    return text
+
+
+def typed_results(text: str) -> list[str]:
+    """Decimals and percentages; the level of a 95 % interval is chosen, not measured."""
+    chosen = re.sub(r"95 %(?= [\w-]*\s?interval)", " ", prose(text))
+    return re.findall(r"\d+[.,]\d+|\d+(?:[.,]\d+)?\s*(?:%|per cent)", chosen)
+
+
+def without_magics(source: str) -> str:
+    """The cell as Python: lines that begin with % or ! belong to the notebook."""
+    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in source.splitlines())
+
+
+def test_the_study_is_complete_and_in_order():
+    assert [path.stem for path in PATHS] == EXPECTED
+
+
+def test_it_is_stored_without_outputs(notebook):
+    nbformat.validate(notebook)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
+    assert "widgets" not in notebook.metadata
+    assert "papermill" not in notebook.metadata
+    kept = {key for cell in notebook.cells for key in cell.metadata} - {"tags", "alt", "editable", "slideshow"}
+    assert kept == set()
+
+
+def test_it_names_the_environments_kernel(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_it_opens_with_its_number(path, notebook):
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(rf"# {path.stem[:2]} · \S", first.source), "the title stands behind the notebook's number"
+
+
+def test_its_cells_are_named_with_words(notebook):
+    names = [cell.id for cell in notebook.cells]
+    assert len(set(names)) == len(names)
+    wrong = [name for name in names if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or is_random(name)]
+    assert wrong == []
+
+
+def is_random(name: str) -> bool:
+    """Whether the name looks like the eight random hexadecimal digits that editors give."""
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", name) is not None and any(char.isdigit() for char in name)
+
+
+def test_its_parameters_are_commented_literals(notebook):
+    (cell,) = tagged(notebook, "parameters")
+    defaults = default_parameters(notebook)
+    assert defaults["study"] == "synthetic"
+    assert defaults["seed"] == 0
+    commented = {
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(cell.source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    for statement in ast.parse(cell.source).body:
+        lines = set(range(statement.lineno - 1, statement.end_lineno + 1))
+        assert lines & commented, f"{ast.unparse(statement)} has no comment"
+
+
+def test_it_sets_up_once_and_concludes_last(path, notebook):
+    (setup,) = tagged(notebook, "setup")
+    (conclusion,) = tagged(notebook, "conclusion")
+    assert "report.begin(" in setup.source
+    assert f'"{path.stem}"' in setup.source
+    assert code_cells(notebook)[0] is tagged(notebook, "parameters")[0]
+    assert code_cells(notebook)[1] is setup
+    assert code_cells(notebook)[-1] is conclusion
+    assert "claim(" in conclusion.source
+
+
+def test_its_code_only_calls_the_library(notebook):
+    for cell in code_cells(notebook):
+        tree = ast.parse(without_magics(cell.source))
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), (
+                f"{cell.id} defines something"
+            )
+            assert not (isinstance(node, ast.ImportFrom) and node.names[0].name == "*"), f"{cell.id} imports everything"
+        assert "sys.path" not in cell.source, cell.id
+        written = [
+            line for line in cell.source.splitlines() if re.search(r"\w", line)
+        ]  # a closing bracket is not a line
+        assert len(written) < LONGEST_CELL, f"{cell.id} is too long: {len(written)} lines"
+
+
+def test_its_text_has_no_typed_results(notebook):
+    found = {cell.id: typed_results(cell.source) for cell in notebook.cells if cell.cell_type == "markdown"}
+    assert {name: numbers for name, numbers in found.items() if numbers} == {}
+
+
+def test_its_formulas_can_be_shown(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```|`[^`]*`", " ", cell.source, flags=re.DOTALL)
+            for display, inline in re.findall(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$]+?)\$", text, flags=re.DOTALL):
+                mathml(display or inline, display=bool(display))
+
+
+def test_the_library_is_this_repositorys():
+    origin = importlib.util.find_spec("lib").origin
+    assert Path(origin).resolve().is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("it errs by 3.5 points", ["3.5"]),
+        ("with 95 % bootstrap intervals, 95 % intervals and 95 % of all", ["95 %"]),
+        ("in 12 % of cases, 7 per cent more", ["12 %", "7 per cent"]),
+        ("$m = 0.5$, `0.25`, [a](b0.1.html), https://x.org/1.2 and 3 seeds", []),
+        ("```\n0.5\n```\n$$0.3\n%$$", []),
+    ],
+)
+def test_typed_results_are_told_from_formulas_code_and_links(text, numbers):
+    assert typed_results(text) == numbers
+
+
+@pytest.mark.parametrize(("name", "random"), [("a1b2c3d4", True), ("parameters", False), ("deadbeef", False)])
+def test_random_names_are_recognised(name, random):
+    assert is_random(name) is random

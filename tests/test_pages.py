@@ -1,0 +1,239 @@
+"""Pages and index: complete, without outside requests, escaped, without debris."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_output
+from tiny_study import build
+
+from lib.index import flattened, main_table, write_index
+from lib.pages import main, output_html, parameter_rows, write_page
+from lib.report import load_rows
+
+
+class Tags(HTMLParser):
+    """Elements of a page in order, with attributes; raises when an element is closed that was not opened last."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input", "col"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def texts(study) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in study.glob("*.html")}
+
+
+@pytest.fixture(scope="module")
+def elements(texts) -> dict[str, list[tuple[str, dict[str, str | None]]]]:
+    return {name: Tags(text).found for name, text in texts.items()}
+
+
+def test_the_report_has_an_index_and_a_page_for_each_notebook(texts):
+    assert sorted(texts) == ["07_speed_and_memory.html", "08_comparison.html", "index.html"]
+
+
+def test_nothing_is_loaded_from_outside(elements, texts):
+    for name, found in elements.items():
+        for tag, attributes in found:
+            for key in ("src", "srcset", "poster", "data", "xlink:href", "href"):
+                value = attributes.get(key) or ""
+                inside = value.startswith(("data:", "#")) or (tag == "a" and "://" not in value)
+                assert not value or inside, f"{name}: <{tag} {key}={value[:60]}>"
+        assert "@import" not in texts[name]
+        assert not re.findall(r"url\((?!data:|#)[^)]*\)", texts[name])
+
+
+def test_every_local_link_and_anchor_resolves(elements):
+    anchors = {name: [found["id"] for _, found in page if found.get("id")] for name, page in elements.items()}
+    for name, page in elements.items():
+        assert len(set(anchors[name])) == len(anchors[name]), f"{name} repeats an id"
+        for tag, attributes in page:
+            if tag == "a":
+                file, _, anchor = (attributes["href"] or "").partition("#")
+                assert (file or name) in anchors, f"{name} links to {file}"
+                assert not anchor or anchor in anchors[file or name], f"{name} links to {file}#{anchor}"
+
+
+def test_results_are_escaped_everywhere(texts, elements):
+    for name, text in texts.items():
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert" in text
+        scripts = [attributes for tag, attributes in elements[name] if tag == "script"]
+        assert len(scripts) == (4 if name == "index.html" else 2)
+
+
+def test_only_the_pages_own_scripts_may_run(texts):
+    for text in texts.values():
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+        assert "script-src 'sha256-" in policy
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+def test_a_page_that_cannot_be_made_gives_one_line(study, tmp_path, capsys):
+    assert main(["page", str(tmp_path / "09_none.ipynb"), str(tmp_path / "page.html")]) == 1
+    assert capsys.readouterr().err.startswith("NO PAGE: ")
+
+
+def test_debris_is_left_out_and_results_are_kept(texts):
+    page = texts["08_comparison.html"]
+    for debris in ("UserWarning", "progress bar", "Axes: title", "step 1", "step 2", "2001-02-03", "\x1b"):
+        assert debris not in page
+    for kept in ("done</pre>", "<p>kept</p>", "It is not better.", "Figure 8.1."):
+        assert kept in page
+
+
+def test_the_same_notebook_gives_the_same_page(study, tmp_path):
+    executed = study / "notebooks" / "08_comparison.ipynb"
+    copies = [tmp_path / name / "tiny" / "08_comparison.html" for name in ("one", "two")]
+    for copy in copies:
+        write_page(executed, copy, study.parent.parent / "notebooks")
+    assert copies[0].read_bytes() == copies[1].read_bytes()
+
+
+def test_pictures_are_described_and_tables_have_headers(elements):
+    for page in elements.values():
+        pictures = [attributes for tag, attributes in page if tag in ("svg", "img")]
+        assert pictures
+        assert all(attributes.get("alt") or attributes.get("aria-label") for attributes in pictures)
+        assert any(tag == "th" and attributes.get("scope") for tag, attributes in page)
+
+
+def test_pages_have_landmarks_one_title_and_their_neighbours(elements, texts):
+    for page in elements.values():
+        tags = [tag for tag, _ in page]
+        assert [tags.count(tag) for tag in ("main", "header", "footer", "h1")] == [1, 1, 1, 1]
+    following = re.search(r'rel="next" href="([^"]+)"', texts["07_speed_and_memory.html"])
+    assert following
+    assert following[1] == "08_comparison.html"
+    assert 'rel="prev" href="index.html"' in texts["07_speed_and_memory.html"]
+    assert 'rel="next"' not in texts["08_comparison.html"]
+
+
+def test_headings_that_repeat_get_anchors_of_their_own(texts):
+    page = texts["08_comparison.html"]
+    assert 'id="a-part"' in page
+    assert 'id="a-part-2"' in page
+    assert '<a href="#the-estimate-its-error">The estimate &amp; its error</a>' in page
+
+
+def test_code_is_folded_and_links_of_the_repository_become_text(elements, texts):
+    code = [attributes for tag, attributes in elements["08_comparison.html"] if tag == "details"]
+    assert not any("open" in attributes for attributes in code if attributes.get("class") == "code")
+    assert '<a href="08_comparison.html#result">the end</a>, code and a &lt; b' in texts["07_speed_and_memory.html"]
+
+
+def test_parameters_show_the_values_of_this_run(texts):
+    assert "<td>7</td><td>of every draw</td>" in texts["08_comparison.html"]
+    assert "seed = 7" not in texts["08_comparison.html"]
+
+
+def test_comments_are_found_behind_strings_with_a_hash():
+    assert parameter_rows('a = "#x"  # a # b\nb = [\n    1,\n]  # list') == {
+        "a": ("'#x'", "a # b"),
+        "b": ("[1]", "list"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ({"text/plain": "None"}, False),
+        ({"text/plain": "[<matplotlib.lines.Line2D at 0x7f>]"}, False),
+        ({"text/plain": "PosixPath('/a/b')"}, False),
+        ({"text/plain": "0.25"}, True),
+        ({"image/png": "QUJD\n"}, True),
+    ],
+)
+def test_values_of_last_lines_are_kept_only_when_they_say_something(data, kept):
+    html = output_html(new_output("execute_result", data=data, execution_count=1), 'a "map"')
+    assert bool(html) is kept
+    assert "<img" not in html or 'alt="a &quot;map&quot;"' in html
+
+
+def test_the_index_follows_its_order_and_links_the_evidence(texts):
+    index = texts["index.html"]
+    sections = ["question", "answers", "table", "choose", "figures", "method", "limits", "provenance"]
+    places = [index.index(f'<h2 id="{name}">') for name in sections]
+    assert places == sorted(places)
+    assert 'href="08_comparison.html#claim-better"' in index
+    assert 'href="07_speed_and_memory.html#claim-faster"' in index
+    assert 'href="08_comparison.html#fig-time"' in index
+
+
+def test_the_main_table_shows_intervals_and_dashes(study):
+    (entries,) = main_table(load_rows("tiny", reports=study.parent)).values()
+    assert [entry["model"] for entry in entries] == ["softmax", "performer", "infinite_former"]
+    assert entries[1]["scores"] == {"roc_auc": [0.77, 0.715, 0.814], "accuracy": [None, None, None]}
+    assert entries[1]["costs"] == {"epoch_seconds": "3.3", "peak_memory_mib": None, "parameters": "22,000"}
+
+
+def test_two_values_for_one_place_in_the_main_table_are_refused(study):
+    rows = load_rows("tiny", reports=study.parent)
+    twice = pd.concat([rows, rows[rows["metric"] == "roc_auc"].assign(seed="1")])
+    with pytest.raises(ValueError, match="two final values"):
+        main_table(twice)
+
+
+def test_provenance_is_saved_with_the_parameters(study):
+    record = json.loads((study / "provenance.json").read_text(encoding="utf-8"))
+    assert record["parameters"]["08_comparison"] == {"seed": 7}
+    assert record["versions"]["torch"]
+    assert record["data"]["checksum"] == "0123abc"
+    assert record["processor"]
+
+
+def test_settings_become_one_line_each():
+    settings = {"profile": "quick", "notebooks": {"01_data": {"seed": 1, "x": [2]}, "02_more": {}}, "data_sum": "ab"}
+    assert flattened({"notebooks": settings["notebooks"]}) == [
+        ("01_data", "seed = 1, x = [2]"),
+        ("02_more", "defaults"),
+    ]
+    assert [name for name, _ in flattened(settings)] == ["profile", "01_data", "02_more", "data sum"]
+
+
+def test_an_index_without_comparison_still_says_what_was_found(study, tmp_path):
+    other = tmp_path / "other"
+    for folder in ("tables", "claims"):
+        (other / folder).mkdir(parents=True)
+        for path in (study / folder).glob("07_*"):
+            (other / folder / path.name).write_bytes(path.read_bytes())
+    write_index(other, study.parent.parent / "notebooks")
+    text = (other / "index.html").read_text(encoding="utf-8")
+    assert "No final rows were saved" in text
+    assert "07_speed_and_memory.html#claim-better" in text
+
+
+def test_a_page_needs_no_alt_from_the_author_for_a_stray_picture(study, tmp_path):
+    notebook = nbformat.read(study / "notebooks" / "08_comparison.ipynb", as_version=4)
+    notebook.cells[4].outputs = [new_output("display_data", data={"image/png": "QUJD"})]
+    nbformat.write(notebook, tmp_path / "08_comparison.ipynb")
+    write_page(tmp_path / "08_comparison.ipynb", tmp_path / "page.html", study.parent.parent / "notebooks")
+    assert 'alt="A part"' in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -1,0 +1,115 @@
+"""A study of two small notebooks, as if executed, from which whole reports are built in tests."""
+
+import ast
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lib import index, pages, report
+
+HOSTILE = "<script>alert('x')</script>"
+FORMULAS = r"""## The estimate & its error
+
+The kernel $\widehat{\mathrm{SM}}_{m}(\mathbf{q}, \mathbf{k})$ with $m$ features obeys
+
+$$\mathbb{E}\left[ \exp\left( \mathbf{w}^{\top} \mathbf{q} - \frac{\|\mathbf{q}\|^{2}}{2} \right) \right]
+= \sum_{i=1}^{m} \sqrt{x_{i}}.$$
+
+| symbol | word |
+|---|---|
+| $m$ | features |
+
+See [the end](08_comparison.ipynb#result), [code](../lib/performer.py) and a < b.
+
+### A part
+
+Text.
+
+### A part
+
+Text.
+"""
+
+
+def shown_html(make) -> nbformat.NotebookNode:
+    """What a notebook would keep of a call that displays something; outside of one, `display` prints its dictionary."""
+    with redirect_stdout(io.StringIO()) as stream:
+        make()
+    return new_output("display_data", data=ast.literal_eval(stream.getvalue()))
+
+
+def figure() -> plt.Figure:
+    fig, ax = plt.subplots()
+    for model in ("softmax", "performer", "infinite_former"):
+        ax.plot([256, 1024], [1, 3], **report.MODEL_STYLE[model])
+    ax.set(xlabel="length", ylabel="time")
+    return fig
+
+
+def rows(notebook: str, values: dict[str, float], axis: str = "final", x: float | None = None) -> pd.DataFrame:
+    """One row per metric for the three mechanisms."""
+    names = {"experiment": notebook, "task": "gender", "seed": "-", "split": "-", "axis": axis, "x": x}
+    models = ["softmax", "performer", "infinite_former"]
+    scaled = [
+        (model, metric, value * (1 + n / 10)) for n, model in enumerate(models) for metric, value in values.items()
+    ]
+    return pd.DataFrame(scaled, columns=["model", "metric", "value"]).assign(**names)
+
+
+def notebook_cells(page: report.Page, title: str) -> list[nbformat.NotebookNode]:
+    """Cells with every kind of output that a page shows or leaves out."""
+    outputs = [
+        new_output("stream", name="stderr", text="UserWarning: a warning\n"),
+        new_output("stream", name="stdout", text="step 1\rstep 2\r\x1b[31mdone\x1b[0m\n"),
+        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "progress bar"}),
+        new_output("execute_result", data={"text/plain": "<Axes: title={'center': 'echo'}>"}, execution_count=1),
+        new_output("display_data", data={"text/html": f"{HOSTILE}<p>kept</p>"}),
+        shown_html(lambda: page.save_figure(figure(), "time", f"Time {HOSTILE}.", f"Lines {HOSTILE}.")),
+        shown_html(lambda: page.show_table(pd.DataFrame({"note": [HOSTILE]}), "Notes")),
+    ]
+    claims = [
+        shown_html(lambda: page.claim("faster", "{who} is faster.", "no", when=True, who=HOSTILE)),
+        shown_html(lambda: page.claim("better", "yes", "It is not better.", when=False)),
+    ]
+    parameters = 'study = "tiny"  # the folder\nseed = 0  # of every draw'
+    timing = {"papermill": {"start_time": "2001-02-03T04:05:06"}, "execution": {"iopub.status.busy": "2001-02-03"}}
+    return [
+        new_markdown_cell(f"# {page.notebook[:2]} · {title}\n\nExpected: nothing.", id="question"),
+        new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell("seed = 7", id="injected", metadata={"tags": ["injected-parameters"]}),
+        new_markdown_cell(FORMULAS, id="estimate"),
+        new_code_cell(f"print('a < b', {HOSTILE!r})", id="draw", metadata=timing, outputs=outputs),
+        new_markdown_cell("## Result", id="result"),
+        new_code_cell("page.claim(...)", id="conclusion", metadata={"tags": ["conclusion"]}, outputs=claims),
+    ]
+
+
+def build(folder: Path) -> Path:
+    """Write stored and executed notebooks, results, pages and index below `folder`; return the study's folder."""
+    stored, reports = folder / "notebooks", folder / "reports"
+    stored.mkdir()
+    study = reports / "tiny"
+    (study / "notebooks").mkdir(parents=True)
+    for name, title in {"07_speed_and_memory": "When does it pay?", "08_comparison": "Which one, & why?"}.items():
+        page = report.begin(name, "tiny", reports=reports)
+        executed = new_notebook(cells=notebook_cells(page, title))
+        nbformat.write(executed, stored / f"{name}.ipynb")
+        nbformat.write(executed, study / "notebooks" / f"{name}.ipynb")
+    speed = report.Page("07_speed_and_memory", study)
+    lengths = [rows(speed.notebook, {"time_ms": x / 100, "peak_memory_mib": x / 50}, "length", x) for x in (256, 1024)]
+    speed.save_rows(pd.concat(lengths), machine=True)
+    comparison = report.Page("08_comparison", study)
+    comparison.save_rows(rows(comparison.notebook, {"roc_auc": 0.7, "roc_auc_low": 0.65, "roc_auc_high": 0.74}))
+    comparison.save_rows(rows(comparison.notebook, {"epoch_seconds": 3.0, "parameters": 20000}), machine=True)
+    (study / "parameters.json").write_text(json.dumps({"note": HOSTILE, "08_comparison": {"seed": 7}}))
+    (study / "data.json").write_text(json.dumps({"source": "synthetic", "checksum": "0123abc"}))
+    for path in sorted((study / "notebooks").iterdir()):
+        pages.write_page(path, study / f"{path.stem}.html", stored)
+    index.write_index(study, stored)
+    return study
