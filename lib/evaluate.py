@@ -14,8 +14,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegressionCV
 
-from lib import data, fresh_process
+from lib import data
 from lib.data import Histories
+from lib.memory import peak_memory
 
 RESAMPLES = 2000
 
@@ -71,7 +72,7 @@ def reference_predictions(histories: Histories, fold_count: int, seed: int) -> t
         table = features(histories)
         for fold, (train, test) in enumerate(data.folds(histories, fold_count, seed)):
             started = time.perf_counter()
-            with fresh_process.peak_memory() as peak:
+            with peak_memory() as peak:
                 model.fit(table[train], histories.labels[train])
             costs.append(
                 {
@@ -103,14 +104,14 @@ def prediction_frame(
     )
 
 
-def roc_auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+def roc_auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray | float:
     """Area under the ROC curve along the last axis: the share of pairs ranked rightly (Mann-Whitney)."""
     ranks = stats.rankdata(np.concatenate([positive, negative], axis=-1), axis=-1)
     count = positive.shape[-1]
     return (ranks[..., :count].sum(-1) - count * (count + 1) / 2) / (count * negative.shape[-1])
 
 
-def accuracy(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+def accuracy(positive: np.ndarray, negative: np.ndarray) -> np.ndarray | float:
     """Share of customers on their side of one half, along the last axis."""
     right = (positive >= 0.5).sum(-1) + (negative < 0.5).sum(-1)
     return right / (positive.shape[-1] + negative.shape[-1])
@@ -142,7 +143,7 @@ def interval(
     """
     function = METRICS[metric]
 
-    def statistic(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray:
+    def statistic(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray | float:
         value = function(scores[:, positive], scores[:, negative])
         if minus is not None:
             value = value - function(minus[:, positive], minus[:, negative])

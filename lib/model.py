@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.infinite_former import InfiniteFormerAttention
 from lib.performer import PerformerAttention
 from lib.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
+
+CODE_KINDS = 2
+"""The first categories are codes (MCC, type); the others are context (hour, weekday)."""
+CONTEXT_SCALE = 0.2
+COUNT_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,10 @@ def build_attention(config: ModelConfig, generator: torch.Generator) -> MultiHea
 
 
 class EventEmbedding(nn.Module):
-    """Sum of the categories' embeddings, the numbers' projection and sinusoids of the event's age in days."""
+    """Sum of the categories' embeddings, the numbers' projection and sinusoids of the event's age in days.
+
+    At the start the codes dominate: what was bought is the signal, amount, hour, weekday and age are its context.
+    """
 
     def __init__(self, cardinalities: tuple[int, ...], numbers: int, model_dim: int) -> None:
         super().__init__()
@@ -69,8 +78,9 @@ class EventEmbedding(nn.Module):
         self.numbers = nn.Sequential(nn.Linear(numbers, model_dim), nn.GELU(), nn.Linear(model_dim, model_dim))
         self.age = nn.Linear(model_dim, model_dim)
         self.norm = nn.LayerNorm(model_dim)
-        for table in self.tables:
-            nn.init.normal_(table.weight, std=len(self.tables) ** -0.5)
+        scales = [1.0] * CODE_KINDS + [CONTEXT_SCALE] * (len(cardinalities) - CODE_KINDS)
+        for table, scale in zip(self.tables, scales, strict=True):
+            nn.init.normal_(table.weight, std=scale)
         wavelengths = torch.logspace(0, math.log10(1000), model_dim // 2)
         self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
 
@@ -82,7 +92,7 @@ class EventEmbedding(nn.Module):
     ) -> Float[Tensor, "batch length model_dim"]:
         angles = days[..., None] * self.frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        embedded = self.numbers(numbers) + self.age(waves)
+        embedded = CONTEXT_SCALE * (self.numbers(numbers) + self.age(waves))
         for position, table in enumerate(self.tables):
             embedded = embedded + table(categories[..., position])
         return self.norm(embedded)
@@ -128,11 +138,32 @@ class Encoder(nn.Module):
         return events, regulariser
 
 
+def novelty(
+    categories: Int[Tensor, "batch length kinds"], key_mask: Bool[Tensor, "batch length"], kinds: int
+) -> Float[Tensor, "batch length weights"]:
+    """One over how often the event's code has occurred in the history so far, for the first `kinds` categories.
+
+    Summed over a history this gives about the logarithm of each code's count (the harmonic numbers), the scale on
+    which counts of codes are informative. Zero on padding.
+    """
+    place = torch.arange(categories.shape[1], device=categories.device).expand_as(key_mask)
+    weights = []
+    for kind in range(kinds):
+        codes = torch.where(key_mask, categories[..., kind], -1)
+        order = codes.argsort(dim=1, stable=True)
+        sorted_codes = codes.gather(1, order)
+        starts = F.pad(sorted_codes[:, 1:] != sorted_codes[:, :-1], (1, 0), value=True)
+        first = torch.where(starts, place, 0).cummax(1).values
+        occurrence = torch.zeros_like(place).scatter(1, order, place - first + 1)
+        weights.append(key_mask / occurrence)
+    return torch.stack(weights, dim=-1)
+
+
 class Classifier(nn.Module):
     """Class scores of a history: embedding, encoder, pooling over the real events, linear head.
 
-    The pooled vector holds the mean of the encoded events and log(1 + sum) of a non-negative image of them: the second
-    is a learned, soft count of events, as the logarithm of counts is what a bag-of-codes model sees.
+    The pooled vector holds the mean of the encoded events and their sums weighted by novelty: in these a linear head
+    can express a regression on the logarithms of code counts.
     """
 
     def __init__(
@@ -142,9 +173,10 @@ class Classifier(nn.Module):
         self.embedding = EventEmbedding(cardinalities, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
-        self.counts = nn.Linear(config.model_dim, config.model_dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(2 * config.model_dim, config.classes)
+        self.head = nn.Linear((1 + CODE_KINDS) * config.model_dim, config.classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(
         self,
@@ -154,11 +186,11 @@ class Classifier(nn.Module):
         key_mask: Bool[Tensor, "batch length"],
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
-        real = key_mask[..., None].to(encoded.dtype)
-        encoded = self.norm(encoded) * real
-        mean = encoded.sum(1) / real.sum(1).clamp(min=1)
-        counted = torch.log1p((nn.functional.softplus(self.counts(encoded)) * real).sum(1))
-        return self.head(self.dropout(torch.cat([mean, counted], dim=-1))), regulariser
+        mean = key_mask / key_mask.sum(1, keepdim=True).clamp(min=1)
+        weights = torch.cat([mean[..., None], COUNT_SCALE * novelty(categories, key_mask, CODE_KINDS)], dim=-1)
+        encoded = self.norm(encoded).masked_fill(~key_mask[..., None], 0)
+        pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
+        return self.head(self.dropout(pooled)), regulariser
 
     def attention_inputs(
         self,

@@ -3,10 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from lib import data
-from lib.model import Classifier, ModelConfig, build_attention
+from lib.model import Classifier, ModelConfig, build_attention, novelty
 
 MECHANISMS = ["softmax", "explicit_softmax", "performer", "infinite_former"]
 SMALL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16)
@@ -16,7 +18,9 @@ def classifier(attention, histories):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, attention=attention)
-    return Classifier(config, data.cardinalities(), histories.numbers.shape[1], generator)
+    model = Classifier(config, data.cardinalities(), histories.numbers.shape[1], generator)
+    nn.init.normal_(model.head.weight)  # zero at the start, which would hide the layers below
+    return model
 
 
 def scores_and_gradient(model, batch, row):
@@ -68,11 +72,10 @@ def test_padding_changes_nothing_whatever_it_holds(attention, histories):
 @pytest.mark.parametrize("attention", MECHANISMS)
 def test_gradients_reach_every_parameter(attention, histories):
     model = classifier(attention, histories)
-    nn.init.normal_(model.head.weight)  # zero at the start, which would hide the layers below
     batch = batch_of(histories, range(8))
     scores, regulariser = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
     (nn.functional.cross_entropy(scores, batch.labels) + regulariser).backward()
-    silent = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
 
@@ -103,3 +106,14 @@ def test_explicit_and_fused_softmax_are_the_same_model(histories):
 def test_unknown_attention_is_refused_with_the_known_names():
     with pytest.raises(ValueError, match="known: softmax, explicit_softmax, performer, infinite_former"):
         build_attention(dataclasses.replace(SMALL, attention="informer"), torch.Generator())
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=12), st.integers(0, 3))
+def test_novelty_is_one_over_the_occurrence_and_sums_to_harmonic_numbers(codes, padding):
+    categories = torch.tensor([codes + [(0, 0)] * padding])
+    key_mask = torch.tensor([[True] * len(codes) + [False] * padding])
+    weights = novelty(categories, key_mask, 2)[0]
+    for kind in (0, 1):
+        column = [code[kind] for code in codes]
+        expected = [1 / (column[:place].count(code) + 1) for place, code in enumerate(column)] + [0] * padding
+        assert weights[:, kind].tolist() == pytest.approx(expected)

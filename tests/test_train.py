@@ -69,7 +69,14 @@ def test_loading_equals_training_and_what_matters_makes_another_run(histories, t
         {"model_config": dataclasses.replace(MODEL, heads=4)},
         {"histories": dataclasses.replace(histories, checksum="other")},
     ):
-        arguments = {"histories": histories, "fold": 0, "fold_count": 3, "model_config": MODEL, "config": SHORT, "seed": 0}
+        arguments = {
+            "histories": histories,
+            "fold": 0,
+            "fold_count": 3,
+            "model_config": MODEL,
+            "config": SHORT,
+            "seed": 0,
+        }
         with pytest.raises(TypeError):
             train.run_or_load(**(arguments | change))
 

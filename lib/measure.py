@@ -1,0 +1,200 @@
+"""Sweeps over configurations: each in a fresh process, interleaved in rounds, results kept so that a run resumes.
+
+Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them. A
+configuration that would exceed its budget is a row too: `skipped_memory` (bytes), `skipped_time` (seconds) or
+`skipped_not_installed`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+from tqdm import tqdm
+
+from lib import benchmark
+from lib.dependencies import LIB, code_hash, modules
+from lib.fresh_process import Budget, measure_apart, measure_here
+from lib.memory import MIB, peak_memory
+from lib.paths import MEASUREMENTS
+from lib.provenance import processor
+from lib.report import write_whole
+from lib.workload import Configuration
+
+__all__ = ["Budget", "Configuration", "hardware", "measure", "peak_memory"]
+
+LOCAL = MEASUREMENTS / "local"
+SETTINGS = [field.name for field in fields(Configuration)]
+Rounds = dict[int, dict[str, float]]
+Results = dict[Configuration, Rounds]
+
+
+def hardware(device: str = "cpu") -> dict[str, object]:
+    """What a measurement depends on besides code and configuration."""
+    facts = {
+        "processor": processor(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "system": platform.system(),
+        "torch": torch.__version__,
+        "allocator": {name: text for name, text in sorted(os.environ.items()) if name.startswith("MALLOC_")},
+    }
+    return facts | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
+
+
+def fingerprint(device: str) -> str:
+    """A hash of the hardware, of the code whose speed is measured and of the code that measures it."""
+    code = code_hash([LIB / "fresh_process.py", *modules(LIB / "fresh_process.py")])
+    return hashlib.sha256(json.dumps([hardware(device), code], sort_keys=True).encode()).hexdigest()
+
+
+def kept_at(configuration: Configuration, block_seconds: float, machine: str, cache: Path) -> Path:
+    """The file of a configuration's results: a readable name, then a hash of configuration, code and hardware."""
+    facts = json.dumps([asdict(configuration), block_seconds, machine], sort_keys=True)
+    parts = (configuration.mechanism, configuration.scope, configuration.direction, configuration.length)
+    return cache / f"{'-'.join(map(str, parts))}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.csv"
+
+
+def load_kept(path: Path) -> Rounds:
+    """The rounds of earlier runs."""
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, dtype={"round": "int64", "metric": "str", "value": "float64"})
+    return {int(number): dict(zip(of["metric"], of["value"], strict=True)) for number, of in table.groupby("round")}
+
+
+def keep(path: Path, rounds: Rounds) -> None:
+    """Store the rounds in one step: a killed run leaves the file as it was."""
+    rows = [(number, metric, value) for number, metrics in rounds.items() for metric, value in metrics.items()]
+    write_whole(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False))
+
+
+def predicted(metric: str, configuration: Configuration, results: Results, order: int) -> float:
+    """What `metric` will be if it grows with a power of length from the longest length measured; zero if none was."""
+    shorter = [
+        other
+        for other, rounds in results.items()
+        if other.length < configuration.length
+        and replace(other, length=configuration.length) == configuration
+        and metric in rounds[0]
+    ]
+    if not shorter:
+        return 0.0
+    longest = max(shorter, key=lambda other: other.length)
+    return results[longest][0][metric] * (configuration.length / longest.length) ** order
+
+
+def beyond_budget(configuration: Configuration, results: Results, budget: Budget) -> dict[str, float]:
+    """The skip of a configuration that will not fit, judged by shorter ones and by its matrices; empty if it may."""
+    quadratic = configuration.mechanism.endswith("softmax")
+    seconds = predicted("time_ms", configuration, results, 2 if quadratic else 1) / 1000
+    needed = predicted("peak_memory_mib", configuration, results, 1) * MIB
+    if configuration.mechanism == "explicit_softmax":
+        matrices = 2 if configuration.direction == "forward" else 3
+        needed = max(needed, float(matrices * configuration.matrix_bytes))
+    if needed > budget.memory_mib * MIB:
+        return {"skipped_memory": needed}
+    return {"skipped_time": seconds} if seconds > budget.seconds else {}
+
+
+def measure_round(configuration: Configuration, number: int, budget: Budget) -> dict[str, float]:
+    """Metric to value: memory in the first round, time in every round; a skip alone where one of them failed."""
+    metrics: dict[str, float] = {}
+    for quantity in ("memory", "time") if number == 0 else ("time",):
+        found = measure_apart(configuration, quantity, budget)
+        if is_skip(found):
+            return found
+        metrics |= found
+    return metrics
+
+
+def is_skip(metrics: dict[str, float]) -> bool:
+    """Whether the metrics say why there is no measurement."""
+    return any(metric.startswith("skipped") for metric in metrics)
+
+
+def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
+    """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
+
+    Skips are not kept: they depend on the budget.
+    """
+    ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
+    machines = {device: fingerprint(device) for device in {configuration.device for configuration in ordered}}
+    paths = {each: kept_at(each, budget.block_seconds, machines[each.device], cache) for each in ordered}
+    results: Results = {}
+    turns = [(number, each) for number in range(budget.rounds) for each in ordered]
+    for number, each in tqdm(turns, desc="measuring", unit="process", disable=None, leave=False):
+        rounds = results.setdefault(each, {}) if number else load_kept(paths[each])
+        if number not in rounds and not is_skip(rounds.get(0, {})):
+            rounds[number] = beyond_budget(each, results, budget) or measure_round(each, number, budget)
+            if not is_skip(rounds[number]):
+                keep(paths[each], rounds)
+        results[each] = rounds
+    for device in machines:
+        write_whole(cache / f"hardware-{device}.json", json.dumps(hardware(device), indent=2) + "\n")
+    return pd.DataFrame(
+        [
+            (*asdict(each).values(), number, metric, value)
+            for each in ordered
+            for number in range(budget.rounds)
+            for metric, value in results[each].get(number, {}).items()
+        ],
+        columns=[*SETTINGS, "round", "metric", "value"],
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    command = argparse.ArgumentParser(prog="python -m lib.measure", description=__doc__, formatter_class=raw)
+    choose = command.add_subparsers(dest="command", required=True)
+    one = choose.add_parser("one", help="measure one configuration in this process and print JSON")
+    one.add_argument("configuration", help='JSON, such as \'{"mechanism": "performer", "length": 4096}\'')
+    one.add_argument("--quantity", choices=("time", "memory"), default="time")
+    attention = choose.add_parser("attention", help="kernels side by side with other implementations, and the goals")
+    attention.add_argument("--lengths", type=int, nargs="+", default=[512 * 2**power for power in range(6)])
+    encoder = choose.add_parser("encoder", help="the source study's encoder at its lengths")
+    encoder.add_argument("--lengths", type=int, nargs="+", default=list(range(256, 8193, 256)))
+    for sweep in (attention, encoder):
+        sweep.add_argument("--cache", type=Path, default=LOCAL, help="folder of kept results (default: %(default)s)")
+        sweep.add_argument("--output", type=Path, help="where to save the rows (default: a file beside the kept ones)")
+        sweep.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        sweep.add_argument("--threads", type=int, default=1, help="default %(default)s")
+        sweep.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    for each in (one, attention, encoder):
+        for field in fields(Budget):
+            name = f"--{field.name.replace('_', '-')}"
+            each.add_argument(name, type=field.type, default=field.default, help=f"default {field.default}")
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and save."""
+    chosen = parser().parse_args(arguments)
+    budget = Budget(**{field.name: getattr(chosen, field.name) for field in fields(Budget)})
+    if chosen.command == "one":
+        configuration = Configuration(**json.loads(chosen.configuration))
+        print(json.dumps(measure_here(configuration, chosen.quantity, budget)))
+        return
+    grids = {"attention": benchmark.kernels, "encoder": benchmark.encoders}
+    machine = {setting: getattr(chosen, setting) for setting in benchmark.MACHINE}
+    grid = [replace(each, **machine) for each in grids[chosen.command](chosen.lengths)]
+    rows = measure(grid, budget, chosen.cache)
+    output = chosen.output or chosen.cache / f"{chosen.command}.csv"
+    write_whole(output, rows.to_csv(index=False))
+    print(benchmark.side_by_side(rows).to_string())
+    if chosen.command == "attention":
+        print(benchmark.goals(rows).to_string(index=False))
+    print(f"saved {output}")
+
+
+if __name__ == "__main__":
+    main()

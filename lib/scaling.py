@@ -1,0 +1,192 @@
+"""What sweeps over length say: growth exponents, cross-over lengths, what to choose, and the source study's claims."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lib.paths import FACTS
+
+# From the steepest growth to the flattest: of a pair, the later is the one expected to pay from some length on.
+ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
+BASELINES = ("explicit_softmax", "softmax")
+CONFIDENCE = 0.95
+BETWEEN = 1.5  # of linear and quadratic growth
+CLAIMS = {
+    "time_ms_exponent": "power of time",
+    "peak_memory_mib_exponent": "power of memory",
+    "crossover_length": "length from which faster",
+    "time_ms_ratio": "times less time",
+    "peak_memory_mib_ratio": "times less memory",
+}
+COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
+
+
+def result_rows(rows: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """Measured rounds in the study's one table shape.
+
+    Times are medians over rounds; `time_ms_low` and `time_ms_high` are the lowest lower and the highest upper quartile
+    of any round.
+    """
+    pick = {"time_ms_low": "min", "time_ms_high": "max"}
+    keys = ["scope", "mechanism", "direction", "length", "metric"]
+    parts = [part.groupby(keys)["value"].agg(pick.get(metric, "median")) for metric, part in rows.groupby("metric")]
+    found = pd.concat(parts).reset_index()
+    names = {"scope": "task", "mechanism": "model", "direction": "split", "length": "x"}
+    return found.rename(columns=names).assign(experiment=experiment, seed="-", axis="length")[COLUMNS]
+
+
+def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
+    """The power of length with which time and memory grow from `shortest` events on.
+
+    Least squares on logarithms over all rounds and lengths; the interval is the slope's by Student's t, so it covers
+    departures from a power law as well as noise. Mechanisms with fewer than three points are left out.
+    """
+    usable = rows[
+        rows["metric"].isin(["time_ms", "peak_memory_mib"]) & (rows["length"] >= shortest) & (rows["value"] > 0)
+    ]
+    found = []
+    for (model, split, metric), part in usable.groupby(["mechanism", "direction", "metric"], sort=False):
+        if len(part) > 2 and part["length"].min() < part["length"].max():
+            fit = stats.linregress(np.log(part["length"]), np.log(part["value"]))
+            margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(part) - 2) * fit.stderr
+            found.append((model, split, metric, fit.slope, fit.slope - margin, fit.slope + margin, len(part)))
+    return pd.DataFrame(found, columns=["model", "split", "metric", "exponent", "low", "high", "points"])
+
+
+def crossing(ratios: pd.Series) -> float:
+    """The length beyond which the ratios, indexed by length, stay below one, interpolated between logarithms.
+
+    Zero if they are below one at every length, infinity if not at the longest.
+    """
+    ratios = ratios.sort_index()
+    above = np.flatnonzero(ratios.to_numpy() >= 1)
+    if not len(above):
+        return 0.0
+    last = above[-1]
+    if last == len(ratios) - 1:
+        return np.inf
+    heights, lengths = np.log(ratios.to_numpy()[last : last + 2]), np.log(ratios.index.to_numpy(float)[last : last + 2])
+    return float(np.exp(np.interp(0, -heights, lengths)))
+
+
+def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
+    """From which length on the second of each pair is faster, for inference and for training.
+
+    Every round gives a cross-over of its own; the interval is Student's t for their mean logarithm, cut at the lengths
+    measured (where it is open) and missing with a single round. `faster` says from which lengths on in words.
+    """
+    times = rows[rows["metric"] == "time_ms"]
+    found = []
+    for split, part in times.groupby("direction", sort=False):
+        table = part.pivot(index=["round", "length"], columns="mechanism", values="value")
+        for first, second in combinations([model for model in ORDER if model in table.columns], 2):
+            ratios = (table[second] / table[first]).dropna()
+            lengths = ratios.index.get_level_values("length")
+            shortest, longest = float(lengths.min()), float(lengths.max())
+            middle = crossing(ratios.groupby("length").median())
+            each = [crossing(one.droplevel("round")) for _, one in ratios.groupby("round")]
+            low, high = log_interval(np.clip(each, shortest, longest), shortest, longest)
+            words = {
+                0.0: f"at all lengths from {shortest:,.0f} events on",
+                np.inf: f"at no length up to {longest:,.0f} events",
+            }
+            said = words.get(middle, f"from {middle:,.0f} events on (95 % interval {low:,.0f} to {high:,.0f})")
+            found.append((first, second, split, np.clip(middle, shortest, longest), low, high, middle < np.inf, said))
+    names = ["against", "model", "split", "crossover_length", "low", "high", "pays", "faster"]
+    return pd.DataFrame(found, columns=names)
+
+
+def log_interval(values: np.ndarray, lowest: float, highest: float) -> tuple[float, float]:
+    """Student's t interval of the geometric mean, cut at the given ends; the whole range for a single value."""
+    if len(values) < 2:
+        return float(lowest), float(highest)
+    logs = np.log(values)
+    margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+    low, high = np.exp(logs.mean() + np.array([-margin, margin])).clip(lowest, highest)
+    return float(low), float(high)
+
+
+def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
+    """Exponents and cross-overs in the study's one table shape; `model` is the one that pays from the length on."""
+    found = []
+    for row in slopes.itertuples():
+        for name, value in (("exponent", row.exponent), ("exponent_low", row.low), ("exponent_high", row.high)):
+            found.append((row.model, row.split, "growth", f"{row.metric}_{name}", value))
+    for row in crossings.itertuples():
+        axis = f"against_{row.against}"
+        bounds = (("crossover_length", row.crossover_length), ("crossover_low", row.low), ("crossover_high", row.high))
+        for metric, value in (*bounds, ("pays", float(row.pays))):
+            found.append((row.model, row.split, axis, metric, value))
+    table = pd.DataFrame(found, columns=["model", "split", "axis", "metric", "value"])
+    return table.assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
+
+
+def choices(results: pd.DataFrame, memory_mib: float) -> pd.DataFrame:
+    """What to take at each length under a memory limit: the fastest mechanism, with all that its spread overlaps.
+
+    `results` are rows of one task. Also given: its time and memory, and how many times faster than the fused softmax.
+    The explicit softmax is no candidate: the fused one gives the same numbers.
+    """
+    found = []
+    for (length, split), part in results[results["axis"] == "length"].groupby(["x", "split"]):
+        table = part.pivot(index="model", columns="metric", values="value")
+        candidates = table.drop(index="explicit_softmax", errors="ignore").dropna(subset="time_ms")
+        fitting = candidates[candidates["peak_memory_mib"] <= memory_mib]
+        if fitting.empty:
+            found.append((int(length), split, "none fits", np.nan, np.nan, np.nan, "none fits"))
+            continue
+        best = fitting["time_ms"].idxmin()
+        tied = fitting[fitting["time_ms_low"] <= fitting.loc[best, "time_ms_high"]].sort_values("time_ms")
+        gain = table["time_ms"].get("softmax", np.nan) / fitting.loc[best, "time_ms"]
+        cost = fitting.loc[best, ["time_ms", "peak_memory_mib"]]
+        found.append((int(length), split, " or ".join(tied.index), *cost, gain, fitting["peak_memory_mib"].idxmin()))
+    names = ["length", "split", "take", "time_ms", "peak_memory_mib", "times_faster_than_softmax", "least_memory"]
+    return pd.DataFrame(found, columns=names)
+
+
+def source_study() -> pd.DataFrame:
+    """The source study's curves (`axis` length, read off its figures) and claims (`axis` claim)."""
+    return pd.read_csv(FACTS / "source_study_scaling.csv")
+
+
+def source_claims(results: pd.DataFrame, slopes: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
+    """Each claim of the source study against the explicit and the fused softmax, and whether it is reproduced.
+
+    Linear or quadratic growth is reproduced if the exponent's whole interval is on that side of 1.5; a cross-over if it
+    comes no later; a saving if it is at least as large. Claims about lengths that were not measured are left out.
+    """
+    claims = source_study().query("axis == 'claim'")
+    found = []
+    for baseline in BASELINES:
+        for claim in claims.itertuples():
+            model = baseline if claim.model == "softmax" else claim.model
+            ours, holds = checked(claim.metric, claim.value, claim.x, model, baseline, results, slopes, crossings)
+            found.append((baseline, model, CLAIMS[claim.metric], claim.x, claim.value, ours, holds))
+    table = pd.DataFrame(found, columns=["against", "model", "claim", "length", "source_study", "here", "reproduced"])
+    return table.dropna(subset="here").reset_index(drop=True)
+
+
+def checked(
+    metric: str,
+    claimed: float,
+    length: float,
+    model: str,
+    baseline: str,
+    results: pd.DataFrame,
+    slopes: pd.DataFrame,
+    crossings: pd.DataFrame,
+) -> tuple[float, bool]:
+    """What was measured here for one claim, and whether it agrees; a missing value if it was not measured."""
+    quantity, kind = metric.rsplit("_", 1)
+    if kind == "exponent":
+        found = slopes[(slopes["model"] == model) & (slopes["metric"] == quantity)]
+        clear = found["low"] > BETWEEN if claimed > BETWEEN else found["high"] < BETWEEN
+        return found["exponent"].mean(), bool(clear.any())
+    if kind == "ratio":
+        at = results[(results["x"] == length) & (results["metric"] == quantity)].set_index("model")["value"]
+        saving = at.get(baseline, np.nan) / at.get(model, np.nan)
+        return saving, bool(saving >= claimed)
+    found = crossings[(crossings["model"] == model) & (crossings["against"] == baseline)]
+    return found["crossover_length"].mean(), bool((found["pays"] & (found["crossover_length"] <= claimed)).any())
