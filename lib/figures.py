@@ -64,6 +64,36 @@ def interval_plot(ax: Axes, table: pd.DataFrame, names: Sequence[str], label: st
     ax.grid(axis="y", visible=False)
 
 
+def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
+    """Error against the number of features by head: median and middle half over draws; a line at the model's own."""
+    fig, ax = plt.subplots()
+    style = MODEL_STYLE["performer"]
+    for head, of_head in rows.groupby("split"):
+        spread = of_head.groupby("x")["value"].quantile([0.25, 0.5, 0.75]).unstack()
+        ax.fill_between(spread.index, spread[0.25], spread[0.75], color=style["color"], alpha=0.12, linewidth=0)
+        ax.plot(spread.index, spread[0.5], color=style["color"], marker=style["marker"], alpha=0.8)
+        end = (spread.index[-1], spread[0.5].iloc[-1])
+        ax.annotate(head, end, xytext=(5, 0), textcoords="offset points", fontsize=8)
+    ax.axvline(trained_with, color="#9a9a9a", linestyle=":", linewidth=0.8)
+    ax.set(xscale="log", yscale="log", xlabel="random features (logarithmic)")
+    ax.set_ylabel("relative error of the output (logarithmic)")
+    return fig
+
+
+def memory_densities(densities: pd.DataFrame) -> Figure:
+    """Histograms of the means and of the widths of the read densities, one line per head, darker for later heads."""
+    fig, panels = plt.subplots(1, 2)
+    for head, chosen in densities.groupby("head"):
+        shade = 0.35 + 0.65 * head / densities["head"].max()
+        look = {"color": MODEL_STYLE["infinite_former"]["color"], "alpha": shade, "label": f"head {head}"}
+        for ax, values in zip(panels, (chosen["mean"], np.log10(chosen["width"])), strict=True):
+            ax.hist(values, bins=50, density=True, histtype="step", **look)
+    panels[0].set(xlabel="place read in the memory (0 oldest, 1 newest)", ylabel="density over queries")
+    panels[1].set(xlabel="width of the density (log₁₀ of the standard deviation)")
+    panels[1].legend()
+    return fig
+
+
 def code_odds(events: pd.DataFrame, least_customers: int) -> pd.DataFrame:
     """Log odds ratio of using a code at all, men to women, with its standard error, for codes with enough customers.
 
