@@ -88,8 +88,8 @@ def memory_densities(densities: pd.DataFrame) -> Figure:
         look = {"color": MODEL_STYLE["infinite_former"]["color"], "alpha": shade, "label": f"head {head}"}
         for ax, values in zip(panels, (chosen["mean"], np.log10(chosen["width"])), strict=True):
             ax.hist(values, bins=50, density=True, histtype="step", **look)
-    panels[0].set(xlabel="place read in the memory (0 oldest, 1 newest)", ylabel="density over queries")
-    panels[1].set(xlabel="width of the density (log₁₀ of the standard deviation)")
+    panels[0].set(xlabel="place read (0 oldest, 1 newest)", ylabel="density over queries")
+    panels[1].set(xlabel="log₁₀ of the standard deviation")
     panels[1].legend()
     return fig
 

@@ -163,7 +163,7 @@ def run_or_load(
 
     The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers.
     """
-    folder = paths.RUNS / _run_name(histories, fold, fold_count, model_config, config, seed)
+    folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed)
     if fresh or not folder.exists():
         train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
@@ -235,7 +235,7 @@ def sources(attention: str) -> list[Path]:
     ]
 
 
-def _run_name(
+def run_name(
     histories: Histories, fold: int, fold_count: int, model: ModelConfig, config: TrainConfig, seed: int
 ) -> str:
     configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
@@ -276,7 +276,7 @@ def main() -> int:
     names = []
     for fold in range(options.folds):
         run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
-        names.append(_run_name(histories, fold, options.folds, *configs, options.repeat))
+        names.append(run_name(histories, fold, options.folds, *configs, options.repeat))
         last = run.history.iloc[-1]
         print(
             f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}: "

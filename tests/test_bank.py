@@ -104,7 +104,9 @@ def test_missing_files_and_truncated_gzip_are_named(tmp_path):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
-@given(st.one_of(st.binary(max_size=80), st.lists(st.sampled_from([*GOOD, "\n", '"', "\x00"]), max_size=80).map("".join)))
+@given(
+    st.one_of(st.binary(max_size=80), st.lists(st.sampled_from([*GOOD, "\n", '"', "\x00"]), max_size=80).map("".join))
+)
 def test_any_bytes_give_arrays_or_the_readers_own_error(tmp_path, junk):
     junk = junk if isinstance(junk, bytes) else EVENTS.encode() + junk.encode()
     try:

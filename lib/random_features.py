@@ -1,0 +1,207 @@
+"""Random features of the softmax kernel exp(q·k / √d): directions to project on, and maps from projections to features.
+
+Notation of the papers: x = q d^(-1/4), y = k d^(-1/4), so that the kernel is exp(x·y); w is a row of the projection.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++", "relu")
+
+
+class RandomFeatures(NamedTuple):
+    """Features are values · exp(log_scale); a vector's values and its scale depend on that vector alone."""
+
+    values: Float[Tensor, "*batch length columns"]
+    log_scale: Float[Tensor, "*batch length"]
+
+
+def check_kernel(kernel: str) -> None:
+    """Raise ValueError for a kernel that does not exist, naming those that do."""
+    if kernel not in KERNELS:
+        raise ValueError(f"unknown kernel {kernel!r}; known are {', '.join(KERNELS)}")
+
+
+def gaussian_projection(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features head_dim"]:
+    """Independent standard normal rows, on the generator's device."""
+    return torch.randn(features, head_dim, generator=generator, device=generator.device)
+
+
+def rotations(count: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "count head_dim head_dim"]:
+    """Haar-distributed orthogonal matrices: QR of a Gaussian, the signs of R's diagonal moved into Q (Mezzadri 2007).
+
+    Without the signs Q is not uniform, and positive features of vectors along (1, …, 1) are biased by tens of percent.
+    """
+    gaussian = torch.randn(count, head_dim, head_dim, generator=generator, device=generator.device)
+    basis, triangle = torch.linalg.qr(gaussian)
+    return basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
+
+
+def _chi_norms(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features 1"]:
+    return gaussian_projection(features, head_dim, generator).norm(dim=1, keepdim=True)
+
+
+def orthogonal_projection(
+    features: int, head_dim: int, generator: torch.Generator, fixed_norm: bool = False
+) -> Float[Tensor, "features head_dim"]:
+    """Rows orthogonal within blocks of head_dim, each row normally distributed (Choromanski et al. 2021, section 2.4).
+
+    With `fixed_norm` every row has length √d instead: the regularised softmax kernel of the paper's Theorem 1.
+    """
+    blocks = rotations(math.ceil(features / head_dim), head_dim, generator)
+    rows = blocks.transpose(1, 2).flatten(0, 1)[:features]
+    return rows * (math.sqrt(head_dim) if fixed_norm else _chi_norms(features, head_dim, generator))
+
+
+def simplex(head_dim: int) -> Float[Tensor, "head_dim head_dim"]:
+    """Unit rows at pairwise cosine -1/(d-1), as far apart as d rows can be (Reid et al. 2023, equation 7)."""
+    if head_dim < 2:
+        raise ValueError(f"a simplex needs head_dim of at least 2, got {head_dim}")
+    ones = torch.ones(head_dim)
+    ones[-1] = 0
+    corner = math.sqrt(head_dim / (head_dim - 1)) * torch.eye(head_dim)
+    corner = corner - (math.sqrt(head_dim) + 1) / (head_dim - 1) ** 1.5 * ones
+    corner[-1] = ones / math.sqrt(head_dim - 1)
+    return corner
+
+
+def simplex_projection(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features head_dim"]:
+    """Randomly rotated simplices with chi-distributed norms: rows repel each other more than orthogonal ones."""
+    turns = rotations(math.ceil(features / head_dim), head_dim, generator)
+    rows = (simplex(head_dim).to(turns.device) @ turns).flatten(0, 1)[:features]
+    return rows * _chi_norms(features, head_dim, generator)
+
+
+PROJECTIONS: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
+    "gaussian": gaussian_projection,
+    "orthogonal": orthogonal_projection,
+    "fixed_norm": partial(orthogonal_projection, fixed_norm=True),
+    "simplex": simplex_projection,
+}
+
+
+def draw_projection(
+    name: str, features: int, head_dim: int, generator: torch.Generator
+) -> Float[Tensor, "features head_dim"]:
+    """A fresh projection of the named kind; raises ValueError for unknown names and for fewer than one feature."""
+    if name not in PROJECTIONS:
+        raise ValueError(f"unknown projection {name!r}; known are {', '.join(PROJECTIONS)}")
+    if features < 1:
+        raise ValueError(f"features must be at least 1, got {features}")
+    return PROJECTIONS[name](features, head_dim, generator)
+
+
+def _projected(
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
+) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length"]]:
+    """The logits w·x and the half square norm |x|²/2."""
+    scaled = vectors * vectors.shape[-1] ** -0.25
+    return scaled @ projection.to(vectors.dtype).T, scaled.square().sum(-1) / 2
+
+
+def _exponential(
+    logits: Float[Tensor, "*batch length columns"], offset: Float[Tensor, "*batch length"]
+) -> RandomFeatures:
+    top = logits.amax(-1, keepdim=True)
+    return RandomFeatures((logits - top).exp(), top[..., 0] + offset)
+
+
+def positive_features(
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
+) -> RandomFeatures:
+    """exp(w·x - |x|²/2) / √m, the first map of Lemma 1 (Choromanski et al. 2021); products are never negative."""
+    logits, norm = _projected(vectors, projection)
+    return _exponential(logits, -norm - math.log(len(projection)) / 2)
+
+
+def hyperbolic_features(
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
+) -> RandomFeatures:
+    """exp(±w·x - |x|²/2) / √(2m), the second map of Lemma 1; two columns for each row of the projection."""
+    logits, norm = _projected(vectors, projection)
+    return _exponential(torch.cat([logits, -logits], -1), -norm - math.log(2 * len(projection)) / 2)
+
+
+def trigonometric_features(
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
+) -> RandomFeatures:
+    """exp(|x|²/2) (cos w·x, sin w·x) / √m (Rahimi & Recht 2007); products may be negative, sums of them near zero."""
+    logits, norm = _projected(vectors, projection)
+    return RandomFeatures(torch.cat([logits.cos(), logits.sin()], -1), norm - math.log(len(projection)) / 2)
+
+
+def relu_features(
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
+) -> RandomFeatures:
+    """max(w·x, 0) / √m, the generalised kernel of Choromanski et al. 2021, section 2.2: no estimate of softmax."""
+    logits, norm = _projected(vectors, projection)
+    return RandomFeatures(logits.relu(), torch.zeros_like(norm) - math.log(len(projection)) / 2)
+
+
+def tilted_features(
+    vectors: Float[Tensor, "*batch length head_dim"],
+    projection: Float[Tensor, "features head_dim"],
+    tilt: Float[Tensor, "*#batch 1 1"],
+) -> RandomFeatures:
+    """(1-4A)^(d/4) exp(A|w|² + √(1-4A) w·x - |x|²/2) / √m, FAVOR++ (Likhosherstov et al. 2022, section 3.2).
+
+    Unbiased for every tilt A below 1/4 with normally distributed rows, of finite variance below 1/8.
+    """
+    logits, norm = _projected(vectors, projection)
+    logits = (1 - 4 * tilt).sqrt() * logits + tilt * projection.to(vectors.dtype).square().sum(-1)
+    constant = (1 - 4 * tilt).log() * (vectors.shape[-1] / 4) - math.log(len(projection)) / 2
+    return _exponential(logits, constant[..., 0] - norm)
+
+
+FEATURE_MAPS: dict[str, Callable[[Tensor, Tensor], RandomFeatures]] = {
+    "positive": positive_features,
+    "hyperbolic": hyperbolic_features,
+    "trigonometric": trigonometric_features,
+    "relu": relu_features,
+}
+
+
+def best_tilt(sum_square: Float[Tensor, "*batch"], head_dim: int) -> Float[Tensor, "*batch"]:
+    """The tilt A of least variance for pairs with |x+y|² = `sum_square` (Likhosherstov et al. 2022, theorem 3.2)."""
+    root = ((2 * sum_square + head_dim).square() + 8 * head_dim * sum_square).sqrt()
+    return (head_dim - 2 * sum_square - root) / (16 * head_dim)
+
+
+def _mean(
+    vectors: Float[Tensor, "batch heads length width"], mask: Bool[Tensor, "batch length"] | None
+) -> Float[Tensor, "batch heads width"]:
+    if mask is None:
+        return vectors.mean(2)
+    real = mask[:, None, :, None].to(vectors.dtype)
+    return (vectors * real).sum(2) / real.sum(2).clamp_min(1)
+
+
+def mean_sum_square(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    query_mask: Bool[Tensor, "batch query_length"] | None = None,
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+) -> Float[Tensor, "batch heads"]:
+    """The mean of |x+y|² over all pairs of a real query and a real key, from two passes over vectors."""
+    squares = _mean(queries.square(), query_mask) + _mean(keys.square(), key_mask)
+    crossed = _mean(queries, query_mask) * _mean(keys, key_mask)
+    return (squares + 2 * crossed).sum(-1) * queries.shape[-1] ** -0.5
+
+
+def kernel_estimate(query_features: RandomFeatures, key_features: RandomFeatures) -> Tensor:
+    """Estimates of exp(q·k / √d) for every pair: the product of features with their scales put back."""
+    scale = query_features.log_scale[..., :, None] + key_features.log_scale[..., None, :]
+    return (query_features.values @ key_features.values.transpose(-2, -1)) * scale.exp()
+
+
+def softmax_kernel(
+    queries: Float[Tensor, "*batch query_length head_dim"], keys: Float[Tensor, "*batch key_length head_dim"]
+) -> Float[Tensor, "*batch query_length key_length"]:
+    """exp(q·k / √d), the truth that the features estimate."""
+    return (queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5).exp()
