@@ -19,7 +19,7 @@ def test_memorises_eight_customers(attention, histories):
     customers = np.flatnonzero((histories.labels >= 0) & (histories.lengths >= 20))[:8]
     config = dataclasses.replace(SHORT, epochs=60, learning_rate=1e-2, weight_decay=0.0, shortest_slice=1.0)
     model_config = dataclasses.replace(MODEL, attention=attention)
-    model, history = train.train(histories, customers, model_config, config, 0, "memorise")
+    _, history = train.train(histories, customers, model_config, config, 0, "memorise")
     assert history["accuracy"].iloc[-1] == 1
     assert history["loss"].iloc[-1] < 0.1
 
