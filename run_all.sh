@@ -44,7 +44,7 @@ out=${out:-$(basename "$data")}
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
 
-stamp=$(cat requirements.txt pyproject.toml | sha256sum)
+stamp=$(sha256sum requirements.txt)
 if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
     echo "making the environment in .venv (minutes, about 2 GB)" >&2
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || refuse "Python 3.11 or 3.12 is needed as python3"
