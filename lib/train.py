@@ -44,7 +44,7 @@ class TrainConfig:
     max_events: int = 512
     shortest_slice: float = 0.5
     evaluation_events: int = 1024
-    kl_weight: float = 0.0
+    kl_weight: float = 1e-3
     redraw_epochs: int = 1
 
 
