@@ -8,6 +8,7 @@ checksum of their source files.
 import argparse
 import hashlib
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -24,9 +25,12 @@ from torch import Tensor
 
 from lib import bank, paths, synthetic
 from lib.bank import DataError
+from lib.dependencies import code_hash, modules
 
 CATEGORIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
 UNKNOWN_HOUR = 24
+FEWEST_TO_TRAIN = 5
+"""Customers of each class in every training part: the references choose their penalty in five folds of it."""
 ROUBLE = 22.459157
 """Units of the file's amounts in one rouble."""
 DAY_ZERO_WEEKDAY = 4
@@ -103,7 +107,7 @@ def encode(events: pd.DataFrame, labels: pd.DataFrame, checksum: str, found: dic
         offsets=np.append(starts, len(events)).astype(np.int64),
         categories=np.stack([*codes, hour, (day + DAY_ZERO_WEEKDAY) % 7], axis=1).astype(np.uint8),
         numbers=np.stack([np.sign(amount) * np.log1p(np.abs(amount)), np.log1p(gap)], axis=1).astype(np.float32),
-        days=time.astype(np.float32),
+        days=time,
         checksum=checksum,
         found={**found, **unknown},
     )
@@ -157,7 +161,11 @@ def locate(source: str, customers: int, seed: int) -> Path:
     Raises DataError when the source is neither `synthetic`, `sberbank` nor a folder.
     """
     if source == "synthetic":
-        folder = paths.RAW / f"synthetic-{customers}-{seed}"
+        if customers < 1:
+            raise DataError(f"--customers {customers}: give at least one")
+        module = Path(synthetic.__file__)
+        version = code_hash([module, *modules(module)])[:6] + _checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
+        folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
         if not (folder / bank.LABELS).exists():
             synthetic.generate(folder, customers=customers, seed=seed)
         return folder
@@ -199,12 +207,15 @@ def _checksum(files: list[Path]) -> str:
 def folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Train and test positions of the labelled customers, stratified by label; the test parts cover each once.
 
-    Raises DataError when a class has fewer customers than there are folds.
+    Raises DataError when a class has too few customers for the folds, or for choosing a penalty within one.
     """
     labelled = histories.labelled
     smallest = np.bincount(histories.labels[labelled]).min()
-    if smallest < count:
-        raise DataError(f"the rarest label has {smallest} customers, fewer than {count} folds; ask for fewer folds")
+    needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))
+    if smallest < needed:
+        raise DataError(
+            f"the rarest label has {smallest} customers, {count} folds need {needed}; label more customers of it"
+        )
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     return [(labelled[train], labelled[test]) for train, test in splitter.split(labelled, histories.labels[labelled])]
 
@@ -231,7 +242,7 @@ def collate(histories: Histories, customers: np.ndarray, starts: np.ndarray, len
         customers=customers,
         categories=torch.from_numpy(histories.categories[index].astype(np.int64) * mask[..., None]),
         numbers=torch.from_numpy(histories.numbers[index] * mask[..., None]),
-        days=torch.from_numpy((last[:, None] - histories.days[index]) * mask),
+        days=torch.from_numpy(((last[:, None] - histories.days[index]) * mask).astype(np.float32)),
         key_mask=torch.from_numpy(mask),
         labels=torch.from_numpy(histories.labels[customers].astype(np.int64)),
     )

@@ -19,6 +19,12 @@ def batch_of(histories: Histories, customers: np.ndarray, limit: int) -> Batch:
     return data.collate(histories, customers, starts, lengths)
 
 
+def some_customers(run: Run, most: int = 64) -> np.ndarray:
+    """At most so many test customers of a run, evenly spread: enough to look inside, however large the set."""
+    customers = run.predictions["position"].to_numpy()
+    return customers[np.linspace(0, len(customers) - 1, min(most, len(customers))).astype(int)]
+
+
 def first_attention(model: Classifier, batch: Batch) -> tuple[torch.nn.Module, Tensor]:
     """The first layer's attention and the events that reach it."""
     return model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
@@ -43,10 +49,10 @@ def softmax_weights(
 
 @torch.no_grad()
 def attention_entropy(runs: list[Run], histories: Histories, limit: int) -> pd.DataFrame:
-    """Share of the keys that a head effectively uses, exp(entropy) / keys, mean over the test customers of each run."""
+    """Share of the keys that a head effectively uses, exp(entropy) / keys, mean over test customers of each run."""
     frames = []
     for place, run in enumerate(runs):
-        batch = batch_of(histories, run.predictions["position"].to_numpy(), limit)
+        batch = batch_of(histories, some_customers(run), limit)
         attention, events = first_attention(run.model, batch)
         queries, keys, _ = attention.project(events)
         weights = attention_weights(queries, keys, batch.key_mask)
@@ -83,8 +89,8 @@ def kernel_error(
 
 @torch.no_grad()
 def memory_densities(run: Run, histories: Histories, limit: int = 1024) -> pd.DataFrame:
-    """Mean and standard deviation of the read densities of a run's test customers, by head, from the second segment."""
-    batch = batch_of(histories, run.predictions["position"].to_numpy(), limit)
+    """Mean and standard deviation of the read densities of a run's test customers, by head; none without a past."""
+    batch = batch_of(histories, some_customers(run), limit)
     attention, events = first_attention(run.model, batch)
     memory, frames = None, []
     for start in range(0, events.shape[1], attention.segment):
@@ -97,7 +103,7 @@ def memory_densities(run: Run, histories: Histories, limit: int = 1024) -> pd.Da
                 mean, variance = (part[:, head][real].numpy() for part in density)
                 frames.append(pd.DataFrame({"head": head + 1, "mean": mean, "width": np.sqrt(variance)}))
         _, memory = attention.step(events[:, piece], batch.key_mask[:, piece], memory)
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["head", "mean", "width"])
 
 
 def predict_without_memory(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:

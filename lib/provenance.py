@@ -42,7 +42,7 @@ def file_checksum(path: Path) -> str:
 
 def provenance() -> dict[str, object]:
     """Commit and whether the tree was changed, versions, hardware, threads and the date: what a rerun needs to know."""
-    status = git("status", "--porcelain", "--untracked-files=no")
+    status = git("status", "--porcelain", "lib", "notebooks", "data/facts", "Snakefile", "study.yaml")
     requirements = ROOT / "requirements.txt"
     return {
         "commit": git("rev-parse", "HEAD"),

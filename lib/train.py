@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,9 @@ from tqdm import tqdm
 from lib import data, dependencies, paths
 from lib.data import Batch, Histories
 from lib.evaluate import prediction_frame
-from lib.memory import peak_memory
 from lib.model import Classifier, ModelConfig
+
+MECHANISMS = ("softmax", "performer", "infinite_former")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class Run:
     model: Classifier
     history: pd.DataFrame
     predictions: pd.DataFrame
-    cost: dict
 
 
 def build(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
@@ -82,8 +84,9 @@ def train(
     generator, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
     optimizer = torch.optim.AdamW(_parameter_groups(model, config))
     steps = config.epochs * -(-len(customers) // config.batch_size)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=config.warmup)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(warm_up_and_decay, steps=steps, warmup=config.warmup)
+    )
     rows = []
     progress = tqdm(range(config.epochs), desc=title, unit="epoch", disable=None, leave=False)
     with torch.random.fork_rng():
@@ -100,6 +103,14 @@ def train(
             )
             progress.set_postfix(loss=f"{loss:.3f}")
     return model.eval(), pd.DataFrame(rows)
+
+
+def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate: a linear rise over a share of the steps, then half a cosine to zero."""
+    rise = max(1.0, warmup * steps)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise))) / 2
 
 
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
@@ -167,24 +178,16 @@ def run_or_load(
     if fresh or not folder.exists():
         train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
-        with peak_memory() as peak:
-            model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title)
+        model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title)
         probabilities = predict(model, histories, test_customers, config.evaluation_events)
         predictions = pd.DataFrame(probabilities, columns=[f"class_{i}" for i in range(probabilities.shape[1])])
         predictions.insert(0, "position", test_customers)
-        cost = {"epoch_seconds": float(history["seconds"].median()), "peak_memory_mib": peak.mib}
-        _save(
-            folder,
-            model,
-            history,
-            predictions,
-            cost,
-            {"model": model_config, "train": config, "seed": seed, "fold": fold},
-        )
+        configs = {"model": model_config, "train": config, "seed": seed, "fold": fold}
+        _save(folder, model, history, predictions, configs)
     model = build(histories, model_config, 1000 * seed + fold)
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))
-    return Run(model.eval(), *tables, json.loads((folder / "cost.json").read_text()))
+    return Run(model.eval(), *tables)
 
 
 def cross_validate(
@@ -220,18 +223,12 @@ def out_of_fold(
     return pd.concat(frames, ignore_index=True)
 
 
-def costs(name: str, runs: list[Run], fold_count: int) -> pd.DataFrame:
-    """Seconds per epoch and peak memory of each run as it was trained, machine-dependent."""
-    table = pd.DataFrame([run.cost for run in runs])
-    return table.assign(model=name, seed=table.index // fold_count, fold=table.index % fold_count)
-
-
 def sources(attention: str) -> list[Path]:
     """The modules that decide a training's result: everything this one rests on but the other mechanisms."""
-    others = frozenset({"softmax", "performer", "infinite_former"} - {attention, "softmax"})
+    others = frozenset({*MECHANISMS} - {attention, "softmax"})
     return [
         Path(__file__),
-        *dependencies.modules(Path(__file__), skip=others | {"evaluate", "memory", "dependencies", "synthetic"}),
+        *dependencies.modules(Path(__file__), skip=others | {"evaluate", "dependencies", "synthetic"}),
     ]
 
 
@@ -240,19 +237,17 @@ def run_name(
 ) -> str:
     configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
     code = dependencies.code_hash(sources(model.attention))
-    key = json.dumps([*configs, histories.checksum, code, seed, fold, fold_count, torch.__version__])
+    known = [data.vocabulary(column).tolist() for column in data.CATEGORIES]
+    key = json.dumps([*configs, histories.checksum, known, code, seed, fold, fold_count, torch.__version__])
     return f"{model.attention}-repeat{seed}-fold{fold}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _save(
-    folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, cost: dict, configs: dict
-) -> None:
+def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, configs: dict) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     torch.save(model.state_dict(), partial / "weights.pt")
     history.to_csv(partial / "history.csv", index=False)
     predictions.to_csv(partial / "predictions.csv", index=False)
-    (partial / "cost.json").write_text(json.dumps(cost))
     (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
@@ -261,7 +256,7 @@ def _save(
 def main() -> int:
     """Train one mechanism on every fold of one repeat; finished folds are loaded."""
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=main.__doc__)
-    parser.add_argument("mechanism", help="softmax, performer, infinite_former, …")
+    parser.add_argument("mechanism", choices=MECHANISMS)
     parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
     parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder in the bank's format")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")

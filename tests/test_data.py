@@ -44,20 +44,20 @@ def test_prepare_notices_changed_files(bank_folder, tmp_path, monkeypatch):
 
 @given(st.integers(2, 6), st.integers(0, 100))
 def test_folds_cover_every_labelled_customer_once_and_are_stratified(count, seed):
-    labels = np.array([0] * 13 + [1] * 9 + [-1] * 5, dtype=np.int8)
+    labels = np.array([0] * 13 + [1] * 11 + [-1] * 5, dtype=np.int8)
     empty = np.zeros(0)
     histories = data.Histories(empty, labels, empty, empty, empty, empty, "", {})
     folds = data.folds(histories, count, seed)
     tested = np.concatenate([test for _, test in folds])
-    assert sorted(tested) == list(range(22))
+    assert sorted(tested) == list(range(24))
     for train, test in folds:
         assert not set(train) & set(test)
-        assert len(train) + len(test) == 22
-        assert abs((labels[test] == 1).sum() - 9 / count) < 1
+        assert len(train) + len(test) == 24
+        assert abs((labels[test] == 1).sum() - 11 / count) < 1
 
 
 def test_more_folds_than_customers_of_a_class_are_refused(histories):
-    with pytest.raises(DataError, match="12 customers, fewer than 13 folds"):
+    with pytest.raises(DataError, match="12 customers, 13 folds need 13"):
         data.folds(histories, 13, 0)
 
 
