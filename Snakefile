@@ -1,6 +1,8 @@
 # The study as a graph: data -> trainings (mechanism x repeat) -> notebooks -> pages -> index.
-# Started by run_all.sh, which passes data, study and profile; STUDY_FRESH in the environment ignores caches.
+# run_all.sh chooses data, report and profile through the environment; STUDY_FRESH=yes there ignores caches.
+# Paths of data and other text that may hold braces are given as functions: Snakemake would take braces for wildcards.
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -8,13 +10,15 @@ import yaml
 
 from lib.dependencies import modules, relative
 
-STUDY, SOURCE, PROFILE = config["study"], str(config["data"]), config["profile"]
+SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
+PROFILE = os.environ.get("STUDY_PROFILE", "default")
 parameters = yaml.safe_load(Path("study.yaml").read_text())[PROFILE]
 SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs")} | {"study": STUDY, "source": SOURCE}
+ALONE = ["03_continuous_memory", "07_speed_and_memory", "08_comparison"]
 MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", "06_train_infinite_former": "infinite_former"}
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
-FILES = [str(p) for p in (Path(SOURCE) / name for name in ("transactions.csv.gz", "transactions.csv", "gender_train.csv")) if p.exists()]
+FILES = [p for p in (Path(SOURCE) / name for name in ("transactions.csv.gz", "transactions.csv", "gender_train.csv")) if p.exists()]
 LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib").glob(f"*.{kind}"))]
 FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
 
@@ -35,8 +39,7 @@ def inputs(name):
     return {
         "02_kernel_error": training("softmax"),
         "03_continuous_memory": training("infinite_former"),
-        "08_comparison": [path for mechanism in MECHANISMS.values() for path in training(mechanism)]
-        + [f"{OUT}/notebooks/{other}.ipynb" for other in NOTEBOOKS if other != "08_comparison"],
+        "08_comparison": [path for mechanism in MECHANISMS.values() for path in training(mechanism)],
     }.get(name, [])
 
 
@@ -53,19 +56,21 @@ rule all:
 
 
 rule data:
-    input: FILES, FACTS, "lib/data.py", code("lib/data.py")
+    input: FACTS, "lib/data.py", code("lib/data.py")
     output: f"{OUT}/data.json"
-    params: source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], refused=f"{OUT}/refused"
+    params:
+        source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"],
+        # Not inputs, because names of inputs cannot hold braces: another size or date runs the step again all the same.
+        files=lambda _: [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in FILES]
     shell:
-        "python -m lib.data {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}}"
-        " --out {output} || {{ status=$?; [ $status = 2 ] && touch {params.refused}; exit $status; }}"
+        "python -m lib.data {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
 rule train:
     input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
     output: f"{OUT}/runs/{{mechanism}}-{{repeat}}.json"
     params:
-        source=shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
+        source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
     shell:
         "python -m lib.train {wildcards.mechanism} --repeat {wildcards.repeat} --source {params.source}"
         " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"
@@ -74,11 +79,11 @@ rule train:
 for name in NOTEBOOKS:
     rule:
         name: f"notebook_{name}"
-        input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py"
+        input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/study.mplstyle"
         output: f"{OUT}/notebooks/{name}.ipynb"
-        params: values=shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
+        params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
         # Measurements run alone.
-        threads: workflow.cores if name == "07_speed_and_memory" else 1
+        threads: workflow.cores if name in ALONE else 1
         shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
 
 
@@ -91,6 +96,8 @@ rule page:
 rule index:
     input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], LOOK, "lib/pages.py", code("lib/pages.py")
     output: f"{OUT}/index.html"
-    params: study=STUDY, parameters=shlex.quote(json.dumps({"profile": PROFILE, **SHARED, **parameters}, sort_keys=True))
+    params:
+        study=STUDY,
+        parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, **parameters}, sort_keys=True))
     shell:
         "printf '%s\n' {params.parameters} > reports/{params.study}/parameters.json && python -m lib.pages index {params.study}"

@@ -10,7 +10,7 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --data synthetic|sberbank|DIR   the transactions: generated (default), the public set (downloaded), or a folder
                                   with transactions.csv[.gz] and gender_train.csv in the bank's format
   --quick                         small parameters: minutes instead of tens of minutes
-  --fresh                         ignore caches and earlier results
+  --fresh                         ignore caches, kept measurements and earlier results
   --out NAME                      folder of the report under reports/ (default: the data's name)
   --setup                         make the environment (.venv) and stop
   --help                          this text
@@ -19,14 +19,12 @@ TEXT
 }
 refuse() { echo "error: $1" >&2; exit 2; }
 
-data=synthetic profile=default fresh= out= setup=
+data=synthetic profile=default fresh='' out='' setup=''
 while (($#)); do
     case $1 in
         --data|--out) [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
                       [[ $1 == --data ]] && data=$2 || out=$2; shift ;;
-        --quick) profile=quick ;;
-        --fresh) fresh=yes ;;
-        --setup) setup=yes ;;
+        --quick) profile=quick ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
         --help|-h) usage; exit 0 ;;
         *) refuse "unknown option $1; see ./run_all.sh --help" ;;
     esac
@@ -38,13 +36,14 @@ if [[ $data != synthetic && $data != sberbank ]]; then
     [[ -f $data/transactions.csv || -f $data/transactions.csv.gz ]] || refuse "$data: no transactions.csv or transactions.csv.gz"
     [[ -f $data/gender_train.csv ]] || refuse "$data: no gender_train.csv"
 fi
-out=${out:-$(basename "$data")}
-[[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || refuse "--out $out: use letters, digits, dots, dashes and underscores"
+named=$out out=${out:-$(basename -- "$data" | LC_ALL=C sed -E 's/[^A-Za-z0-9._-]+/_/g; s/^[^A-Za-z0-9]+//')}
+[[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
+    refuse "${out:-$data}: cannot name a report; give --out NAME of Latin letters, digits, dots, dashes and underscores"
+report=reports/$out
 
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
-
-stamp=$(sha256sum requirements.txt)
+stamp="$(sha256sum requirements.txt) $PWD"
 if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
     echo "making the environment in .venv (minutes, about 2 GB)" >&2
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || refuse "Python 3.11 or 3.12 is needed as python3"
@@ -57,9 +56,21 @@ if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
 fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
 
-export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1 STUDY_FRESH=$fresh
-snakemake=(snakemake --cores all --rerun-incomplete --config "data=$data" "study=$out" "profile=$profile")
-"${snakemake[@]}" --quiet all --unlock >/dev/null 2>&1 || true
-rm -f "reports/$out/refused"
-"${snakemake[@]}" --quiet rules host ${fresh:+--forceall} >&2 || { [[ -f reports/$out/refused ]] && exit 2 || exit 1; }
-echo "$PWD/reports/$out/index.html"
+export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
+export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
+made_from=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["source"])' "$report/data.json" 2>/dev/null) || true
+[[ -n $named || -z $made_from || $made_from == "$data" ]] ||
+    refuse "$report was made from $made_from; give --out NAME or remove that report"
+
+# Wrong data are refused in one line before the workflow starts, unless a finished report has seen the same data.
+check=$fresh
+{ [[ $made_from == "$data" ]] && grep -qs "\"profile\": \"$profile\"" "$report/parameters.json"; } || check=yes
+for file in "${data/#sberbank/data/raw/sberbank}"/{transactions.csv,transactions.csv.gz,gender_train.csv}; do
+    [[ ! -e $file || $report/data.json -nt $file ]] || check=yes
+done
+folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STUDY_PROFILE"]]["folds"])'
+[[ $data == synthetic || -z $check ]] || python -m lib.data "$data" --folds "$(python -c "$folds")" >/dev/null
+[[ -z $fresh ]] || rm -rf data/measurements/local
+snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
+snakemake --cores all --rerun-incomplete --quiet rules host ${fresh:+--forceall} >&2
+echo "$PWD/$report/index.html"

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 ./run_all.sh --setup >&2
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec .venv/bin/python -m pytest "$@"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec .venv/bin/python -m pytest --numprocesses auto "$@"

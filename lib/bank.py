@@ -5,8 +5,12 @@
 Anything wrong raises one DataError that names file, line, column, value and remedy.
 """
 
+import csv
 import gzip
+import io
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +61,12 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     events, labels = read_events(events_path), read_labels(labels_path)
     known = np.isin(labels["customer_id"].to_numpy(), events["customer_id"].unique())
     if not known.all():
-        line = int(np.argmin(known))
+        row = int(labels.index[np.argmin(known)])
         raise DataError(
-            f"{labels_path}, line {labels['line'].iloc[line]}, column customer_id: {labels['customer_id'].iloc[line]} "
+            f"{labels_path}, line {line_of(labels_path, row)}, column customer_id: {labels['customer_id'][row]} "
             f"has no row in {events_path.name} ({(~known).sum()} such labels); remove it or add the transactions"
         )
-    return events, labels.drop(columns="line"), summary(events, labels)
+    return events, labels, summary(events, labels)
 
 
 def read_events(path: Path) -> pd.DataFrame:
@@ -79,9 +83,9 @@ def read_events(path: Path) -> pd.DataFrame:
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Columns customer_id, gender, line; one row per customer."""
+    """Columns customer_id, gender, indexed by row of the file; one row per customer."""
     table = _read_csv(path, LABEL_COLUMNS)
-    labels = table.to_pandas().assign(line=np.arange(2, table.num_rows + 2))
+    labels = table.to_pandas()
     if labels.empty:
         raise DataError(f"{path}: no labelled customer; at least one per class and fold is needed")
     wrong = ~labels["gender"].isin([0, 1]).to_numpy()
@@ -89,9 +93,10 @@ def read_labels(path: Path) -> pd.DataFrame:
     labels = labels.drop_duplicates(["customer_id", "gender"])
     twice = labels["customer_id"].duplicated().to_numpy()
     if twice.any():
-        row = labels[twice].iloc[0]
+        row = int(labels.index[np.argmax(twice)])
+        customer = labels["customer_id"][row]
         raise DataError(
-            f"{path}, line {row['line']}, column gender: customer {row['customer_id']} has two labels; keep one"
+            f"{path}, line {line_of(path, row)}, column gender: customer {customer} has two labels; keep one"
         )
     if labels["gender"].nunique() < 2:
         raise DataError(f"{path}, column gender: only {labels['gender'].iloc[0]} occurs; two classes are needed")
@@ -209,7 +214,27 @@ def _read_csv(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
 def _check(path: Path, column: str, values: pa.ChunkedArray, wrong: np.ndarray, remedy: str) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataError(f"{path}, line {row + 2}, column {column}: {values[row].as_py()!r}; {remedy}")
+        raise DataError(f"{path}, line {line_of(path, row)}, column {column}: {values[row].as_py()!r}; {remedy}")
+
+
+def line_of(path: Path, row: int) -> int:
+    """The line on which a data row (from 0) starts. Reads the file again: only errors need it."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
+        return next(islice(_records(path, stream), row + 1, None), (row + 2, []))[0]
+
+
+def _records(path: Path, stream: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """First line and cells of every row, the header included; blank lines are counted and left out."""
+    reader = csv.reader(stream)
+    start = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield start, cells
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {start}: {error}; mend the line") from error
 
 
 def _diagnosis(path: Path, columns: dict[str, pa.DataType], error: Exception) -> DataError:
@@ -218,31 +243,44 @@ def _diagnosis(path: Path, columns: dict[str, pa.DataType], error: Exception) ->
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error):
         return DataError(f"{path}: broken or truncated gzip; export or download it again")
-    if not raw.strip():
-        return DataError(f"{path}: empty file; the first line must be {','.join(columns)}")
     try:
-        lines = raw.decode("utf-8-sig").splitlines()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as undecodable:
         line = raw[: undecodable.start].count(b"\n") + 1
         return DataError(f"{path}, line {line}: not UTF-8; convert the file to UTF-8")
-    header = lines[0].split(",")
+    if not text.strip():
+        return DataError(f"{path}: empty file; the first line must be {','.join(columns)}")
+    found = _first_fault(_records(path, io.StringIO(text, newline="")), columns)
+    return DataError(f"{path}, {found}" if found else f"{path}: {error}".splitlines()[0])
+
+
+def _first_fault(records: Iterator[tuple[int, list[str]]], columns: dict[str, pa.DataType]) -> str | None:
+    """Line, cause and remedy of the first row that does not fit."""
+    line, header = next(records)
     missing = [name for name in columns if name not in header]
     if missing:
-        separator = next((s for s in ";\t|" if s in lines[0]), None)
-        remedy = (
-            f"separate columns by commas, not {separator!r}"
-            if separator
-            else f"the first line must hold {','.join(columns)}"
-        )
-        return DataError(f"{path}, line 1: no column {missing[0]}; {remedy}")
-    for number, line in enumerate(lines[1:], start=2):
-        cells = line.split(",")
+        return f"line {line}: no column {missing[0]}; {_header_remedy(header, columns)}"
+    for line, cells in records:
         if len(cells) != len(header):
-            return DataError(f"{path}, line {number}: {len(cells)} columns instead of {len(header)}; mend the line")
+            return f"line {line}: {len(cells)} columns instead of {len(header)}; mend the line"
         for name, kind in columns.items():
             value = cells[header.index(name)]
-            try:
-                pc.cast(pa.array([value or None]), kind)
-            except pa.ArrowInvalid:
-                return DataError(f"{path}, line {number}, column {name}: {value!r} is not a number; mend the value")
-    return DataError(f"{path}: {error}".splitlines()[0])
+            if not _fits(value, kind):
+                return f"line {line}, column {name}: {value!r} is not a number; mend the value"
+    return None
+
+
+def _header_remedy(header: list[str], columns: dict[str, pa.DataType]) -> str:
+    separator = next((s for s in ";\t|" if any(s in cell for cell in header)), None)
+    if separator:
+        return f"separate columns by commas, not {separator!r}"
+    return f"the first line must hold {','.join(columns)}"
+
+
+def _fits(value: str, kind: pa.DataType) -> bool:
+    """Whether the fast reader takes the value: it trims numbers; missing values are another check's subject."""
+    try:
+        pc.cast(pa.array([value.strip(" \t") if value else None], pa.string()), kind)
+    except pa.ArrowInvalid:
+        return False
+    return True

@@ -6,6 +6,7 @@ import shutil
 import threading
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from lib.bank import DataError
 
 EVENTS = "customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
 GOOD = EVENTS + "1,0 10:23:26,4814,1030,-2245.92,\n2,6 07:08:60,6011,7010,56147.89,T1\n"
+MUCH = GOOD.replace("56147.89", "much")
 LABELS = "customer_id,gender\n1,0\n2,1\n"
 
 
@@ -31,12 +33,28 @@ def test_reads_plain_and_gzipped_alike(tmp_path):
     (folder / f"{bank.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode()))
     (folder / bank.EVENTS).unlink()
     zipped, _, _ = bank.read(folder)
+    assert bank.line_of(folder / f"{bank.EVENTS}.gz", 1) == 3
     assert plain.equals(zipped)
     assert plain["day"].tolist() == [0, 6]
     assert plain["second"].tolist() == [10 * 3600 + 23 * 60 + 26, 7 * 3600 + 8 * 60 + 60]
     assert labels["gender"].tolist() == [0, 1]
     assert found["events_at_second_60"] == 1
     assert found["events_without_terminal"] == 1
+
+
+WRITTEN = {
+    "CRLF": GOOD.replace("\n", "\r\n").encode(),
+    "BOM": b"\xef\xbb\xbf" + GOOD.encode(),
+    "BOM and CRLF": b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode(),
+    "quotes": ("\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in GOOD.splitlines())).encode(),
+    "blank lines": ("\n" + GOOD.replace("\n", "\n\n")).encode(),
+}
+
+
+@pytest.mark.parametrize("events", WRITTEN.values(), ids=WRITTEN)
+def test_the_same_rows_written_otherwise_are_read_alike(tmp_path, events):
+    usual = bank.read_events(folder_with(tmp_path) / bank.EVENTS)
+    pd.testing.assert_frame_equal(bank.read_events(folder_with(tmp_path, events=events) / bank.EVENTS), usual)
 
 
 @given(
@@ -70,6 +88,23 @@ BAD_EVENTS = {
     "missing amount": (GOOD.replace("56147.89", ""), "line 3, column amount"),
     "short line": (GOOD + "3,1 00:00:00\n", "line 4: 2 columns instead of 6"),
     "not UTF-8": (GOOD.encode() + b"3,1 00:00:00,1,1,1,\xff\n", "line 4: not UTF-8"),
+    "quoted header": ('"' + MUCH.replace(",", '","', 5).replace("\n", '"\n', 1), "line 3, column amount: 'much'"),
+    "quoted comma before": (MUCH.replace("-2245.92,", '-2245.92,"8,8"'), "line 3, column amount: 'much'"),
+    "quoted line end before": (MUCH.replace("-2245.92,", '-2245.92,"8\n8"'), "line 4, column amount: 'much'"),
+    "spaces around numbers before": (MUCH.replace("4814", " 4814 "), "line 3, column amount: 'much'"),
+    "odd line separator before": (MUCH.replace("-2245.92,", "-2245.92,\u2028"), "line 3, column amount: 'much'"),
+    "a space for a number": (GOOD.replace("6011", " "), "line 3, column mcc_code: ' '"),
+    "unclosed quote": (MUCH.replace("4814", '"4814') + "9" * 200_000, "line 2: field larger"),
+    "only a byte order mark": (b"\xef\xbb\xbf", "empty"),
+    "bad amount, BOM and CRLF": (
+        b"\xef\xbb\xbf" + MUCH.replace("\n", "\r\n").encode(),
+        "line 3, column amount: 'much'",
+    ),
+    "blank lines, bad amount": (MUCH.replace("\n", "\n\n"), "line 5, column amount: 'much'"),
+    "blank lines, short line": (GOOD + "\r\n3,1 00:00:00\n", "line 5: 2 columns instead of 6"),
+    "blank lines, bad date": (GOOD.replace("\n", "\n\n").replace(":60", ":61"), "line 5, column tr_datetime"),
+    "blank lines, missing amount": ("\n" + GOOD.replace("56147.89", ""), "line 4, column amount: None"),
+    "blank lines, missing column": ("\n\n" + GOOD.replace("mcc_code", "mcc"), "line 3: no column mcc_code"),
 }
 
 
@@ -83,6 +118,9 @@ BAD_LABELS = {
     "unknown customer": (LABELS + "3,1\n", "line 4, column customer_id: 3 has no row"),
     "contradiction": (LABELS + "1,1\n", "line 4, column gender: customer 1 has two labels"),
     "outside the classes": (LABELS + "1,2\n", "line 4, column gender: 2"),
+    "blank line, unknown customer": (LABELS + "\n3,1\n", "line 5, column customer_id: 3 has no row"),
+    "blank line, contradiction": (LABELS + "1,0\n\n1,1\n", "line 6, column gender: customer 1 has two labels"),
+    "blank line, outside the classes": ("\n" + LABELS + "1,2\n", "line 5, column gender: 2"),
     "no labels": ("customer_id,gender\n", "no labelled customer"),
     "one class": ("customer_id,gender\n1,0\n2,0\n", "two classes"),
 }

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -13,9 +15,9 @@ from lib import bank
 from lib.paths import NOTEBOOKS, ROOT
 
 
-def run(*arguments, **environment):
+def run(*arguments, cwd=ROOT, **environment):
     return subprocess.run(
-        arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
+        arguments, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
     )
 
 
@@ -33,7 +35,7 @@ def test_help_names_every_option():
         (["--data"], "--data needs a value"),
         (["--data", "/nowhere"], "/nowhere: no such folder"),
         (["--data", "lib"], "no transactions.csv"),
-        (["--out", "../elsewhere"], "--out ../elsewhere"),
+        (["--out", "../elsewhere"], "../elsewhere: cannot name a report; give --out NAME"),
     ],
 )
 def test_wrong_arguments_get_one_line_and_status_2(arguments, message):
@@ -44,12 +46,123 @@ def test_wrong_arguments_get_one_line_and_status_2(arguments, message):
     assert message in done.stderr
 
 
-def test_a_bad_file_gets_one_line_and_status_2(bank_folder, tmp_path):
-    (tmp_path / bank.EVENTS).write_text((bank_folder / bank.EVENTS).read_text() + "1,0 25:00:00,1,1,1,\n")
-    (tmp_path / bank.LABELS).write_text((bank_folder / bank.LABELS).read_text())
-    done = run(sys.executable, "-m", "lib.data", str(tmp_path))
+WORKFLOW = """#!/usr/bin/env bash
+[[ $* != *--unlock* ]] || exit 0
+echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" >&2
+mkdir -p "reports/$STUDY_NAME"
+python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
+echo "{\\"profile\\": \\"$STUDY_PROFILE\\"}" >"reports/$STUDY_NAME/parameters.json"
+"""
+PYTHON = f"""#!/usr/bin/env bash
+[[ $1 != -m ]] || echo "$*" >>asked
+exec {sys.executable} "$@"
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the study whose environment is this one and whose workflow only says what it was asked for."""
+    folder = tmp_path / "the clone"
+    shutil.copytree(ROOT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
+    for name in ("run_all.sh", "requirements.txt", "study.yaml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name, text in {"snakemake": WORKFLOW, "python": PYTHON}.items():
+        (folder / ".venv" / "bin" / name).write_text(text)
+        (folder / ".venv" / "bin" / name).chmod(0o755)
+    checksum = run("sha256sum", "requirements.txt", cwd=folder).stdout.strip()
+    (folder / ".venv" / "stamp").write_text(f"{checksum} {folder}\n")
+    return folder
+
+
+def test_a_bad_file_gets_one_line_and_status_2(bank_folder, tmp_path, clone):
+    folder = shutil.copytree(bank_folder, tmp_path / "bad")
+    with open(folder / bank.EVENTS, "a") as events:
+        events.write("1,0 25:00:00,1,1,1,\n")
+    done = run("./run_all.sh", "--data", str(folder), cwd=clone)
     assert done.returncode == 2
+    assert done.stdout == ""
     assert re.fullmatch(r"error: .*line 604, column tr_datetime: '0 25:00:00'; .*\n", done.stderr)
+
+
+def test_too_few_customers_for_the_folds_of_the_profile_get_one_line(bank_folder, tmp_path, clone):
+    folder = shutil.copytree(bank_folder, tmp_path / "few")
+    (folder / bank.LABELS).write_text("".join((bank_folder / bank.LABELS).read_text().splitlines(keepends=True)[:9]))
+    done = run("./run_all.sh", "--data", str(folder), cwd=clone)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*4 customers.*5 folds.*\n", done.stderr)
+
+
+def test_data_are_checked_again_only_when_something_changed(bank_folder, tmp_path, clone):
+    folder = shutil.copytree(bank_folder, tmp_path / "data")
+
+    def checks(*options):
+        (clone / "asked").unlink(missing_ok=True)
+        assert run("./run_all.sh", "--data", str(folder), *options, cwd=clone).returncode == 0
+        return (clone / "asked").read_text().splitlines() if (clone / "asked").exists() else []
+
+    check = f"-m lib.data {folder} --folds "
+    assert checks() == [f"{check}5"]
+    assert checks() == []
+    assert checks("--quick") == [f"{check}3"]
+    os.utime(folder / bank.LABELS)
+    os.utime(clone / "reports" / "data" / "data.json", (0, 0))
+    assert checks("--quick") == [f"{check}3"]
+    assert checks("--quick", "--fresh") == [f"{check}3"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("My data", "My_data"),
+        ("мои данные {x} 2024", "x_2024"),
+        ("2024", "2024"),
+        ("it's $1", "it_s_1"),
+    ],
+)
+def test_any_name_of_a_folder_works(bank_folder, tmp_path, clone, folder, name):
+    source = shutil.copytree(bank_folder, tmp_path / folder)
+    done = run("./run_all.sh", "--data", f"../{folder}", cwd=clone)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{clone}/reports/{name}/index.html\n"
+    assert f"workflow {source} {name} default\n" in done.stderr
+
+
+def test_a_folder_without_a_usable_name_needs_one(bank_folder, tmp_path, clone):
+    source = shutil.copytree(bank_folder, tmp_path / "данные")
+    done = run("./run_all.sh", "--data", str(source), cwd=clone)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*/данные: cannot name a report; give --out NAME .*\n", done.stderr)
+    assert run("./run_all.sh", "--data", str(source), "--out", "1.10", cwd=clone).stdout.endswith("/1.10/index.html\n")
+
+
+def test_a_report_of_other_data_is_not_overwritten_unasked(bank_folder, tmp_path, clone):
+    first, second = (shutil.copytree(bank_folder, tmp_path / parent / "bank") for parent in ("first", "second"))
+    assert run("./run_all.sh", "--data", str(first), cwd=clone).returncode == 0
+    done = run("./run_all.sh", "--data", str(second), cwd=clone)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: reports/bank was made from {first}; give --out NAME or remove that report\n"
+    assert run("./run_all.sh", "--data", str(second), "--out", "bank", cwd=clone).returncode == 0
+
+
+def test_fresh_drops_kept_measurements(clone):
+    kept = clone / "data" / "measurements" / "local"
+    kept.mkdir(parents=True)
+    assert run("./run_all.sh", "--quick", cwd=clone).returncode == 0
+    assert kept.exists()
+    assert run("./run_all.sh", "--quick", "--fresh", cwd=clone).returncode == 0
+    assert not kept.exists()
+
+
+def test_a_moved_clone_gets_a_new_environment(clone):
+    assert run("./run_all.sh", "--setup", cwd=clone).stdout == f"environment ready: {clone}/.venv\n"
+    moved = clone.rename(clone.with_name("moved"))
+    python = moved / "python3"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    done = run("./run_all.sh", "--setup", cwd=moved, PATH=f"{moved}:{os.environ['PATH']}")
+    assert "making the environment" in done.stderr
 
 
 def test_every_package_is_pinned_once_and_explained():
@@ -77,13 +190,34 @@ def test_the_studys_parameters_exist_in_its_notebooks(profile):
         assert unknown == []
 
 
-def test_the_graph_has_every_training_notebook_and_page():
-    done = run(
-        *f"{sys.executable} -m snakemake --cores 2 --dry-run --quiet rules host".split(),
-        *"--config data=synthetic study=never_built profile=default".split(),
-    )
+def dry_run(**environment):
+    arguments = "-m snakemake --cores 2 --dry-run --printshellcmds".split()
+    done = run(sys.executable, *arguments, **{"STUDY_NAME": "never_built"} | environment)
     assert done.returncode == 0, done.stderr
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
+    return done.stdout + done.stderr
+
+
+def test_the_graph_has_every_training_notebook_and_page():
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", dry_run(), flags=re.MULTILINE))
     assert counts["train"] == "9"
     assert counts["page"] == str(len(list(NOTEBOOKS.glob("*.ipynb"))))
     assert counts["index"] == "1"
+
+
+def test_the_graph_takes_any_path_and_name(bank_folder, tmp_path):
+    source = shutil.copytree(bank_folder, tmp_path / "it's {mechanism} мои")
+    shown = dry_run(STUDY_DATA=str(source), STUDY_NAME="1.10", STUDY_PROFILE="quick")
+    assert "reports/1.10/index.html" in shown
+    assert f"--source {shlex.quote(str(source))} --customers 200 " in shown
+
+
+def test_notebooks_that_measure_run_alone_and_redraw_with_the_style():
+    steps = re.findall(r"^rule notebook_(\w+):\n((?:    .*\n)+)", dry_run(), flags=re.MULTILINE)
+    assert sorted(name for name, step in steps if "threads: 2\n" in step) == [
+        "03_continuous_memory",
+        "07_speed_and_memory",
+        "08_comparison",
+    ]
+    assert sorted(name for name, step in steps if "lib/study.mplstyle" in step) == sorted(
+        path.stem for path in NOTEBOOKS.glob("*.ipynb")
+    )
