@@ -15,7 +15,7 @@ from lib.trained_kernel import finished_run, head_errors, head_reports, head_siz
 def run(histories):
     model = train.build(histories, ModelConfig(attention="softmax"), 0).eval()
     predictions = pd.DataFrame({"position": range(8), "class_0": 0.5, "class_1": 0.5})
-    return train.Run(model, pd.DataFrame(), predictions, {})
+    return train.Run(model, pd.DataFrame(), predictions)
 
 
 @pytest.fixture
