@@ -4,10 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from lib import bank, data
 
 torch.set_num_threads(1)
+# How long an example takes says something of the machine and nothing of the code.
+settings.register_profile("study", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("study")
 
 
 @pytest.fixture(scope="session")
