@@ -17,7 +17,7 @@ from lib import data
 from lib.data import Histories
 
 RESAMPLES = 2000
-INNER_FOLDS = 5
+INNER_FOLDS = data.FEWEST_TO_TRAIN
 
 
 def code_counts(histories: Histories) -> np.ndarray:
