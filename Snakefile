@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from lib.bank import describe
 from lib.dependencies import modules, relative
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
@@ -18,7 +19,7 @@ ALONE = ["03_continuous_memory", "07_speed_and_memory", "08_comparison"]
 MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", "06_train_infinite_former": "infinite_former"}
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
-FILES = [p for p in (Path(SOURCE) / name for name in ("transactions.csv.gz", "transactions.csv", "gender_train.csv")) if p.exists()]
+FILES = [] if SOURCE in ("synthetic", "sberbank") else describe(Path(SOURCE)).files(Path(SOURCE))
 LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib").glob(f"*.{kind}"))]
 FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
 

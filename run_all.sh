@@ -8,7 +8,8 @@ usage() {
     cat <<'TEXT'
 Usage: ./run_all.sh [options]        (the last line printed is the path of the report)
   --data synthetic|sberbank|DIR   the transactions: generated (default), the public set (downloaded), or a folder
-                                  with transactions.csv[.gz] and gender_train.csv in the bank's format
+                                  with transactions.csv[.gz] and gender_train.csv in the bank's format, or with
+                                  any labelled events that its dataset.yaml describes
   --quick                         small parameters: minutes instead of tens of minutes
   --fresh                         ignore caches, kept measurements and earlier results
   --out NAME                      folder of the report under reports/ (default: the data's name)
@@ -33,8 +34,8 @@ done
 if [[ $data != synthetic && $data != sberbank ]]; then
     data=$(cd "$caller" && readlink -m -- "$data")
     [[ -d $data ]] || refuse "$data: no such folder; give --data synthetic, sberbank or a folder"
-    [[ -f $data/transactions.csv || -f $data/transactions.csv.gz ]] || refuse "$data: no transactions.csv or transactions.csv.gz"
-    [[ -f $data/gender_train.csv ]] || refuse "$data: no gender_train.csv"
+    [[ -f $data/dataset.yaml || -f $data/transactions.csv || -f $data/transactions.csv.gz ]] ||
+        refuse "$data: no transactions.csv or transactions.csv.gz, and no dataset.yaml that names other files"
 fi
 named=$out out=${out:-$(basename -- "$data" | LC_ALL=C sed -E 's/[^A-Za-z0-9._-]+/_/g; s/^[^A-Za-z0-9]+//')}
 [[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
@@ -65,9 +66,8 @@ made_from=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["sou
 # Wrong data are refused in one line before the workflow starts, unless a finished report has seen the same data.
 check=$fresh
 { [[ $made_from == "$data" ]] && grep -qs "\"profile\": \"$profile\"" "$report/parameters.json"; } || check=yes
-for file in "${data/#sberbank/data/raw/sberbank}"/{transactions.csv,transactions.csv.gz,gender_train.csv}; do
-    [[ ! -e $file || $report/data.json -nt $file ]] || check=yes
-done
+kept=${data/#sberbank/data/raw/sberbank}
+[[ ! -d $kept || -z $(find -L "$kept" -maxdepth 1 -newer "$report/data.json" 2>/dev/null) ]] || check=yes
 folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STUDY_PROFILE"]]["folds"])'
 [[ $data == synthetic || -z $check ]] || python -m lib.data "$data" --folds "$(python -c "$folds")" >/dev/null
 [[ -z $fresh ]] || rm -rf data/measurements/local

@@ -1,158 +1,32 @@
-"""Transactions: fetch, verify, encode, split and batch.
+"""Event histories: fetch, prepare, split and batch.
 
-One door for three sources (`prepare`): the generator's synthetic set, the public Sberbank set, or a folder in the
-bank's format (`transactions.csv[.gz]` and `gender_train.csv`). Encoded histories are cached as Parquet under the
-checksum of their source files.
+One door for three sources (`prepare`): the generator's synthetic set, the public Sberbank set, or a folder, which is in
+the bank's format or says in `dataset.yaml` what it holds. Encoded histories are cached under the checksum of their
+source files.
 """
 
 import argparse
 import hashlib
 import json
 import math
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from lib import bank, paths, synthetic
-from lib.bank import DataError
+from lib import atomic, bank, encoding, paths, synthetic
+from lib.dataset import FILE, DataError
 from lib.dependencies import code_hash, modules
+from lib.download import download
+from lib.histories import UNKNOWN_HOUR, Histories, load, save
 
-CATEGORIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
-UNKNOWN_HOUR = 24
+__all__ = ["UNKNOWN_HOUR", "DataError", "Histories"]
 FEWEST_TO_TRAIN = 5
 """Customers of each class in every training part: the references choose their penalty in five folds of it."""
-ROUBLE = 22.459157
-"""Units of the file's amounts in one rouble."""
-DAY_ZERO_WEEKDAY = 4
-"""Day 0 is Friday 1 August 2014; Monday is 0."""
-
-
-@dataclass(frozen=True)
-class Histories:
-    """Encoded events of many customers, end to end; customer i owns events offsets[i] to offsets[i + 1]."""
-
-    customers: np.ndarray
-    labels: np.ndarray
-    offsets: np.ndarray
-    categories: np.ndarray
-    numbers: np.ndarray
-    days: np.ndarray
-    checksum: str
-    found: dict
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Events per customer."""
-        return np.diff(self.offsets)
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Positions of the customers with a label."""
-        return np.flatnonzero(self.labels >= 0)
-
-    @property
-    def classes(self) -> int:
-        """Number of label values."""
-        return int(self.labels.max()) + 1
-
-
-def cardinalities() -> tuple[int, ...]:
-    """Sizes of the category vocabularies: MCC and type (each with 0 for unknown codes), hour, weekday."""
-    return (*(len(vocabulary(column)) + 1 for column in CATEGORIES), 25, 7)
-
-
-def vocabulary(column: str) -> np.ndarray:
-    """Known codes of a column in increasing order: fixed by the bank's published tables, never by the data at hand."""
-    return np.sort(pd.read_csv(paths.FACTS / CATEGORIES[column])[column].to_numpy())
-
-
-def descriptions(column: str) -> pd.DataFrame:
-    """What each known code of a column stands for, in English where there is a translation; indexed by code."""
-    table = pd.read_csv(paths.FACTS / CATEGORIES[column]).set_index(column)
-    return pd.DataFrame({"description": table["english"].fillna(table["description"])})
-
-
-def encode(events: pd.DataFrame, labels: pd.DataFrame, checksum: str, found: dict) -> Histories:
-    """Arrays of verified events: customers in increasing id, events in time; no statistic of the data enters.
-
-    Categories: MCC, type, hour (24 where the time is the unknown 00:00:00) and weekday. Numbers: the amount in roubles
-    as sign(a) log(1 + |a|) and the gap to the customer's previous event as log(1 + days).
-    """
-    events = events.sort_values(["customer_id", "day", "second"], kind="stable")
-    customers, starts = np.unique(events["customer_id"].to_numpy(), return_index=True)
-    day, second = events["day"].to_numpy(), events["second"].to_numpy()
-    time = day + second / 86400
-    gap = np.diff(time, prepend=time[:1])
-    gap[starts] = 0
-    amount = events["amount"].to_numpy() / ROUBLE
-    hour = np.where(second == 0, UNKNOWN_HOUR, second // 3600 % 24)
-    codes = [_positions(events[column].to_numpy(), vocabulary(column)) for column in CATEGORIES]
-    unknown = {
-        f"events_with_unknown_{column}": int((code == 0).sum()) for column, code in zip(CATEGORIES, codes, strict=True)
-    }
-    label_of = labels.set_index("customer_id")["gender"]
-    return Histories(
-        customers=customers,
-        labels=label_of.reindex(customers).fillna(-1).to_numpy().astype(np.int8),
-        offsets=np.append(starts, len(events)).astype(np.int64),
-        categories=np.stack([*codes, hour, (day + DAY_ZERO_WEEKDAY) % 7], axis=1).astype(np.uint8),
-        numbers=np.stack([np.sign(amount) * np.log1p(np.abs(amount)), np.log1p(gap)], axis=1).astype(np.float32),
-        days=time,
-        checksum=checksum,
-        found={**found, **unknown},
-    )
-
-
-def _positions(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """1-based position of each code among the known ones, 0 where it is not one of them."""
-    position = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    return np.where(known[position] == codes, position + 1, 0)
-
-
-def save(histories: Histories, folder: Path) -> None:
-    """Write the arrays as two Parquet tables and a JSON note; the folder appears complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    columns = {f"category_{i}": column for i, column in enumerate(histories.categories.T)}
-    columns |= {f"number_{i}": column for i, column in enumerate(histories.numbers.T)}
-    pq.write_table(pa.table({**columns, "day": histories.days}), partial / "events.parquet")
-    customers = {"customer_id": histories.customers, "label": histories.labels, "events": histories.lengths}
-    pq.write_table(pa.table(customers), partial / "customers.parquet")
-    note = {"checksum": histories.checksum, "found": histories.found}
-    (partial / "note.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
-
-
-def load(folder: Path) -> Histories:
-    """The histories that `save` wrote."""
-    events = pq.read_table(folder / "events.parquet", memory_map=True)
-    customers = pq.read_table(folder / "customers.parquet", memory_map=True)
-    note = json.loads((folder / "note.json").read_text(encoding="utf-8"))
-    families = {
-        name: np.stack([events[c].to_numpy() for c in events.column_names if c.startswith(name)], axis=1)
-        for name in ("category", "number")
-    }
-    return Histories(
-        customers=customers["customer_id"].to_numpy(),
-        labels=customers["label"].to_numpy(),
-        offsets=np.append(0, np.cumsum(customers["events"].to_numpy())),
-        categories=families["category"],
-        numbers=families["number"],
-        days=events["day"].to_numpy(),
-        **note,
-    )
 
 
 def locate(source: str, customers: int, seed: int) -> Path:
@@ -164,16 +38,16 @@ def locate(source: str, customers: int, seed: int) -> Path:
         if customers < 1:
             raise DataError(f"--customers {customers}: give at least one")
         module = Path(synthetic.__file__)
-        version = code_hash([module, *modules(module)])[:6] + _checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
+        version = code_hash([module, *modules(module)])[:6] + checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
         folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
         if not (folder / bank.LABELS).exists():
             synthetic.generate(folder, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
-        return bank.download(paths.RAW / "sberbank")
+        return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
         raise DataError(
-            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz]"
+            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz] or {FILE}"
         )
     return Path(source)
 
@@ -184,19 +58,27 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     `customers` and `seed` shape the synthetic set only. Raises DataError naming file, line, column and remedy.
     """
     folder = locate(source, customers, seed)
-    code = [Path(__file__), Path(bank.__file__), *(paths.FACTS / name for name in CATEGORIES.values())]
-    checksum = _checksum([bank.events_file(folder), folder / bank.LABELS])
+    description = bank.describe(folder)
+    digest = checksum(description.files(folder))
+    module = Path(encoding.__file__)
+    code = code_hash([module, *modules(module)])[:6]
+    vocabularies = checksum([paths.FACTS / name for name in bank.VOCABULARIES.values()])[:6]
     name = folder.name if source != str(folder) else folder.resolve().name
-    cache = paths.PROCESSED / f"{name}-{checksum[:12]}-{_checksum(code)[:6]}"
-    if fresh or not cache.exists():
-        events, labels, found = bank.read(folder)
-        if source == "sberbank":
-            bank.verify_public(events, labels)
-        save(encode(events, labels, checksum, found), cache)
+    cache = paths.PROCESSED / f"{name}-{digest[:12]}-{code}{vocabularies}"
+    if cache.exists() and not fresh:
+        try:
+            return load(cache)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"{cache}: damaged ({error}); made again", file=sys.stderr)
+    histories = encoding.read(folder, description, digest)
+    if source == "sberbank":
+        bank.verify_public(histories.found)
+    save(histories, cache)
     return load(cache)
 
 
-def _checksum(files: list[Path]) -> str:
+def checksum(files: list[Path]) -> str:
+    """Digest of the files' contents, in their order."""
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as stream:
@@ -210,7 +92,7 @@ def folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray,
     Raises DataError when a class has too few customers for the folds, or for choosing a penalty within one.
     """
     labelled = histories.labelled
-    smallest = np.bincount(histories.labels[labelled]).min()
+    smallest = np.bincount(histories.labels[labelled], minlength=histories.classes).min()
     needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))
     if smallest < needed:
         raise DataError(
@@ -274,7 +156,7 @@ def batches(lengths: np.ndarray, size: int, generator: np.random.Generator | Non
 def main() -> int:
     """Prepare a source from the command line and say what was found."""
     parser = argparse.ArgumentParser(prog="python -m lib.data", description=main.__doc__)
-    parser.add_argument("source", help="synthetic, sberbank or a folder in the bank's format")
+    parser.add_argument("source", help="synthetic, sberbank or a folder of events")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
     parser.add_argument("--seed", type=int, default=0, help="seed of the synthetic set")
     parser.add_argument("--folds", type=int, default=5, help="refuse data that cannot be split so often")
@@ -289,10 +171,8 @@ def main() -> int:
         return 2
     note = {"source": options.source, "checksum": histories.checksum, **histories.found}
     if options.out:
-        partial = options.out.with_suffix(".partial")
-        partial.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        partial.rename(options.out)
-    print(f"{note['customers']} customers, {note['labelled']} labelled, {note['events']} events")
+        atomic.write_text(options.out, json.dumps(note, indent=1) + "\n")
+    print(f"{note['customers']:,} customers, {note['labelled']:,} labelled, {note['events']:,} events")
     return 0
 
 

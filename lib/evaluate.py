@@ -28,7 +28,7 @@ def code_counts(histories: Histories) -> np.ndarray:
         sparse.coo_matrix(
             (ones, (owner, histories.categories[:, kind])), shape=(len(histories.customers), size)
         ).toarray()
-        for kind, size in enumerate(data.cardinalities()[:2])
+        for kind, size in enumerate(histories.cardinalities[: histories.code_kinds])
     ]
     return np.log1p(np.concatenate(tables, axis=1))
 

@@ -13,8 +13,6 @@ from lib.infinite_former import InfiniteFormerAttention
 from lib.performer import PerformerAttention
 from lib.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
 
-CODE_KINDS = 2
-"""The first categories are codes (MCC, type); the others are context (hour, weekday)."""
 CONTEXT_SCALE = 0.2
 COUNT_SCALE = 0.1
 
@@ -69,16 +67,17 @@ def build_attention(config: ModelConfig, generator: torch.Generator) -> MultiHea
 class EventEmbedding(nn.Module):
     """Sum of the categories' embeddings, the numbers' projection and sinusoids of the event's age in days.
 
-    At the start the codes dominate: what was bought is the signal, amount, hour, weekday and age are its context.
+    The first `code_kinds` categories are codes, the others context. At the start the codes dominate: what was bought is
+    the signal, amount, hour, weekday and age are its context.
     """
 
-    def __init__(self, cardinalities: tuple[int, ...], numbers: int, model_dim: int) -> None:
+    def __init__(self, cardinalities: tuple[int, ...], code_kinds: int, numbers: int, model_dim: int) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(count, model_dim) for count in cardinalities)
         self.numbers = nn.Sequential(nn.Linear(numbers, model_dim), nn.GELU(), nn.Linear(model_dim, model_dim))
         self.age = nn.Linear(model_dim, model_dim)
         self.norm = nn.LayerNorm(model_dim)
-        scales = [1.0] * CODE_KINDS + [CONTEXT_SCALE] * (len(cardinalities) - CODE_KINDS)
+        scales = [1.0] * code_kinds + [CONTEXT_SCALE] * (len(cardinalities) - code_kinds)
         for table, scale in zip(self.tables, scales, strict=True):
             nn.init.normal_(table.weight, std=scale)
         wavelengths = torch.logspace(0, math.log10(1000), model_dim // 2)
@@ -167,14 +166,20 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, cardinalities: tuple[int, ...], numbers: int, generator: torch.Generator
+        self,
+        config: ModelConfig,
+        cardinalities: tuple[int, ...],
+        code_kinds: int,
+        numbers: int,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.embedding = EventEmbedding(cardinalities, numbers, config.model_dim)
+        self.code_kinds = code_kinds
+        self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear((1 + CODE_KINDS) * config.model_dim, config.classes)
+        self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -187,7 +192,7 @@ class Classifier(nn.Module):
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
         mean = key_mask / key_mask.sum(1, keepdim=True).clamp(min=1)
-        weights = torch.cat([mean[..., None], COUNT_SCALE * novelty(categories, key_mask, CODE_KINDS)], dim=-1)
+        weights = torch.cat([mean[..., None], COUNT_SCALE * novelty(categories, key_mask, self.code_kinds)], dim=-1)
         encoded = self.norm(encoded).masked_fill(~key_mask[..., None], 0)
         pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
         return self.head(self.dropout(pooled)), regulariser

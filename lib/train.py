@@ -67,7 +67,8 @@ def build(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
         torch.manual_seed(seed)
         return Classifier(
             dataclasses.replace(config, classes=histories.classes),
-            data.cardinalities(),
+            histories.cardinalities,
+            histories.code_kinds,
             histories.numbers.shape[1],
             generator,
         )
@@ -237,8 +238,9 @@ def run_name(
 ) -> str:
     configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
     code = dependencies.code_hash(sources(model.attention))
-    known = [data.vocabulary(column).tolist() for column in data.CATEGORIES]
-    key = json.dumps([*configs, histories.checksum, known, code, seed, fold, fold_count, torch.__version__])
+    key = json.dumps(
+        [*configs, histories.checksum, histories.vocabularies, code, seed, fold, fold_count, torch.__version__]
+    )
     return f"{model.attention}-repeat{seed}-fold{fold}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -258,7 +260,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=main.__doc__)
     parser.add_argument("mechanism", choices=MECHANISMS)
     parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
-    parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder in the bank's format")
+    parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)

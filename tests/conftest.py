@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from lib import bank, data
+from lib import bank, encoding
 
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.
@@ -35,5 +35,33 @@ def bank_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def histories(bank_folder):
-    events, labels, found = bank.read(bank_folder)
-    return data.encode(events, labels, "checksum", found)
+    return encoding.read(bank_folder, bank.describe(bank_folder), "checksum")
+
+
+@pytest.fixture(scope="session")
+def visits_folder(tmp_path_factory):
+    """45 labelled patients of three outcomes and 3 without, described in `dataset.yaml`; each outcome has its ward."""
+    folder = tmp_path_factory.mktemp("visits")
+    generator = np.random.default_rng(0)
+    rows = []
+    for patient in range(48):
+        for _ in range([2, 10, 30, 60][patient % 4]):
+            ward = generator.integers(300) if generator.random() < 0.3 else 1000 + patient % 3
+            when = np.datetime64("2024-01-01T00:00:00") + np.timedelta64(int(generator.integers(366 * 1440)), "m")
+            pressure, bill = generator.normal(120, 10), generator.lognormal(4)
+            rows.append((f"p{patient:02}", str(when).replace("T", " "), ward, f"Dr {patient % 7}", pressure, bill, "-"))
+    columns = ["patient", "admitted", "ward", "physician", "pressure", "bill", "remark"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "visits.csv", index=False)
+    outcomes = 15 * ["recovered", "left", "ill again"]
+    labels = pd.DataFrame({"patient": [f"p{patient:02}" for patient in range(45)], "outcome": outcomes})
+    labels.to_csv(folder / "outcomes.csv", index=False)
+    (folder / "dataset.yaml").write_text(
+        "events: visits.csv\nlabels: outcomes.csv\ncustomer: patient\ntime: admitted\nlabel: outcome\n"
+        "categories: [ward, physician]\nnumbers: [pressure, bill]\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def visits(visits_folder):
+    return encoding.read(visits_folder, bank.describe(visits_folder), "checksum")

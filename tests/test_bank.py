@@ -1,19 +1,14 @@
 import contextlib
-import functools
+import dataclasses
 import gzip
-import http.server
-import shutil
-import threading
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib import bank
-from lib.bank import DataError
+from lib import bank, delimited, encoding
+from lib.dataset import DataError
 
 EVENTS = "customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
 GOOD = EVENTS + "1,0 10:23:26,4814,1030,-2245.92,\n2,6 07:08:60,6011,7010,56147.89,T1\n"
@@ -27,19 +22,29 @@ def folder_with(tmp_path, events=GOOD, labels=LABELS):
     return tmp_path
 
 
+def read(folder):
+    return encoding.read(folder, bank.describe(folder), "")
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        first, second = getattr(one, field.name), getattr(other, field.name)
+        assert np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second
+
+
 def test_reads_plain_and_gzipped_alike(tmp_path):
     folder = folder_with(tmp_path)
-    plain, labels, found = bank.read(folder)
+    plain = read(folder)
     (folder / f"{bank.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode()))
     (folder / bank.EVENTS).unlink()
-    zipped, _, _ = bank.read(folder)
-    assert bank.line_of(folder / f"{bank.EVENTS}.gz", 1) == 3
-    assert plain.equals(zipped)
-    assert plain["day"].tolist() == [0, 6]
-    assert plain["second"].tolist() == [10 * 3600 + 23 * 60 + 26, 7 * 3600 + 8 * 60 + 60]
-    assert labels["gender"].tolist() == [0, 1]
-    assert found["events_at_second_60"] == 1
-    assert found["events_without_terminal"] == 1
+    zipped = read(folder)
+    assert delimited.line_of(folder / f"{bank.EVENTS}.gz", 1) == 3
+    assert_same(plain, zipped)
+    assert plain.days.tolist() == [(10 * 3600 + 23 * 60 + 26) / 86400, 6 + (7 * 3600 + 9 * 60) / 86400]
+    assert plain.labels.tolist() == [0, 1]
+    assert (plain.class_names, plain.task) == (("woman", "man"), "gender")
+    assert plain.found["events_at_second_60"] == 1
+    assert plain.found["events_without_term_id"] == 1
 
 
 WRITTEN = {
@@ -53,28 +58,8 @@ WRITTEN = {
 
 @pytest.mark.parametrize("events", WRITTEN.values(), ids=WRITTEN)
 def test_the_same_rows_written_otherwise_are_read_alike(tmp_path, events):
-    usual = bank.read_events(folder_with(tmp_path) / bank.EVENTS)
-    pd.testing.assert_frame_equal(bank.read_events(folder_with(tmp_path, events=events) / bank.EVENTS), usual)
-
-
-@given(
-    st.lists(st.tuples(*(st.integers(0, top) for top in (9999, 23, 59, 60))), min_size=1, max_size=5),
-    st.integers(0, 4),
-)
-def test_times_are_read_exactly(times, skipped):
-    column = pa.array([f"{d} {h:02}:{m:02}:{s:02}" for d, h, m, s in [(0, 0, 0, 0)] * skipped + times])
-    day, second, valid = bank.parse_times(pa.chunked_array([column[skipped:]]))
-    assert valid.all()
-    assert list(zip(day, second, strict=True)) == [(d, h * 3600 + m * 60 + s) for d, h, m, s in times]
-
-
-@given(st.text(max_size=14))
-def test_no_other_text_is_a_time(text):
-    import re
-
-    well_formed = re.fullmatch(r"[0-9]{1,4} ([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)", text)
-    _, _, valid = bank.parse_times(pa.chunked_array([pa.array([text])]))
-    assert valid.tolist() == [bool(well_formed)]
+    usual = read(folder_with(tmp_path))
+    assert_same(read(folder_with(tmp_path, events=events)), usual)
 
 
 BAD_EVENTS = {
@@ -94,6 +79,8 @@ BAD_EVENTS = {
     "spaces around numbers before": (MUCH.replace("4814", " 4814 "), "line 3, column amount: 'much'"),
     "odd line separator before": (MUCH.replace("-2245.92,", "-2245.92,\u2028"), "line 3, column amount: 'much'"),
     "a space for a number": (GOOD.replace("6011", " "), "line 3, column mcc_code: ' '"),
+    "not a number of days": (GOOD.replace("6 07", "06.5 07"), "line 3, column tr_datetime"),
+    "no customer": (GOOD.replace("2,6 07", ",6 07"), "line 3, column customer_id: None; fill in"),
     "unclosed quote": (MUCH.replace("4814", '"4814') + "9" * 200_000, "line 2: field larger"),
     "only a byte order mark": (b"\xef\xbb\xbf", "empty"),
     "bad amount, BOM and CRLF": (
@@ -111,7 +98,7 @@ BAD_EVENTS = {
 @pytest.mark.parametrize(("events", "message"), BAD_EVENTS.values(), ids=BAD_EVENTS)
 def test_bad_events_are_named(tmp_path, events, message):
     with pytest.raises(DataError, match=message):
-        bank.read(folder_with(tmp_path, events=events))
+        read(folder_with(tmp_path, events=events))
 
 
 BAD_LABELS = {
@@ -129,17 +116,17 @@ BAD_LABELS = {
 @pytest.mark.parametrize(("labels", "message"), BAD_LABELS.values(), ids=BAD_LABELS)
 def test_bad_labels_are_named(tmp_path, labels, message):
     with pytest.raises(DataError, match=message):
-        bank.read(folder_with(tmp_path, labels=labels))
+        read(folder_with(tmp_path, labels=labels))
 
 
 def test_missing_files_and_truncated_gzip_are_named(tmp_path):
     with pytest.raises(DataError, match="no transactions"):
-        bank.events_file(tmp_path)
+        bank.describe(tmp_path)
     folder = folder_with(tmp_path)
     (folder / bank.EVENTS).unlink()
     (folder / f"{bank.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode())[:-12])
     with pytest.raises(DataError, match="truncated gzip"):
-        bank.read(folder)
+        read(folder)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -150,44 +137,28 @@ def test_any_bytes_give_arrays_or_the_readers_own_error(tmp_path, junk):
     junk = junk if isinstance(junk, bytes) else EVENTS.encode() + junk.encode()
     folder = folder_with(tmp_path, events=junk)
     with contextlib.suppress(DataError):
-        events, _, _ = bank.read(folder)
-        assert np.isfinite(events["amount"]).all()
+        assert np.isfinite(read(folder).numbers).all()
 
 
-@pytest.fixture
-def server(tmp_path_factory):
-    """Files of a folder over HTTP on the loopback address."""
-    folder = folder_with(tmp_path_factory.mktemp("served"))
-    (folder / f"{bank.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode()))
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{running.server_port}/"
-        running.shutdown()
+def test_a_folder_that_fits_nothing_is_told_of_both_ways(tmp_path):
+    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
+        bank.describe(tmp_path)
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+def test_a_missing_file_of_labels_is_named_with_its_columns(tmp_path):
+    folder = folder_with(tmp_path)
+    (folder / bank.LABELS).unlink()
+    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
+        bank.describe(folder).files(folder)
 
 
-def test_download_records_checksums_and_notices_changes(server, tmp_path):
-    served, url = server
-    folder = bank.download(tmp_path / "sberbank", url)
-    events, labels, _ = bank.read(folder)
-    assert len(events) == 2
-    with pytest.raises(DataError, match=r"not the public set.*events 2 instead of 6,849,346"):
-        bank.verify_public(events, labels)
-    shutil.rmtree(served)
-    assert bank.download(folder, url) == folder
-    (folder / bank.LABELS).write_text(LABELS + "\n")
-    with pytest.raises(DataError, match="changed since its download"):
-        bank.download(folder, url)
+def test_the_public_sets_facts_are_compared(tmp_path):
+    found = read(folder_with(tmp_path)).found
+    with pytest.raises(DataError, match=r"not the public set.*events 2 instead of 6,849,346.*distinct mcc code 2"):
+        bank.verify_public(found)
+    bank.verify_public(found | bank.PUBLIC_FACTS)
 
 
-def test_failed_download_says_what_to_put_where(server, tmp_path):
-    served, url = server
-    (served / bank.LABELS).unlink()
-    with pytest.raises(DataError, match=r"gender_train\.csv.*put that file into"):
-        bank.download(tmp_path / "sberbank", url)
-    assert sorted(path.name for path in (tmp_path / "sberbank").iterdir()) == [f"{bank.EVENTS}.gz"]
+def test_frequent_codes_have_english_names():
+    assert bank.descriptions("mcc_code")[742] == "Veterinary services"
+    assert set(bank.descriptions("tr_type").index) == set(bank.vocabulary("tr_type"))

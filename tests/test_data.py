@@ -1,36 +1,18 @@
 import dataclasses
+import json
+import re
+import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import data
-from lib.bank import DataError
+from lib.dataset import DataError
 
-COLUMNS = ["customer_id", "day", "second", "mcc_code", "tr_type", "amount", "term_id"]
-
-
-def test_one_event_by_hand():
-    known_mcc, known_type = data.vocabulary("mcc_code")[2], data.vocabulary("tr_type")[4]
-    rows = [(7, 3, 43200, known_mcc, known_type, -100 * data.ROUBLE, None), (7, 2, 0, -5, known_type, 0.0, "T")]
-    labels = pd.DataFrame({"customer_id": [7], "gender": [1]})
-    encoded = data.encode(pd.DataFrame(rows, columns=COLUMNS), labels, "", {})
-    # Sorted in time; code -5 is unknown; day 2 is a Sunday, day 3 a Monday; midnight is an unknown hour.
-    assert encoded.categories.tolist() == [[0, 5, 24, 6], [3, 5, 12, 0]]
-    assert encoded.numbers == pytest.approx(np.array([[0, 0], [-np.log(101), np.log(2.5)]]), rel=1e-6)
-    assert encoded.labels.tolist() == [1]
-    assert encoded.found == {"events_with_unknown_mcc_code": 1, "events_with_unknown_tr_type": 0}
-
-
-def test_saved_histories_come_back_and_are_never_half_written(histories, tmp_path):
-    data.save(histories, tmp_path / "cache")
-    data.save(histories, tmp_path / "cache")
-    again = data.load(tmp_path / "cache")
-    for field in dataclasses.fields(histories):
-        np.testing.assert_array_equal(getattr(again, field.name), getattr(histories, field.name))
-    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+NOTHING = np.zeros(0)
+EMPTY = data.Histories(*[NOTHING] * 6, "", {}, "sex", ("a", "b"), (), (), ())
 
 
 def test_prepare_notices_changed_files(bank_folder, tmp_path, monkeypatch):
@@ -42,11 +24,87 @@ def test_prepare_notices_changed_files(bank_folder, tmp_path, monkeypatch):
         data.prepare(str(bank_folder / "nowhere"))
 
 
+@pytest.fixture
+def processed(tmp_path, monkeypatch):
+    """Where encoded histories are kept."""
+    monkeypatch.setattr(data.paths, "PROCESSED", tmp_path / "processed")
+    return tmp_path / "processed"
+
+
+@pytest.mark.parametrize("name", ["dataset.yaml", "visits.csv", "outcomes.csv"])
+def test_every_file_of_a_description_decides(visits_folder, tmp_path, processed, name):
+    folder = shutil.copytree(visits_folder, tmp_path / "visits")
+    first = data.prepare(str(folder))
+    with open(folder / name, "a") as stream:
+        stream.write("\n")
+    assert data.prepare(str(folder)).checksum != first.checksum
+    assert len(list(processed.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["events.arrow", "customers.arrow", "note.json"])
+def test_a_damaged_cache_is_named_and_made_again(bank_folder, processed, capsys, name):
+    first = data.prepare(str(bank_folder))
+    (cache,) = processed.iterdir()
+    written = (cache / name).read_bytes()
+    (cache / name).write_bytes(written[: len(written) // 2])
+    again = data.prepare(str(bank_folder))
+    assert f"{cache}: damaged" in capsys.readouterr().err
+    np.testing.assert_array_equal(again.categories, first.categories)
+    assert (cache / name).read_bytes() == written
+    assert data.prepare(str(bank_folder)).checksum == first.checksum
+    assert capsys.readouterr().err == ""
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["data", *map(str, arguments)])
+    return data.main()
+
+
+def test_the_command_prepares_and_notes_what_was_found(visits_folder, tmp_path, processed, monkeypatch, capsys):
+    out = tmp_path / "data.json"
+    assert run(monkeypatch, visits_folder, "--folds", 3, "--out", out) == 0
+    assert json.loads(out.read_text()) | {"source": str(visits_folder), "customers": 48} == json.loads(out.read_text())
+    assert capsys.readouterr().out == "48 customers, 45 labelled, 1,224 events\n"
+
+
+def faulty(folder, **files):
+    for name, change in files.items():
+        path = next(path for path in folder.iterdir() if path.stem == name)
+        path.write_text(change(path.read_text()))
+    return folder
+
+
+FAULTS = {
+    "a bad row": ({"visits": lambda text: text + "p99,soon,1,Dr 1,1,1,-\n"}, 3, "line 1226, column admitted: 'soon'"),
+    "a bad description": ({"dataset": lambda text: text.replace("time:", "date:")}, 3, "key date: unknown key"),
+    "a column that is not there": ({"dataset": lambda text: text.replace("bill", "price")}, 3, "no column price"),
+    "one class": (
+        {"outcomes": lambda text: text.replace("left", "recovered").replace("ill again", "recovered")},
+        3,
+        "on",
+    ),
+    "fewer customers than folds": ({}, 16, "the rarest label has 15 customers, 16 folds need 16"),
+}
+
+
+@pytest.mark.parametrize(("files", "folds", "message"), FAULTS.values(), ids=FAULTS)
+def test_bad_folders_get_one_line_status_2_and_no_cache(
+    visits_folder, tmp_path, processed, monkeypatch, capsys, files, folds, message
+):
+    folder = faulty(shutil.copytree(visits_folder, tmp_path / "visits"), **files)
+    out = tmp_path / "data.json"
+    assert run(monkeypatch, folder, "--folds", folds, "--out", out) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(rf"error: .*{message}.*\n", said.err)
+    assert not out.exists()
+    assert folds == 16 or not processed.exists()
+
+
 @given(st.integers(2, 6), st.integers(0, 100))
 def test_folds_cover_every_labelled_customer_once_and_are_stratified(count, seed):
     labels = np.array([0] * 13 + [1] * 11 + [-1] * 5, dtype=np.int8)
-    empty = np.zeros(0)
-    histories = data.Histories(empty, labels, empty, empty, empty, empty, "", {})
+    histories = dataclasses.replace(EMPTY, labels=labels)
     folds = data.folds(histories, count, seed)
     tested = np.concatenate([test for _, test in folds])
     assert sorted(tested) == list(range(24))
@@ -93,3 +151,19 @@ def test_batches_cover_everyone_once(lengths, size, shuffled):
     groups = data.batches(lengths, size, np.random.default_rng(0) if shuffled else None)
     assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
     assert max(map(len, groups)) <= size
+
+
+def test_a_batch_of_three_classes_holds_all_columns(visits):
+    customers = np.array([3, 0, 46])
+    starts, lengths = data.last_events(visits, customers, 8)
+    batch = data.collate(visits, customers, starts, lengths)
+    assert batch.labels.tolist() == [2, 2, -1]
+    assert batch.categories.shape == (3, 8, 4)
+    assert batch.numbers.shape == (3, 8, 3)
+    end = visits.offsets[4]
+    np.testing.assert_array_equal(batch.categories[0], visits.categories[end - 8 : end])
+
+
+def test_folds_keep_three_classes_in_proportion(visits):
+    for _, test in data.folds(visits, 3, 0):
+        assert np.bincount(visits.labels[test]).tolist() == [5, 5, 5]

@@ -24,6 +24,19 @@ def test_memorises_eight_customers(attention, histories):
     assert history["loss"].iloc[-1] < 0.1
 
 
+def test_learns_three_classes_of_other_columns(visits, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.paths, "RUNS", tmp_path)
+    config = dataclasses.replace(SHORT, epochs=30, learning_rate=1e-2, shortest_slice=1.0)
+    run = train.run_or_load(visits, 0, 3, MODEL, config, 0)
+    assert run.model.head.out_features == 3
+    columns = ["class_0", "class_1", "class_2"]
+    assert run.predictions.columns.tolist() == ["position", *columns]
+    np.testing.assert_allclose(run.predictions[columns].sum(axis=1), 1, rtol=1e-6)
+    position = run.predictions["position"].to_numpy()
+    sure = visits.lengths[position] >= 10  # each outcome has a ward to itself, where seven visits of ten are made
+    assert (run.predictions[columns].to_numpy().argmax(1) == visits.labels[position])[sure].all()
+
+
 @pytest.mark.parametrize("attention", MECHANISMS)
 def test_same_seed_same_training_another_seed_another(attention, histories):
     model_config = dataclasses.replace(MODEL, attention=attention, dropout=0.2)
