@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lib.binned_memory import BinnedMemoryAttention
+from lib.controls import LocalAttention, NoAttention, Recurrence
 from lib.infinite_former import InfiniteFormerAttention
 from lib.performer import PerformerAttention
 from lib.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
@@ -17,9 +19,16 @@ CONTEXT_SCALE = 0.2
 COUNT_SCALE = 0.1
 
 
+READOUTS = ("all", "last_segment")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that shapes the network; the mechanisms' own settings are ignored by the others."""
+    """Everything that shapes the network; the mechanisms' own settings are ignored by the others.
+
+    `readout` says which encoded events are pooled: all of a history's, or only its last `segment` ones, so that what lies
+    before reaches the scores through the attention alone.
+    """
 
     attention: str = "softmax"
     model_dim: int = 64
@@ -36,15 +45,22 @@ class ModelConfig:
     sampling: str = "sticky"
     contraction: float = 0.75
     samples: int = 256
+    readout: str = "all"
 
 
-def build_attention(config: ModelConfig, generator: torch.Generator) -> MultiHeadAttention:
+def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
     """The attention module that the configuration names. Raises ValueError with the known names for any other."""
+    shape = (config.model_dim, config.heads)
     known = {
-        "softmax": SoftmaxAttention,
-        "explicit_softmax": ExplicitSoftmaxAttention,
+        "softmax": partial(SoftmaxAttention, *shape),
+        "explicit_softmax": partial(ExplicitSoftmaxAttention, *shape),
+        "local_softmax": partial(LocalAttention, *shape, config.segment),
+        "binned_memory": partial(BinnedMemoryAttention, *shape, config.basis, config.segment),
+        "gru": partial(Recurrence, config.model_dim),
+        "none": NoAttention,
         "performer": partial(
             PerformerAttention,
+            *shape,
             generator=generator,
             features=config.features,
             kernel=config.kernel,
@@ -52,6 +68,7 @@ def build_attention(config: ModelConfig, generator: torch.Generator) -> MultiHea
         ),
         "infinite_former": partial(
             InfiniteFormerAttention,
+            *shape,
             basis=config.basis,
             segment=config.segment,
             sampling=config.sampling,
@@ -61,7 +78,7 @@ def build_attention(config: ModelConfig, generator: torch.Generator) -> MultiHea
     }
     if config.attention not in known:
         raise ValueError(f"unknown attention {config.attention!r}; known: {', '.join(known)}")
-    return known[config.attention](config.model_dim, config.heads)
+    return known[config.attention]()
 
 
 class EventEmbedding(nn.Module):
@@ -158,11 +175,17 @@ def novelty(
     return torch.stack(weights, dim=-1)
 
 
-class Classifier(nn.Module):
-    """Class scores of a history: embedding, encoder, pooling over the real events, linear head.
+def last_events(key_mask: Bool[Tensor, "batch length"], count: int) -> Bool[Tensor, "batch length"]:
+    """The last `count` real events of each row, or all of a row that has fewer."""
+    return key_mask & (key_mask.flip(1).cumsum(1).flip(1) <= count)
 
-    The pooled vector holds the mean of the encoded events and their sums weighted by novelty: in these a linear head
-    can express a regression on the logarithms of code counts.
+
+class Classifier(nn.Module):
+    """Class scores of a history: embedding, encoder, pooling, and a linear head beside a linear sum over codes.
+
+    The pooled vector holds the mean of the encoded events and their sums weighted by novelty. The sum over codes is a
+    logistic regression on the logarithms of code counts (a wide part beside the deep one, Cheng et al. 2016): what the
+    encoder adds to counting is learned on top of it, whatever the attention. Raises ValueError for an unknown read-out.
     """
 
     def __init__(
@@ -173,15 +196,19 @@ class Classifier(nn.Module):
         numbers: int,
         generator: torch.Generator,
     ) -> None:
+        if config.readout not in READOUTS:
+            raise ValueError(f"unknown readout {config.readout!r}; known: {', '.join(READOUTS)}")
         super().__init__()
         self.code_kinds = code_kinds
+        self.last = config.segment if config.readout == "last_segment" else None
         self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.counting = nn.ModuleList(nn.Embedding(count, config.classes) for count in cardinalities[:code_kinds])
+        for weight in (self.head.weight, self.head.bias, *self.counting.parameters()):
+            nn.init.zeros_(weight)
 
     def forward(
         self,
@@ -191,11 +218,16 @@ class Classifier(nn.Module):
         key_mask: Bool[Tensor, "batch length"],
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
-        mean = key_mask / key_mask.sum(1, keepdim=True).clamp(min=1)
-        weights = torch.cat([mean[..., None], COUNT_SCALE * novelty(categories, key_mask, self.code_kinds)], dim=-1)
-        encoded = self.norm(encoded).masked_fill(~key_mask[..., None], 0)
+        pooled_events = key_mask if self.last is None else last_events(key_mask, self.last)
+        mean = pooled_events / pooled_events.sum(1, keepdim=True).clamp(min=1)
+        counts = COUNT_SCALE * novelty(categories, pooled_events, self.code_kinds)
+        weights = torch.cat([mean[..., None], counts], dim=-1)
+        encoded = self.norm(encoded).masked_fill(~pooled_events[..., None], 0)
         pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
-        return self.head(self.dropout(pooled)), regulariser
+        scores = self.head(self.dropout(pooled))
+        for kind, table in enumerate(self.counting):
+            scores = scores + (counts[..., kind, None] * table(categories[..., kind])).sum(1)
+        return scores, regulariser
 
     def attention_inputs(
         self,

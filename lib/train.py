@@ -41,6 +41,7 @@ class TrainConfig:
     batch_size: int = 16
     learning_rate: float = 2e-3
     table_rate: float = 0.05
+    counting_rate: float = 0.02
     weight_decay: float = 0.1
     warmup: float = 0.1
     clip: float = 1.0
@@ -115,12 +116,13 @@ def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:
 
 
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
-    """Tables at their own rate; matrices with weight decay; biases and norms without."""
-    tables = list(model.embedding.tables.parameters())
-    others = [p for name, p in model.named_parameters() if not name.startswith("embedding.tables")]
+    """Tables and the sum over codes at their own rates; matrices with weight decay; biases and norms without."""
+    tables, counting = list(model.embedding.tables.parameters()), list(model.counting.parameters())
+    others = [p for name, p in model.named_parameters() if not name.startswith(("embedding.tables", "counting"))]
     rate, decay = config.learning_rate, config.weight_decay
     return [
         {"params": tables, "lr": rate * config.table_rate, "weight_decay": decay},
+        {"params": counting, "lr": config.counting_rate, "weight_decay": decay},
         {"params": [p for p in others if p.ndim > 1], "lr": rate, "weight_decay": decay},
         {"params": [p for p in others if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
     ]
