@@ -9,9 +9,7 @@ import argparse
 import hashlib
 import json
 import math
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from torch import Tensor
 from lib import bank, paths, synthetic
 from lib.bank import DataError
 from lib.dependencies import code_hash, modules
+from lib.storage import intact, whole_folder, write_whole
 
 CATEGORIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
 UNKNOWN_HOUR = 24
@@ -121,18 +120,14 @@ def _positions(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def save(histories: Histories, folder: Path) -> None:
     """Write the arrays as two Parquet tables and a JSON note; the folder appears complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     columns = {f"category_{i}": column for i, column in enumerate(histories.categories.T)}
     columns |= {f"number_{i}": column for i, column in enumerate(histories.numbers.T)}
-    pq.write_table(pa.table({**columns, "day": histories.days}), partial / "events.parquet")
     customers = {"customer_id": histories.customers, "label": histories.labels, "events": histories.lengths}
-    pq.write_table(pa.table(customers), partial / "customers.parquet")
     note = {"checksum": histories.checksum, "found": histories.found}
-    (partial / "note.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        pq.write_table(pa.table({**columns, "day": histories.days}), partial / "events.parquet")
+        pq.write_table(pa.table(customers), partial / "customers.parquet")
+        (partial / "note.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Histories:
@@ -166,8 +161,9 @@ def locate(source: str, customers: int, seed: int) -> Path:
         module = Path(synthetic.__file__)
         version = code_hash([module, *modules(module)])[:6] + _checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
         folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
-        if not (folder / bank.LABELS).exists():
-            synthetic.generate(folder, customers=customers, seed=seed)
+        if not intact(folder):
+            with whole_folder(folder) as partial:
+                synthetic.generate(partial, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
         return bank.download(paths.RAW / "sberbank")
@@ -188,7 +184,7 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     checksum = _checksum([bank.events_file(folder), folder / bank.LABELS])
     name = folder.name if source != str(folder) else folder.resolve().name
     cache = paths.PROCESSED / f"{name}-{checksum[:12]}-{_checksum(code)[:6]}"
-    if fresh or not cache.exists():
+    if fresh or not intact(cache):
         events, labels, found = bank.read(folder)
         if source == "sberbank":
             bank.verify_public(events, labels)
@@ -289,9 +285,7 @@ def main() -> int:
         return 2
     note = {"source": options.source, "checksum": histories.checksum, **histories.found}
     if options.out:
-        partial = options.out.with_suffix(".partial")
-        partial.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        partial.rename(options.out)
+        write_whole(options.out, json.dumps(note, indent=1) + "\n")
     print(f"{note['customers']} customers, {note['labelled']} labelled, {note['events']} events")
     return 0
 

@@ -42,6 +42,23 @@ def test_prepare_notices_changed_files(bank_folder, tmp_path, monkeypatch):
         data.prepare(str(bank_folder / "nowhere"))
 
 
+@pytest.mark.parametrize("place", ["PROCESSED", "RAW"])
+def test_a_damaged_cache_is_named_and_made_anew(place, tmp_path, monkeypatch, capsys):
+    for name in ("PROCESSED", "RAW"):
+        monkeypatch.setattr(data.paths, name, tmp_path / name)
+    first = data.prepare("synthetic", 20)
+    assert capsys.readouterr().err == ""
+    (folder,) = (tmp_path / place).iterdir()
+    path = folder / {"PROCESSED": "events.parquet", "RAW": "transactions.csv.gz"}[place]
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    again = data.prepare("synthetic", 20)
+    assert capsys.readouterr().err == f"{path}: missing or damaged, made anew\n"
+    assert path.read_bytes() == content
+    assert again.checksum == first.checksum
+    np.testing.assert_array_equal(again.numbers, first.numbers)
+
+
 @given(st.integers(2, 6), st.integers(0, 100))
 def test_folds_cover_every_labelled_customer_once_and_are_stratified(count, seed):
     labels = np.array([0] * 13 + [1] * 11 + [-1] * 5, dtype=np.int8)
