@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +20,11 @@ from torch import nn
 from tqdm import tqdm
 
 from lib import data, dependencies, paths
+from lib.checkpoint import NOT_KEPT, Checkpoint, Progress
 from lib.data import Batch, Histories
 from lib.evaluate import prediction_frame
 from lib.model import Classifier, ModelConfig
+from lib.storage import intact, whole_folder, write_whole
 
 MECHANISMS = ("softmax", "performer", "infinite_former")
 
@@ -74,11 +74,17 @@ def build(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
 
 
 def train(
-    histories: Histories, customers: np.ndarray, model_config: ModelConfig, config: TrainConfig, seed: int, title: str
+    histories: Histories,
+    customers: np.ndarray,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    checkpoint: Checkpoint = NOT_KEPT,
 ) -> tuple[Classifier, pd.DataFrame]:
     """A model trained on the given customers, and its loss, accuracy and seconds per epoch.
 
-    Raises FloatingPointError when the loss is not finite.
+    Goes on from the checkpoint, which every epoch replaces. Raises FloatingPointError when the loss is not finite.
     """
     model = build(histories, model_config, seed)
     generator, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
@@ -87,22 +93,23 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, partial(warm_up_and_decay, steps=steps, warmup=config.warmup)
     )
-    rows = []
-    progress = tqdm(range(config.epochs), desc=title, unit="epoch", disable=None, leave=False)
+    progress = Progress(model, optimizer, schedule, generator, draws, history=[])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for epoch in progress:
+        checkpoint.load(progress)
+        epochs = range(len(progress.history), config.epochs)
+        for epoch in tqdm(epochs, desc=title, unit="epoch", disable=None, leave=False):
             started = time.perf_counter()
             if config.redraw_epochs and epoch % config.redraw_epochs == 0:
                 model.redraw(draws)
             loss, accuracy = _epoch(model, histories, customers, config, optimizer, schedule, generator)
             if not np.isfinite(loss):
                 raise FloatingPointError(f"{title}: the loss is {loss} in epoch {epoch + 1}; lower the learning rate")
-            rows.append(
+            progress.history.append(
                 {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - started}
             )
-            progress.set_postfix(loss=f"{loss:.3f}")
-    return model.eval(), pd.DataFrame(rows)
+            checkpoint.save(progress)
+    return model.eval(), pd.DataFrame(progress.history)
 
 
 def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:
@@ -172,18 +179,23 @@ def run_or_load(
 ) -> Run:
     """One training of one fold, from its folder under data/runs when configs, data and code are unchanged.
 
-    The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers.
+    The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers. A training
+    that was killed goes on after its last epoch; a damaged folder is named on stderr and made anew.
     """
     folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed)
-    if fresh or not folder.exists():
+    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    if fresh:
+        checkpoint.remove()
+    if fresh or not intact(folder):
         train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
-        model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title)
+        model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title, checkpoint)
         probabilities = predict(model, histories, test_customers, config.evaluation_events)
         predictions = pd.DataFrame(probabilities, columns=[f"class_{i}" for i in range(probabilities.shape[1])])
         predictions.insert(0, "position", test_customers)
         configs = {"model": model_config, "train": config, "seed": seed, "fold": fold}
         _save(folder, model, history, predictions, configs)
+    checkpoint.remove()
     model = build(histories, model_config, 1000 * seed + fold)
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))
@@ -228,7 +240,7 @@ def sources(attention: str) -> list[Path]:
     others = frozenset({*MECHANISMS} - {attention, "softmax"})
     return [
         Path(__file__),
-        *dependencies.modules(Path(__file__), skip=others | {"evaluate", "dependencies", "synthetic"}),
+        *dependencies.modules(Path(__file__), skip=others | {"evaluate", "dependencies", "synthetic", "storage"}),
     ]
 
 
@@ -243,14 +255,11 @@ def run_name(
 
 
 def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, configs: dict) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    torch.save(model.state_dict(), partial / "weights.pt")
-    history.to_csv(partial / "history.csv", index=False)
-    predictions.to_csv(partial / "predictions.csv", index=False)
-    (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(partial, folder)
+    with whole_folder(folder) as partial:
+        torch.save(model.state_dict(), partial / "weights.pt")
+        history.to_csv(partial / "history.csv", index=False)
+        predictions.to_csv(partial / "predictions.csv", index=False)
+        (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
 
 
 def main() -> int:
@@ -278,9 +287,7 @@ def main() -> int:
             f"training loss {last['loss']:.3f}, {run.history['seconds'].sum():.0f} s of training",
             file=sys.stderr,
         )
-    partial = options.out.with_suffix(".partial")
-    partial.write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-    partial.rename(options.out)
+    write_whole(options.out, json.dumps(names, indent=1) + "\n")
     return 0
 
 
