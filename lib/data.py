@@ -18,11 +18,12 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from lib import atomic, bank, encoding, paths, synthetic
+from lib import bank, encoding, paths, synthetic
 from lib.dataset import FILE, DataError
 from lib.dependencies import code_hash, modules
 from lib.download import download
 from lib.histories import UNKNOWN_HOUR, Histories, load, save
+from lib.storage import intact, whole_folder, write_whole
 
 __all__ = ["UNKNOWN_HOUR", "DataError", "Histories"]
 FEWEST_TO_TRAIN = 5
@@ -40,8 +41,9 @@ def locate(source: str, customers: int, seed: int) -> Path:
         module = Path(synthetic.__file__)
         version = code_hash([module, *modules(module)])[:6] + checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
         folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
-        if not (folder / bank.LABELS).exists():
-            synthetic.generate(folder, customers=customers, seed=seed)
+        if not intact(folder):
+            with whole_folder(folder) as partial:
+                synthetic.generate(partial, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
         return download(paths.RAW / "sberbank")
@@ -171,7 +173,7 @@ def main() -> int:
         return 2
     note = {"source": options.source, "checksum": histories.checksum, **histories.found}
     if options.out:
-        atomic.write_text(options.out, json.dumps(note, indent=1) + "\n")
+        write_whole(options.out, json.dumps(note, indent=1) + "\n")
     print(f"{note['customers']:,} customers, {note['labelled']:,} labelled, {note['events']:,} events")
     return 0
 

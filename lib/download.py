@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pooch
 
-from lib import atomic, bank
+from lib import bank
 from lib.dataset import DataError
+from lib.storage import write_whole
 
 PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
 RETRIES = 3
@@ -26,7 +27,7 @@ def download(folder: Path, base_url: str = PUBLIC_SET, retries: int = RETRIES) -
         digest = pooch.file_hash(str(folder / name))
         if known.setdefault(name, digest) != digest:
             raise DataError(f"{folder / name}: changed since its download; delete it and run again")
-        atomic.write_text(record, "".join(f"{digest}  {name}\n" for name, digest in known.items()))
+        write_whole(record, "".join(f"{digest}  {name}\n" for name, digest in known.items()))
     return folder
 
 

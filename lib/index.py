@@ -12,7 +12,8 @@ from lib.frame import environment, framed, parts_of, script, themed
 from lib.paths import NOTEBOOKS
 from lib.prose import Entry
 from lib.provenance import provenance
-from lib.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown, write_whole
+from lib.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
+from lib.storage import write_whole
 
 COMPARISON = "08_comparison"
 SCALING = "07_speed_and_memory"

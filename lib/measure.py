@@ -7,6 +7,7 @@ configuration that would exceed its budget is a row too: `skipped_memory` (bytes
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import platform
@@ -25,7 +26,7 @@ from lib.fresh_process import Budget, measure_apart, measure_here
 from lib.memory import MIB, peak_memory
 from lib.paths import MEASUREMENTS
 from lib.provenance import processor
-from lib.report import write_whole
+from lib.storage import read_sealed, write_sealed, write_whole
 from lib.workload import Configuration
 
 __all__ = ["Budget", "Configuration", "hardware", "measure", "peak_memory"]
@@ -64,17 +65,18 @@ def kept_at(configuration: Configuration, block_seconds: float, machine: str, ca
 
 
 def load_kept(path: Path) -> Rounds:
-    """The rounds of earlier runs."""
-    if not path.exists():
+    """The rounds of earlier runs; none, and a line on stderr, where the file is damaged."""
+    content = read_sealed(path)
+    if content is None:
         return {}
-    table = pd.read_csv(path, dtype={"round": "int64", "metric": "str", "value": "float64"})
+    table = pd.read_csv(io.BytesIO(content), dtype={"round": "int64", "metric": "str", "value": "float64"})
     return {int(number): dict(zip(of["metric"], of["value"], strict=True)) for number, of in table.groupby("round")}
 
 
 def keep(path: Path, rounds: Rounds) -> None:
     """Store the rounds in one step: a killed run leaves the file as it was."""
     rows = [(number, metric, value) for number, metrics in rounds.items() for metric, value in metrics.items()]
-    write_whole(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False))
+    write_sealed(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False).encode())
 
 
 def predicted(metric: str, configuration: Configuration, results: Results, order: int) -> float:

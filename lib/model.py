@@ -26,8 +26,8 @@ READOUTS = ("all", "last_segment")
 class ModelConfig:
     """Everything that shapes the network; the mechanisms' own settings are ignored by the others.
 
-    `readout` says which encoded events are pooled: all of a history's, or only its last `segment` ones, so that what lies
-    before reaches the scores through the attention alone.
+    `readout` says which encoded events are pooled: all of a history's, or only its last `segment` ones, so that what
+    lies before reaches the scores through the attention alone.
     """
 
     attention: str = "softmax"
@@ -217,17 +217,28 @@ class Classifier(nn.Module):
         days: Float[Tensor, "batch length"],
         key_mask: Bool[Tensor, "batch length"],
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
+        encoded, regulariser = self.encode(categories, numbers, days, key_mask)
         pooled_events = key_mask if self.last is None else last_events(key_mask, self.last)
         mean = pooled_events / pooled_events.sum(1, keepdim=True).clamp(min=1)
         counts = COUNT_SCALE * novelty(categories, pooled_events, self.code_kinds)
         weights = torch.cat([mean[..., None], counts], dim=-1)
-        encoded = self.norm(encoded).masked_fill(~pooled_events[..., None], 0)
+        encoded = encoded.masked_fill(~pooled_events[..., None], 0)
         pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
         scores = self.head(self.dropout(pooled))
         for kind, table in enumerate(self.counting):
             scores = scores + (counts[..., kind, None] * table(categories[..., kind])).sum(1)
         return scores, regulariser
+
+    def encode(
+        self,
+        categories: Int[Tensor, "batch length kinds"],
+        numbers: Float[Tensor, "batch length numbers"],
+        days: Float[Tensor, "batch length"],
+        key_mask: Bool[Tensor, "batch length"],
+    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+        """Every event in the light of the others, normalised, and the attentions' regulariser."""
+        encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
+        return self.norm(encoded), regulariser
 
     def attention_inputs(
         self,

@@ -21,7 +21,8 @@ from lib.frame import framed, parts_of, themed, title_of
 from lib.index import write_index
 from lib.paths import NOTEBOOKS, REPORTS
 from lib.prose import PageText, text_html
-from lib.report import html_table, write_whole
+from lib.report import html_table
+from lib.storage import write_whole
 
 TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What a cell shows only because its last line happened to have a value.

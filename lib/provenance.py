@@ -1,7 +1,6 @@
 """Where a result comes from: source commit, versions, hardware, threads, data and the day."""
 
 import datetime
-import hashlib
 import os
 import platform
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from lib.paths import ROOT
+from lib.storage import file_checksum
 
 PACKAGES = ["torch", "numpy", "pandas", "scikit-learn", "matplotlib", "papermill", "snakemake"]
 
@@ -32,12 +32,6 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def provenance() -> dict[str, object]:

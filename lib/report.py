@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
 from lib.provenance import provenance
+from lib.storage import write_whole
 
 __all__ = ["MODEL_STYLE", "Page", "begin", "html_table", "load_rows", "provenance", "use_style"]
 
@@ -48,14 +48,6 @@ def use_style() -> None:
 def slug(text: str) -> str:
     """The text as an HTML anchor: lower-case words joined by hyphens."""
     return re.sub(r"[^\w]+", "-", text.lower()).replace("_", "-").strip("-")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(text.encode("utf-8"))
-    temporary.replace(path)
 
 
 def six_digits(number: float) -> str:

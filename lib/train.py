@@ -1,55 +1,34 @@
-"""The one training loop, cross-validation by customer, and run-or-load."""
+"""Classifiers trained by the one loop, cross-validation by customer, and run-or-load."""
 
 import argparse
 import dataclasses
 import hashlib
 import json
-import math
 import os
-import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
-from tqdm import tqdm
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from lib import data, dependencies, paths
+from lib.checkpoint import NOT_KEPT, Checkpoint
 from lib.data import Batch, Histories
 from lib.evaluate import prediction_frame
+from lib.loop import TrainConfig, fit
 from lib.model import Classifier, ModelConfig
+from lib.pretrain import MaskedEvents, masked_prediction
+from lib.storage import intact, whole_folder, write_whole
+from lib.variants import VARIANTS
 
 MECHANISMS = ("softmax", "performer", "infinite_former")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The training recipe, the same for every mechanism.
-
-    `table_rate` multiplies the learning rate of the category tables: Adam's steps ignore how rarely a code is seen, so
-    at the full rate a few customers' rare codes are memorised.
-    """
-
-    epochs: int = 20
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    table_rate: float = 0.05
-    counting_rate: float = 0.02
-    weight_decay: float = 0.1
-    warmup: float = 0.1
-    clip: float = 1.0
-    max_events: int = 512
-    shortest_slice: float = 0.5
-    evaluation_events: int = 1024
-    kl_weight: float = 1e-3
-    redraw_epochs: int = 1
+UNINVOLVED = frozenset({"evaluate", "dependencies", "synthetic", "storage", "variants"})
+"""Modules that this one needs and that decide no result of a training."""
 
 
 @dataclass(frozen=True)
@@ -76,43 +55,59 @@ def build(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
 
 
 def train(
-    histories: Histories, customers: np.ndarray, model_config: ModelConfig, config: TrainConfig, seed: int, title: str
+    histories: Histories,
+    customers: np.ndarray,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    checkpoint: Checkpoint = NOT_KEPT,
+    pretrained: dict[str, Tensor] | None = None,
 ) -> tuple[Classifier, pd.DataFrame]:
     """A model trained on the given customers, and its loss, accuracy and seconds per epoch.
 
-    Raises FloatingPointError when the loss is not finite.
+    Starts from `pretrained` weights where given. Raises FloatingPointError when the loss is not finite.
     """
     model = build(histories, model_config, seed)
-    generator, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config))
-    steps = config.epochs * -(-len(customers) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, partial(warm_up_and_decay, steps=steps, warmup=config.warmup)
-    )
-    rows = []
-    progress = tqdm(range(config.epochs), desc=title, unit="epoch", disable=None, leave=False)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for epoch in progress:
-            started = time.perf_counter()
-            if config.redraw_epochs and epoch % config.redraw_epochs == 0:
-                model.redraw(draws)
-            loss, accuracy = _epoch(model, histories, customers, config, optimizer, schedule, generator)
-            if not np.isfinite(loss):
-                raise FloatingPointError(f"{title}: the loss is {loss} in epoch {epoch + 1}; lower the learning rate")
-            rows.append(
-                {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - started}
-            )
-            progress.set_postfix(loss=f"{loss:.3f}")
-    return model.eval(), pd.DataFrame(rows)
+    if pretrained is not None:
+        model.load_state_dict(pretrained)
+    groups = _parameter_groups(model, config)
+    history = fit(model, classification, groups, histories, customers, config, config.epochs, seed, title, checkpoint)
+    return model.eval(), pd.DataFrame(history)
 
 
-def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate: a linear rise over a share of the steps, then half a cosine to zero."""
-    rise = max(1.0, warmup * steps)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise))) / 2
+def classification(model: Classifier, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """Cross-entropy, regulariser and accuracy."""
+    scores, regulariser = _scores(model, batch)
+    accuracy = (scores.argmax(1) == batch.labels).float().mean()
+    return nn.functional.cross_entropy(scores, batch.labels), regulariser, accuracy
+
+
+def pretrained_weights(
+    histories: Histories, model_config: ModelConfig, config: TrainConfig, seed: int, fresh: bool = False
+) -> dict[str, Tensor] | None:
+    """Weights after predicting hidden events of all customers, labelled or not, from data/runs where they are kept.
+
+    None where the recipe has no pre-training.
+    """
+    if not config.pretraining_epochs:
+        return None
+    folder = paths.RUNS / f"pretrained-{_key_name(histories, model_config, config, seed)}"
+    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    if fresh:
+        checkpoint.remove()
+    if fresh or not intact(folder):
+        model = MaskedEvents(build(histories, model_config, seed))
+        groups = [{"params": list(model.parameters()), "lr": config.pretraining_rate, "weight_decay": 0.01}]
+        everyone = np.arange(len(histories.customers))
+        title = f"pre-training {model_config.attention} repeat {seed}"
+        epochs = config.pretraining_epochs
+        history = fit(model, masked_prediction, groups, histories, everyone, config, epochs, seed, title, checkpoint)
+        with whole_folder(folder) as partial:
+            torch.save(model.classifier.state_dict(), partial / "weights.pt")
+            pd.DataFrame(history).to_csv(partial / "history.csv", index=False)
+    checkpoint.remove()
+    return torch.load(folder / "weights.pt", weights_only=True)
 
 
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
@@ -126,24 +121,6 @@ def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
         {"params": [p for p in others if p.ndim > 1], "lr": rate, "weight_decay": decay},
         {"params": [p for p in others if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
     ]
-
-
-def _epoch(model, histories, customers, config, optimizer, schedule, generator) -> tuple[float, float]:
-    model.train()
-    starts, lengths = data.random_slices(histories, customers, config.max_events, config.shortest_slice, generator)
-    losses, hits = [], 0
-    for group in data.batches(lengths, config.batch_size, generator):
-        batch = data.collate(histories, customers[group], starts[group], lengths[group])
-        scores, regulariser = _scores(model, batch)
-        loss = nn.functional.cross_entropy(scores, batch.labels)
-        optimizer.zero_grad(set_to_none=True)
-        (loss + config.kl_weight * regulariser).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item() * len(group))
-        hits += int((scores.argmax(1) == batch.labels).sum())
-    return sum(losses) / len(customers), hits / len(customers)
 
 
 def _scores(model: Classifier, batch: Batch):
@@ -175,18 +152,26 @@ def run_or_load(
 ) -> Run:
     """One training of one fold, from its folder under data/runs when configs, data and code are unchanged.
 
-    The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers.
+    The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers. A training
+    that was killed goes on after its last epoch; a damaged folder is named on stderr and made anew.
     """
     folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed)
-    if fresh or not folder.exists():
+    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    if fresh:
+        checkpoint.remove()
+    if fresh or not intact(folder):
         train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
-        model, history = train(histories, train_customers, model_config, config, 1000 * seed + fold, title)
+        pretrained = pretrained_weights(histories, model_config, config, seed, fresh and fold == 0)
+        model, history = train(
+            histories, train_customers, model_config, config, 1000 * seed + fold, title, checkpoint, pretrained
+        )
         probabilities = predict(model, histories, test_customers, config.evaluation_events)
         predictions = pd.DataFrame(probabilities, columns=[f"class_{i}" for i in range(probabilities.shape[1])])
         predictions.insert(0, "position", test_customers)
         configs = {"model": model_config, "train": config, "seed": seed, "fold": fold}
         _save(folder, model, history, predictions, configs)
+    checkpoint.remove()
     model = build(histories, model_config, 1000 * seed + fold)
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))
@@ -231,36 +216,39 @@ def sources(attention: str) -> list[Path]:
     others = frozenset({*MECHANISMS} - {attention, "softmax"})
     return [
         Path(__file__),
-        *dependencies.modules(Path(__file__), skip=others | {"evaluate", "dependencies", "synthetic"}),
+        *dependencies.modules(
+            Path(__file__), skip=others | UNINVOLVED
+        ),
     ]
 
 
 def run_name(
     histories: Histories, fold: int, fold_count: int, model: ModelConfig, config: TrainConfig, seed: int
 ) -> str:
+    """Folder of a training: readable, and another one when data, configs or code are others."""
+    return _key_name(histories, model, config, seed, fold, fold_count)
+
+
+def _key_name(histories: Histories, model: ModelConfig, config: TrainConfig, seed: int, *fold: int) -> str:
     configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
     code = dependencies.code_hash(sources(model.attention))
-    key = json.dumps(
-        [*configs, histories.checksum, histories.vocabularies, code, seed, fold, fold_count, torch.__version__]
-    )
-    return f"{model.attention}-repeat{seed}-fold{fold}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    key = json.dumps([*configs, histories.checksum, histories.vocabularies, code, seed, *fold, torch.__version__])
+    place = f"repeat{seed}-fold{fold[0]}" if fold else f"repeat{seed}"
+    return f"{model.attention}-{place}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, configs: dict) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    torch.save(model.state_dict(), partial / "weights.pt")
-    history.to_csv(partial / "history.csv", index=False)
-    predictions.to_csv(partial / "predictions.csv", index=False)
-    (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(partial, folder)
+    with whole_folder(folder) as partial:
+        torch.save(model.state_dict(), partial / "weights.pt")
+        history.to_csv(partial / "history.csv", index=False)
+        predictions.to_csv(partial / "predictions.csv", index=False)
+        (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
 
 
 def main() -> int:
     """Train one mechanism on every fold of one repeat; finished folds are loaded."""
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=main.__doc__)
-    parser.add_argument("mechanism", choices=MECHANISMS)
+    parser.add_argument("mechanism", choices=VARIANTS)
     parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
     parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
@@ -271,7 +259,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     histories = data.prepare(options.source, options.customers)
-    configs = ModelConfig(attention=options.mechanism), TrainConfig(epochs=options.epochs)
+    configs = VARIANTS[options.mechanism].configs(options.epochs)
     names = []
     for fold in range(options.folds):
         run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
@@ -282,9 +270,7 @@ def main() -> int:
             f"training loss {last['loss']:.3f}, {run.history['seconds'].sum():.0f} s of training",
             file=sys.stderr,
         )
-    partial = options.out.with_suffix(".partial")
-    partial.write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-    partial.rename(options.out)
+    write_whole(options.out, json.dumps(names, indent=1) + "\n")
     return 0
 
 

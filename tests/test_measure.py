@@ -87,6 +87,17 @@ def test_a_killed_run_goes_on_where_it_was(monkeypatch, tmp_path):
     assert len(rows) == 3 * (4 + 3)
 
 
+def test_a_damaged_result_is_named_and_measured_again(pretended, tmp_path, capsys):
+    first = measure([TINY], QUICK, tmp_path)
+    (path,) = tmp_path.glob("*.csv")
+    path.write_bytes(path.read_bytes().replace(b"time_ms", b"tame_ms"))
+    count = len(pretended.calls)
+    capsys.readouterr()
+    assert len(measure([TINY], QUICK, tmp_path)) == len(first)
+    assert len(pretended.calls) == 2 * count
+    assert str(path) in capsys.readouterr().err
+
+
 def test_more_rounds_add_to_those_kept(pretended, tmp_path):
     measure([TINY], QUICK, tmp_path)
     count = len(pretended.calls)

@@ -1,0 +1,63 @@
+"""Files that appear whole or not at all, and damage that is noticed."""
+
+import os
+
+import pytest
+
+from lib.storage import CHECKSUMS, intact, read_sealed, whole_folder, write_sealed, write_whole
+
+
+def filled(folder, text="content"):
+    with whole_folder(folder) as partial:
+        (partial / "a.txt").write_text(text)
+        (partial / "b.txt").write_text("other")
+    return folder
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "table.csv"
+    write_whole(path, "old\n")
+    monkeypatch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, "new\n")
+    assert path.read_text() == "old\n"
+
+
+def test_sealed_content_comes_back_and_damage_is_named(tmp_path, capsys):
+    path = tmp_path / "state"
+    assert read_sealed(path) is None
+    assert capsys.readouterr().err == ""
+    content = bytes(range(256))
+    write_sealed(path, content)
+    assert read_sealed(path) == content
+    stored = path.read_bytes()
+    for damaged in (stored[:-1], stored[:100] + b"\x00" + stored[101:], b"", stored[1:]):
+        path.write_bytes(damaged)
+        assert read_sealed(path) is None
+        assert str(path) in capsys.readouterr().err
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
+    folder = filled(tmp_path / "run")
+    filled(folder, "newer")
+    assert (folder / "a.txt").read_text() == "newer"
+    assert intact(folder)
+    with pytest.raises(FileNotFoundError), whole_folder(folder) as partial:
+        (partial / "a.txt").write_text("half" + (partial / "missing").read_text())
+    assert (folder / "a.txt").read_text() == "newer"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b.txt", CHECKSUMS])
+def test_every_missing_or_changed_file_is_named(tmp_path, capsys, name):
+    folder = tmp_path / "run"
+    assert not intact(folder)
+    assert capsys.readouterr().err == ""
+    (filled(folder) / name).unlink()
+    assert not intact(folder)
+    assert str(folder / name) in capsys.readouterr().err
+    path = filled(folder) / name
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    assert not intact(folder)
+    assert capsys.readouterr().err.startswith(f"{folder}{os.sep}")
