@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib import loop, train
-from lib.checkpoint import Checkpoint
+from lib.checkpoint import Checkpoint, Progress
 from lib.infinite_former import InfiniteFormerAttention
 from lib.model import ModelConfig
 from lib.train import TrainConfig
