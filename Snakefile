@@ -1,4 +1,4 @@
-# The study as a graph: data -> trainings (mechanism x repeat) -> notebooks -> pages -> index.
+# The study as a graph: data -> trainings (mechanism x repeat x fold) -> notebooks -> pages -> index.
 # run_all.sh chooses data, report and profile through the environment; STUDY_FRESH=yes there ignores caches.
 # Paths of data and other text that may hold braces are given as functions: Snakemake would take braces for wildcards.
 import json
@@ -30,7 +30,8 @@ def code(source):
 
 
 def training(mechanism):
-    return [f"{OUT}/runs/{mechanism}-{repeat}.json" for repeat in range(SHARED["repeats"])]
+    repeats, folds = range(SHARED["repeats"]), range(SHARED["folds"])
+    return [f"{OUT}/runs/{mechanism}-{repeat}-{fold}.json" for repeat in repeats for fold in folds]
 
 
 def inputs(name):
@@ -52,6 +53,10 @@ def values(name):
     return json.dumps(shared | parameters["notebooks"].get(name, {}), sort_keys=True)
 
 
+# Every step holds a lock that the next run waits for: steps outlive a workflow that is killed.
+shell.prefix("exec 8>.steps; flock --shared 8; ")
+
+
 rule all:
     input: f"{OUT}/index.html"
 
@@ -59,6 +64,7 @@ rule all:
 rule data:
     input: FACTS, "lib/data.py", code("lib/data.py")
     output: f"{OUT}/data.json"
+    benchmark: f"{OUT}/durations/data.tsv"
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"],
         # Not inputs, because names of inputs cannot hold braces: another size or date runs the step again all the same.
@@ -69,11 +75,12 @@ rule data:
 
 rule train:
     input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
-    output: f"{OUT}/runs/{{mechanism}}-{{repeat}}.json"
+    output: f"{OUT}/runs/{{mechanism}}-{{repeat}}-{{fold}}.json"
+    benchmark: f"{OUT}/durations/train-{{mechanism}}-{{repeat}}-{{fold}}.tsv"
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
     shell:
-        "python -m lib.train {wildcards.mechanism} --repeat {wildcards.repeat} --source {params.source}"
+        "python -m lib.train {wildcards.mechanism} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
         " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
@@ -82,9 +89,10 @@ for name in NOTEBOOKS:
         name: f"notebook_{name}"
         input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/study.mplstyle"
         output: f"{OUT}/notebooks/{name}.ipynb"
+        benchmark: f"{OUT}/durations/{name}.tsv"
         params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
         # Measurements run alone.
-        threads: workflow.cores if name in ALONE else 1
+        threads: workflow.cores or 1 if name in ALONE else 1
         shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
 
 

@@ -10,9 +10,12 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --data synthetic|sberbank|DIR   the transactions: generated (default), the public set (downloaded), or a folder
                                   with transactions.csv[.gz] and gender_train.csv in the bank's format, or with
                                   any labelled events that its dataset.yaml describes
-  --quick                         small parameters: minutes instead of tens of minutes
+  --quick, --full                 small parameters: minutes instead of tens of minutes; large ones: many hours
   --fresh                         ignore caches, kept measurements and earlier results
   --out NAME                      folder of the report under reports/ (default: the data's name)
+  --dry-run                       print what would run and why, and stop
+  --verify                        make the report anew beside the old one and name every table row that differs
+  --profile NAME                  where steps run: a folder of profiles/, such as slurm (default: all cores here)
   --setup                         make the environment (.venv) and stop
   --help                          this text
 STUDY_TORCH_INDEX=URL takes torch from that package index (for example a CPU-only one).
@@ -20,12 +23,18 @@ TEXT
 }
 refuse() { echo "error: $1" >&2; exit 2; }
 
-data=synthetic profile=default fresh='' out='' setup=''
+data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' where=(--cores all)
 while (($#)); do
     case $1 in
-        --data|--out) [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
-                      [[ $1 == --data ]] && data=$2 || out=$2; shift ;;
-        --quick) profile=quick ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
+        --data|--out|--profile)
+            [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
+            case $1 in
+                --data) data=$2 ;; --out) out=$2 ;;
+                *) where=(--profile "profiles/$2"); [[ -d profiles/$2 ]] || refuse "profiles/$2: no such profile" ;;
+            esac
+            shift ;;
+        --quick|--full) profile=${1#--} ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
+        --dry-run) dry=yes ;; --verify) verify=yes ;;
         --help|-h) usage; exit 0 ;;
         *) refuse "unknown option $1; see ./run_all.sh --help" ;;
     esac
@@ -44,33 +53,71 @@ report=reports/$out
 
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
-stamp="$(sha256sum requirements.txt) $PWD"
+exec 8>.steps
+flock -n 8 || { echo "waiting for the steps that a killed run has left" >&2; flock 8; }
+exec 8>&-
+find data reports -name '.*.tmp' -prune -exec rm -rf {} + 2>/dev/null || true # what killed steps left
+stamp="$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD"
 if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
     echo "making the environment in .venv (minutes, about 2 GB)" >&2
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || refuse "Python 3.11 or 3.12 is needed as python3"
     python3 -m venv --clear .venv
     pip=(.venv/bin/pip --quiet --disable-pip-version-check)
-    [[ -z ${STUDY_TORCH_INDEX:-} ]] || "${pip[@]}" install --index-url "$STUDY_TORCH_INDEX" "$(grep '^torch==' requirements.txt)"
-    "${pip[@]}" install -r requirements.txt
+    "${pip[@]}" install --require-hashes -r requirements.txt
+    "${pip[@]}" install ${STUDY_TORCH_INDEX:+--index-url "$STUDY_TORCH_INDEX"} -r requirements-torch.txt
     "${pip[@]}" install --no-deps --no-build-isolation --editable .
     echo "$stamp" >.venv/stamp
 fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
 
 export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
-export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
-made_from=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["source"])' "$report/data.json" 2>/dev/null) || true
+# Nothing is written outside this folder: what tools would keep in the home folder stays here.
+export XDG_CACHE_HOME=$PWD/.cache MPLCONFIGDIR=$PWD/.cache/matplotlib IPYTHONDIR=$PWD/.cache/ipython
+export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter
+noted() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1" "$2" 2>/dev/null || true; }
+made_from=$(noted "$report/data.json" source)
 [[ -n $named || -z $made_from || $made_from == "$data" ]] ||
     refuse "$report was made from $made_from; give --out NAME or remove that report"
+if [[ -n $verify ]]; then
+    published=$report out=$out-verify
+    profile=$(noted "$report/parameters.json" profile)
+    [[ -n $profile && $made_from == "$data" ]] || refuse "$report: no finished report of $data to verify"
+    report=reports/$out made_from=''
+    export STUDY_KEPT=$PWD/data/verify/$out
+    [[ ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a killed verification goes on, a finished one is over
+fi
+export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
+work=(snakemake "${where[@]}" --rerun-incomplete ${fresh:+--forceall})
+if [[ -n $dry ]]; then
+    "${work[@]}" --dry-run | awk '
+        /^(local)?rule / { made = "" }
+        /^    output: / { made = substr($0, 13) }
+        /^    reason: / && made {
+            sub(/^    reason: (Missing output files: [^;]*)?/, ""); sub(/^; /, "")
+            many = split($0, each, ", ")
+            why = many > 3 ? each[1] ", " each[2] ", " each[3] " and " many - 3 " more" : $0
+            print made ": " (why ? why : "does not exist"); steps++
+        }
+        END { print steps ? steps " steps would run" : "nothing would run" }'
+    exit
+fi
 
 # Wrong data are refused in one line before the workflow starts, unless a finished report has seen the same data.
 check=$fresh
-{ [[ $made_from == "$data" ]] && grep -qs "\"profile\": \"$profile\"" "$report/parameters.json"; } || check=yes
+[[ $made_from == "$data" && $(noted "$report/parameters.json" profile) == "$profile" ]] || check=yes
 kept=${data/#sberbank/data/raw/sberbank}
 [[ ! -d $kept || -z $(find -L "$kept" -maxdepth 1 -newer "$report/data.json" 2>/dev/null) ]] || check=yes
 folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STUDY_PROFILE"]]["folds"])'
 [[ $data == synthetic || -z $check ]] || python -m lib.data "$data" --folds "$(python -c "$folds")" >/dev/null
 [[ -z $fresh ]] || rm -rf data/measurements/local
-snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
-snakemake --cores all --rerun-incomplete --quiet rules host ${fresh:+--forceall} >&2
+[[ -z $(ls -A .snakemake/locks 2>/dev/null) ]] || snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
+set -m # the workflow is a process group of its own, so that a signal to this script ends every step
+"${work[@]}" --quiet rules host >&2 &
+trap 'kill -TERM -- "-$!" 2>/dev/null' INT TERM HUP
+status=0
+wait $! || status=$?
+while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
+[[ $status == 0 ]] || { cat "$report"/notebooks/*.failed 2>/dev/null || true; exit $status; } >&2
+[[ -z $verify ]] || python -m lib.verify "$published" "$report" >&2 || status=1
 echo "$PWD/$report/index.html"
+exit $status

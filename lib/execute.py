@@ -18,6 +18,8 @@ import nbformat
 import papermill
 from traitlets.config import Config
 
+from lib.storage import write_whole
+
 KERNEL = "python3"
 HEARTBEAT_SECONDS = 20
 # One thread for each notebook makes results repeatable and lets two notebooks share two cores; a progress bar would
@@ -87,7 +89,8 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
     check_parameters(parameters, default_parameters(notebook))
     partial = partial_of(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    for old in (target, failed_of(target)):
+        old.unlink(missing_ok=True)
     current: dict[str, str] = {}
 
     def starts(cell: nbformat.NotebookNode, cell_index: int) -> None:
@@ -111,6 +114,11 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
 def partial_of(target: Path) -> Path:
     """Where the notebook is written until it is complete."""
     return target.with_suffix(".partial.ipynb")
+
+
+def failed_of(target: Path) -> Path:
+    """Where the line about a failure is kept, so that a run of many notebooks can end with it."""
+    return target.with_suffix(".failed")
 
 
 def failure(error: Exception, partial: Path) -> str:
@@ -169,7 +177,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"INTERRUPTED {options.source} · see {partial}", file=sys.stderr)
         return 130
     except Exception as error:
-        print(f"FAILED {options.source}, {failure(error, partial)} · see {partial}", file=sys.stderr)
+        line = f"FAILED {options.source}, {failure(error, partial)} · see {partial}"
+        write_whole(failed_of(options.target), line + "\n")
+        print(line, file=sys.stderr)
         return 1
     print(f"{name}: done in {time.monotonic() - start:.0f} s", flush=True)
     return 0

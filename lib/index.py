@@ -4,9 +4,11 @@ import json
 from itertools import groupby
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 from markupsafe import Markup
 
+from lib.execute import default_parameters
 from lib.formulas import mathml
 from lib.frame import environment, framed, parts_of, script, themed
 from lib.paths import NOTEBOOKS
@@ -19,6 +21,7 @@ COMPARISON = "08_comparison"
 SCALING = "07_speed_and_memory"
 SCORES = {"roc_auc": "ROC-AUC", "accuracy": "Accuracy"}
 COSTS = {"epoch_seconds": "Seconds per epoch or fit", "peak_memory_mib": "Peak memory, MiB", "parameters": "Parameters"}
+PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "papermill", "snakemake")
 SECTIONS = {
     "question": "The question",
     "answers": "The answers",
@@ -94,16 +97,22 @@ def choices(rows: pd.DataFrame, tables: dict[str, list[dict[str, object]]]) -> d
 def provenance_facts(record: dict[str, object]) -> list[tuple[str, str]]:
     """Name and text of everything a rerun needs to know."""
     commit = str(record["commit"] or "not under version control")
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    versions = ", ".join(f"{name} {record['versions'][name]}" for name in PACKAGES)
     facts = [
         ("Commit", commit + (" with uncommitted changes" if record["changed_since_commit"] else "")),
         ("Date of the run", record["date"]),
-        ("Hardware", f"{record['processor']}, {record['cores']} cores, {record['memory_gib']} GiB"),
+        (
+            "Hardware",
+            f"{record['processor']} ({record['instructions']}), {record['cores']} cores, {record['memory_gib']} GiB",
+        ),
         ("System", f"{record['system']}, Python {record['python']}"),
         ("Threads per notebook", record["threads"]),
-        ("Packages", versions),
+        ("Packages", f"{versions}; all {len(record['versions'])} in provenance.json"),
         ("Checksum of requirements.txt", record["requirements_sha256"]),
     ]
+    if record["durations"]:
+        hours = sum(step["seconds"] for step in record["durations"].values()) / 3600
+        facts.append(("Duration", f"{hours:.2g} hours in {len(record['durations'])} steps, each in durations.json"))
     data = [(f"Data: {name}", text) for name, text in flattened(record["data"])]
     return [(name, str(value)) for name, value in facts] + data + flattened(record["parameters"])
 
@@ -127,13 +136,38 @@ def saved_settings(path: Path) -> dict[str, object]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def durations(study: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak memory (MiB) of every step, as the workflow measured them; empty where it has not."""
+    found = {}
+    for path in sorted((study / "durations").glob("*.tsv")):
+        row = pd.read_csv(path, sep="\t").iloc[-1]
+        found[path.stem] = {"seconds": float(row["s"]), "peak_memory_mib": float(row["max_rss"])}
+    return found
+
+
+def names_of(study: Path) -> list[str]:
+    """Names of the notebooks that ran to their end."""
+    names = [path.stem for path in sorted((study / "notebooks").glob("*.ipynb"))]
+    return [name for name in names if not name.endswith(".partial")]
+
+
+def effective_parameters(executed: Path) -> dict[str, object]:
+    """The values that a notebook ran with, its seed among them: its defaults, replaced by what it was given."""
+    notebook = nbformat.read(executed, as_version=4)
+    return default_parameters(notebook) | notebook.metadata.get("papermill", {}).get("parameters", {})
+
+
 def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
     """Write the study's `index.html` and `provenance.json` from what its steps saved.
 
-    `parameters.json` and `data.json` (source, checksum, counts) are shown where the workflow wrote them.
+    `parameters.json` and `data.json` (source, checksum, counts) are shown where the workflow wrote them; what every
+    step took goes to `durations.json`, because it belongs to one machine.
     """
+    took = durations(study)
+    write_whole(study / "durations.json", json.dumps(took, indent=2) + "\n")
+    executed = {part: effective_parameters(study / "notebooks" / f"{part}.ipynb") for part in names_of(study)}
     given = {name: saved_settings(study / f"{name}.json") for name in ("parameters", "data")}
-    record = provenance() | given
+    record = provenance() | given | {"notebooks": executed}
     write_whole(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     rows = load_rows(study.name, reports=study.parent)
     tables, parts = main_table(rows), parts_of(notebooks)
@@ -154,7 +188,7 @@ def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
         score_names=SCORES,
         cost_names=COSTS,
         figures={name: list(group) for name, group in groupby(read_figures(study), key=lambda each: each["notebook"])},
-        facts=provenance_facts(record),
+        facts=provenance_facts(record | {"durations": took}),
         formula=lambda latex: Markup(mathml(latex, display=True)),
         picker=Markup(json.dumps(picker, ensure_ascii=False).replace("<", "\\u003c")) if picker["rows"] else None,
         picker_script=Markup(script("picker.js")),

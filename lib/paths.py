@@ -1,13 +1,16 @@
 """Every place of the study, anchored at the repository root."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 FACTS = DATA / "facts"
 RAW = DATA / "raw"
-PROCESSED = DATA / "processed"
-RUNS = DATA / "runs"
-MEASUREMENTS = DATA / "measurements"
+KEPT = Path(os.environ.get("STUDY_KEPT", DATA))
+"""What a run keeps for the next one; a verification keeps its own."""
+PROCESSED = KEPT / "processed"
+RUNS = KEPT / "runs"
+MEASUREMENTS = KEPT / "measurements"
 NOTEBOOKS = ROOT / "notebooks"
 REPORTS = ROOT / "reports"

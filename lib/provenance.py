@@ -12,7 +12,7 @@ import psutil
 from lib.paths import ROOT
 from lib.storage import file_checksum
 
-PACKAGES = ["torch", "numpy", "pandas", "scikit-learn", "matplotlib", "papermill", "snakemake"]
+CODE = ("lib", "notebooks", "data/facts", "Snakefile", "study.yaml", "run_all.sh", "requirements.txt")
 
 
 def git(*arguments: str) -> str | None:
@@ -34,18 +34,27 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def packages() -> dict[str, str]:
+    """Every installed distribution and its version, by name."""
+    found = {each.name: each.version for each in metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
 def provenance() -> dict[str, object]:
     """Commit and whether the tree was changed, versions, hardware, threads and the date: what a rerun needs to know."""
-    status = git("status", "--porcelain", "lib", "notebooks", "data/facts", "Snakefile", "study.yaml")
-    requirements = ROOT / "requirements.txt"
+    import torch  # here, because pages import this module and compute nothing
+
+    status = git("status", "--porcelain", *CODE)
+    lock = ROOT / "requirements.txt"
     return {
         "commit": git("rev-parse", "HEAD"),
         "changed_since_commit": None if status is None else bool(status),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "requirements_sha256": file_checksum(requirements) if requirements.exists() else None,
+        "versions": packages(),
+        "requirements_sha256": file_checksum(lock) if lock.exists() else None,
         "system": platform.platform(terse=True),
         "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "threads": os.environ.get("OMP_NUM_THREADS", "1"),

@@ -177,10 +177,11 @@ def named_svg(fig: Figure, name: str, alt: str) -> str:
 
 @dataclass
 class Page:
-    """One notebook's place in one study's report."""
+    """One notebook's place in one study's report; all that a `machine` notebook saves depends on the machine."""
 
     notebook: str
     directory: Path
+    machine: bool = False
     figures: list[str] = field(default_factory=list)
     claims: list[dict[str, object]] = field(default_factory=list)
 
@@ -189,8 +190,11 @@ class Page:
         path = self.directory / "tables" / f"{self.notebook}{'_machine' if machine else ''}.csv"
         write_whole(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
 
-    def save_figure(self, fig: Figure, name: str, caption: str, alt: str) -> None:
-        """Store the figure as SVG with its caption and description beside it, close it and show it with its number."""
+    def save_figure(self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False) -> None:
+        """Store the figure as SVG with its caption and description beside it, close it and show it with its number.
+
+        `machine` marks one that shows times or memory: on another machine it looks different.
+        """
         if not caption.strip() or not alt.strip():
             raise ValueError(f"figure {name}: a caption and a description (alt) are needed")
         stem = f"{self.notebook.split('_')[0]}_{name}"
@@ -202,7 +206,7 @@ class Page:
             self.figures.append(name)
         label = f"Figure {int(self.notebook.split('_')[0])}.{self.figures.index(name) + 1}"
         facts = {"name": name, "label": label, "notebook": self.notebook, "anchor": f"fig-{slug(name)}"}
-        facts |= {"caption": caption, "alt": alt}
+        facts |= {"caption": caption, "alt": alt, "machine": machine or self.machine}
         write_whole(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
         display({"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}, raw=True)
 
@@ -210,11 +214,14 @@ class Page:
         """Show the frame as a table with a caption."""
         display({"text/html": html_table(frame, caption), "text/plain": f"{caption}\n{frame}"}, raw=True)
 
-    def claim(self, name: str, holds: str, fails: str, when: bool | np.bool_, **values: object) -> None:
+    def claim(
+        self, name: str, holds: str, fails: str, when: bool | np.bool_, machine: bool = False, **values: object
+    ) -> None:
         """Record and show a computed sentence: `holds` when the condition is true, otherwise `fails`.
 
-        Both sentences are formatted with `values`. Raises TypeError unless `when` is a truth value, KeyError for a
-        value a sentence lacks, ValueError for a value that is not finite or a name that was used.
+        Both sentences are formatted with `values`; one about times or memory (`machine`) goes to a file of its own.
+        Raises TypeError unless `when` is a truth value, KeyError for a value a sentence lacks, ValueError for a value
+        that is not finite or a name that was used.
         """
         if not isinstance(when, bool | np.bool_):
             raise TypeError(f"claim {name}: `when` must be true or false, not {when!r}")
@@ -228,11 +235,12 @@ class Page:
             sentences = {True: holds.format(**plain), False: fails.format(**plain)}
         except (KeyError, IndexError) as error:
             raise KeyError(f"claim {name}: a sentence needs the value {error}") from error
-        true = bool(when)
+        true, machine = bool(when), machine or self.machine
         record = {"name": name, "notebook": self.notebook, "anchor": f"claim-{slug(name)}", "holds": true}
-        self.claims.append({**record, "sentence": sentences[true], "values": plain})
-        path = self.directory / "claims" / f"{self.notebook}.json"
-        write_whole(path, json.dumps(self.claims, ensure_ascii=False, indent=2) + "\n")
+        self.claims.append({**record, "sentence": sentences[true], "values": plain, "machine": machine})
+        path = self.directory / "claims" / f"{self.notebook}{'_machine' if machine else ''}.json"
+        alike = [claim for claim in self.claims if claim["machine"] == machine]
+        write_whole(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")
         display(
             {"text/html": claim_html(self.claims[-1]), "text/plain": f"{'✓' if true else '✗'} {sentences[true]}"},
             raw=True,
@@ -259,7 +267,7 @@ def claim_html(claim: dict[str, object]) -> str:
     )
 
 
-def begin(notebook: str, study: str, reports: Path = REPORTS) -> Page:
+def begin(notebook: str, study: str, reports: Path = REPORTS, machine: bool = False) -> Page:
     """Open the notebook's place in the study's report: delete what it owns there and apply the figure style.
 
     Raises ValueError unless the notebook is named like `02_kernel_error` and the study is one folder's name.
@@ -270,9 +278,9 @@ def begin(notebook: str, study: str, reports: Path = REPORTS) -> Page:
         raise ValueError(f"a study's name is one folder's name, not {study!r}")
     directory = reports / study
     number = notebook.split("_")[0]
-    owned = {"tables": f"{notebook}*.csv", "claims": f"{notebook}.json", "figures": f"{number}_*"}
+    owned = {"tables": f"{notebook}*.csv", "claims": f"{notebook}*.json", "figures": f"{number}_*"}
     for folder, pattern in owned.items():
         for path in (directory / folder).glob(pattern):
             path.unlink()
     use_style()
-    return Page(notebook, directory)
+    return Page(notebook, directory, machine)

@@ -246,13 +246,14 @@ def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd
 
 
 def main() -> int:
-    """Train one mechanism on every fold of one repeat; finished folds are loaded."""
+    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded."""
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=main.__doc__)
     parser.add_argument("mechanism", choices=VARIANTS)
     parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
     parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
@@ -261,7 +262,7 @@ def main() -> int:
     histories = data.prepare(options.source, options.customers)
     configs = VARIANTS[options.mechanism].configs(options.epochs)
     names = []
-    for fold in range(options.folds):
+    for fold in range(options.folds) if options.fold is None else [options.fold]:
         run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
         names.append(run_name(histories, fold, options.folds, *configs, options.repeat))
         last = run.history.iloc[-1]

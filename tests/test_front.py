@@ -1,5 +1,6 @@
 """The front of the study: options of run_all.sh, the workflow's graph, one source of truth for versions."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,9 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from small_study import own_environment
 
 from lib import bank
 from lib.paths import NOTEBOOKS, ROOT
@@ -24,7 +28,7 @@ def run(*arguments, cwd=ROOT, **environment):
 def test_help_names_every_option():
     done = run("./run_all.sh", "--help")
     assert done.returncode == 0
-    for option in ("--data", "--quick", "--fresh", "--out", "--setup", "--help"):
+    for option in re.findall(r"--[a-z-]+", (ROOT / "run_all.sh").read_text().split("while (($#))")[1].split("done")[0]):
         assert option in done.stdout
 
 
@@ -35,6 +39,7 @@ def test_help_names_every_option():
         (["--data"], "--data needs a value"),
         (["--data", "/nowhere"], "/nowhere: no such folder"),
         (["--data", "lib"], "no transactions.csv"),
+        (["--profile", "nowhere"], "profiles/nowhere: no such profile"),
         (["--out", "../elsewhere"], "../elsewhere: cannot name a report; give --out NAME"),
     ],
 )
@@ -46,15 +51,14 @@ def test_wrong_arguments_get_one_line_and_status_2(arguments, message):
     assert message in done.stderr
 
 
-WORKFLOW = """#!/usr/bin/env bash
-[[ $* != *--unlock* ]] || exit 0
+WORKFLOW = """[[ $* != *--unlock* ]] || exit 0
 echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" >&2
+echo "kept ${STUDY_KEPT:-}" >&2
 mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
 echo "{\\"profile\\": \\"$STUDY_PROFILE\\"}" >"reports/$STUDY_NAME/parameters.json"
 """
-PYTHON = f"""#!/usr/bin/env bash
-[[ $1 != -m ]] || echo "$*" >>asked
+PYTHON = f"""[[ $1 != -m ]] || echo "$*" >>asked
 exec {sys.executable} "$@"
 """
 
@@ -65,14 +69,9 @@ def clone(tmp_path):
     folder = tmp_path / "the clone"
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
-    for name in ("run_all.sh", "requirements.txt", "study.yaml"):
+    for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):
         shutil.copy(ROOT / name, folder)
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    for name, text in {"snakemake": WORKFLOW, "python": PYTHON}.items():
-        (folder / ".venv" / "bin" / name).write_text(text)
-        (folder / ".venv" / "bin" / name).chmod(0o755)
-    checksum = run("sha256sum", "requirements.txt", cwd=folder).stdout.strip()
-    (folder / ".venv" / "stamp").write_text(f"{checksum} {folder}\n")
+    own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
     return folder
 
 
@@ -165,12 +164,59 @@ def test_a_moved_clone_gets_a_new_environment(clone):
     assert "making the environment" in done.stderr
 
 
-def test_every_package_is_pinned_once_and_explained():
+@pytest.mark.parametrize("lock", [".lock", ".steps"])
+def test_a_second_run_waits_for_the_first_and_for_steps_it_left(clone, lock):
+    with (clone / lock).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        second = subprocess.Popen(
+            ["./run_all.sh"], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert "waiting for" in second.stderr.readline()
+        assert second.poll() is None
+        assert not (clone / "reports").exists()
+    out, _ = second.communicate(timeout=300)
+    assert (second.returncode, out) == (0, f"{clone}/reports/synthetic/index.html\n")
+
+
+def test_what_killed_steps_left_is_deleted(clone):
+    for name in ("data/runs/.run.abc.tmp", "reports/x/.index.html.1.tmp"):
+        (clone / name).mkdir(parents=True)
+    assert run("./run_all.sh", cwd=clone).returncode == 0
+    assert not list(clone.rglob("*.tmp"))
+
+
+def test_nothing_finished_cannot_be_verified(clone):
+    done = run("./run_all.sh", "--verify", cwd=clone)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: reports/synthetic: no finished report of synthetic to verify\n"
+
+
+def test_a_report_is_verified_with_its_own_profile_and_its_own_caches(clone):
+    assert run("./run_all.sh", "--quick", cwd=clone).returncode == 0
+    (clone / "asked").unlink(missing_ok=True)
+    done = run("./run_all.sh", "--verify", cwd=clone)
+    assert "workflow synthetic synthetic-verify quick\n" in done.stderr
+    assert f"kept {clone}/data/verify/synthetic-verify\n" in done.stderr
+    assert (clone / "asked").read_text() == "-m lib.verify reports/synthetic reports/synthetic-verify\n"
+    assert done.returncode == 1  # this workflow makes no tables to compare
+    assert done.stdout == f"{clone}/reports/synthetic-verify/index.html\n"
+
+
+def test_every_package_is_pinned_once_with_hashes_and_explained():
     direct = dict(line.split("==") for line in (ROOT / "requirements.in").read_text().splitlines() if "==" in line)
-    pinned = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
+    lock = re.sub(r"^#.*\n", "", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    entries = re.split(r"\n(?! )", lock.strip())
+    pattern = r"([a-z0-9][a-z0-9._-]*)==(\S+)(?: \\\n    --hash=sha256:[0-9a-f]{64})+"
+    pinned = dict(re.fullmatch(pattern, entry).groups() for entry in entries)
+    assert len(pinned) == len(entries)
+    torch = {"torch": direct.pop("torch")}  # its wheel differs by platform and index
+    assert (ROOT / "requirements-torch.txt").read_text().splitlines()[-1] == f"torch=={torch['torch']}"
     assert direct.items() <= pinned.items()
+    needed = [Requirement(text) for text in requires("torch")]
+    needed = {each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})}
+    assert {name for name in needed if not name.startswith(("nvidia", "cuda", "triton"))} <= pinned.keys()
     readme = (ROOT / "README.md").read_text()
-    missing = [name for name in direct if not re.search(rf"\b{name}\b", readme)]
+    missing = [name for name in [*direct, *torch] if not re.search(rf"\b{name}\b", readme)]
     assert missing == []
     assert "-r requirements.txt" in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
 
@@ -180,7 +226,7 @@ def test_the_readme_knows_every_module():
     assert [path.name for path in sorted((ROOT / "lib").glob("*.py")) if path.name not in readme] == ["__init__.py"]
 
 
-@pytest.mark.parametrize("profile", ["default", "quick"])
+@pytest.mark.parametrize("profile", ["default", "quick", "full"])
 def test_the_studys_parameters_exist_in_its_notebooks(profile):
     parameters = yaml.safe_load((ROOT / "study.yaml").read_text())[profile]
     for name, own in parameters["notebooks"].items():
@@ -199,7 +245,7 @@ def dry_run(**environment):
 
 def test_the_graph_has_every_training_notebook_and_page():
     counts = dict(re.findall(r"^(\w+) +(\d+)$", dry_run(), flags=re.MULTILINE))
-    assert counts["train"] == "9"
+    assert counts["train"] == "45"  # mechanisms x repeats x folds
     assert counts["page"] == str(len(list(NOTEBOOKS.glob("*.ipynb"))))
     assert counts["index"] == "1"
 

@@ -144,6 +144,7 @@ def test_figures_are_numbered_and_described(page, capsys):
         "anchor": "fig-memory-use",
         "caption": "Memory < all.",
         "alt": 'A "flat" line.',
+        "machine": False,
     }
     assert 'aria-label="A &quot;flat&quot; line."' in saved_text(page, "figures", "02_memory_use.svg")
     shown = capsys.readouterr().out

@@ -1,0 +1,94 @@
+"""Whether a report made anew says the same as the published one: rows of tables, claims and figures.
+
+python -m lib.verify reports/synthetic reports/synthetic-verify
+
+What shows times or memory is left out. With the same processor, threads and packages the two must be equal byte for
+byte; elsewhere rounding differs, trainings amplify it, and rows are compared within a tolerance.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lib.report import KEYS
+
+SAME = ("processor", "instructions", "threads", "python", "versions")
+"""What two runs share when their results have to be the same bits."""
+TOLERANCE = 0.02
+
+
+def tables(study: Path) -> list[Path]:
+    """Files of rows that do not depend on the machine."""
+    return sorted(path for path in (study / "tables").glob("*.csv") if not path.stem.endswith("_machine"))
+
+
+def compared_files(study: Path) -> dict[str, bytes]:
+    """Tables, claims and figures that do not depend on the machine: name to content."""
+    claims = [path for path in (study / "claims").glob("*.json") if not path.stem.endswith("_machine")]
+    facts = [path for path in (study / "figures").glob("*.json") if not json.loads(path.read_text("utf-8"))["machine"]]
+    figures = [path.with_suffix(".svg") for path in facts]
+    paths = sorted([*tables(study), *claims, *facts, *figures])
+    return {str(path.relative_to(study)): path.read_bytes() for path in paths}
+
+
+def rows_of(study: Path) -> pd.DataFrame:
+    """All rows that do not depend on the machine, keys as text. Raises FileNotFoundError when there are none."""
+    if not tables(study):
+        raise FileNotFoundError(f"{study} holds no tables")
+    kinds = dict.fromkeys(KEYS, "str") | {"value": "float64"}
+    return pd.concat([pd.read_csv(path, dtype=kinds, keep_default_na=False) for path in tables(study)])
+
+
+def differing_rows(published: pd.DataFrame, again: pd.DataFrame, tolerance: float) -> list[str]:
+    """A line for every row that only one of the two has, or whose values are further apart than the tolerance.
+
+    The tolerance is relative for values above one in size and absolute below: scores are shares, errors are ratios.
+    """
+    both = published.merge(again, on=KEYS, how="outer", suffixes=("", "_again"), validate="1:1", indicator=True)
+    apart = (both["value"] - both["value_again"]).abs() / both[["value", "value_again"]].abs().max(axis=1).clip(lower=1)
+    lines = []
+    for row, distance in zip(both.to_dict("records"), apart, strict=True):
+        key = " ".join(str(row[name]) for name in KEYS)
+        if row["_merge"] != "both":
+            lines.append(f"{key}: only in the {'published' if row['_merge'] == 'left_only' else 'new'} report")
+        elif not distance <= tolerance:
+            lines.append(f"{key}: {row['value']} was published, {row['value_again']} came out")
+    return lines
+
+
+def differences(published: Path, again: Path, tolerance: float | None) -> list[str]:
+    """A line for everything in which the new report differs from the published one.
+
+    Without a tolerance rows must be equal, and every claim and figure must have the same bytes.
+    """
+    lines = differing_rows(rows_of(published), rows_of(again), tolerance or 0.0)
+    if tolerance is None:
+        files = [compared_files(study) for study in (published, again)]
+        names = sorted(files[0].keys() | files[1].keys())
+        lines += [f"{name}: other bytes" for name in names if files[0].get(name) != files[1].get(name)]
+    return lines
+
+
+def main() -> int:
+    """Compare two reports: exit status 0 when they say the same, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m lib.verify", description=main.__doc__)
+    parser.add_argument("published", type=Path)
+    parser.add_argument("again", type=Path)
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="elsewhere (default %(default)s)")
+    options = parser.parse_args()
+    studies = (options.published, options.again)
+    records = [json.loads((study / "provenance.json").read_text("utf-8")) for study in studies]
+    exact = all(records[0].get(name) == records[1].get(name) for name in SAME)
+    lines = differences(*studies, None if exact else options.tolerance)
+    for line in lines:
+        print(line)
+    how = "byte for byte" if exact else f"within {options.tolerance}"
+    print(f"{options.published}: {len(lines) or 'no'} differences among {len(rows_of(options.published))} rows, {how}")
+    return bool(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

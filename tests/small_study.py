@@ -1,0 +1,72 @@
+"""A copy of the study that runs for real within seconds: one notebook, two trainings, this environment."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from lib.paths import ROOT
+
+PARAMETERS = """study = "by_hand"
+source = "synthetic"
+customers = 60
+folds = 2
+repeats = 1
+epochs = 4
+"""
+BODY = """from lib import data, report, train
+from lib.model import ModelConfig
+from lib.train import TrainConfig
+page = report.begin("04_train_softmax", study)
+histories = data.prepare(source, customers)
+runs = train.cross_validate(histories, ModelConfig(), TrainConfig(epochs=epochs), folds, range(repeats))
+rows = train.out_of_fold(histories, "softmax", runs, folds)
+rows = rows.assign(experiment=page.notebook, task="gender", axis="customer", x=rows["position"], metric="probability")
+rows = rows.rename(columns={"probability": "value"}).assign(seed=rows["seed"], split=rows["fold"])
+page.save_rows(rows[report.COLUMNS])
+"""
+CLAIM = """import matplotlib.pyplot as plt
+fig, ax = plt.subplots()
+ax.plot(rows["value"])
+page.save_figure(fig, "probabilities", "Probabilities.", "A line.")
+page.claim("trained", "The mean is {mean}.", "no", when=True, mean=float(rows["value"].mean()))
+"""
+STUDY = """default: &small {customers: 60, folds: 2, repeats: 1, epochs: 4, notebooks: {}}
+quick: *small
+"""
+
+
+def copy(folder: Path, body: str = BODY, claim: str = CLAIM) -> Path:
+    """The study in `folder`, whose only notebook runs the two cells."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
+    shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
+    for name in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "study.yaml").write_text(STUDY)
+    (folder / "notebooks").mkdir()
+    cells = [
+        new_markdown_cell("# 04 · A small study", id="question"),
+        new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell(body, id="training"),
+        new_code_cell(claim, id="conclusion", metadata={"tags": ["conclusion"]}),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / "04_train_softmax.ipynb")
+    commands = {"python": 'exec {} "$@"', "snakemake": 'exec {} -m snakemake "$@"'}
+    own_environment(folder, {name: command.format(sys.executable) for name, command in commands.items()})
+    return folder
+
+
+def own_environment(folder: Path, commands: dict[str, str]) -> None:
+    """An environment of the given shell commands, which `run_all.sh` takes for finished; `lib` is the copy's own."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name, command in commands.items():
+        path = folder / ".venv" / "bin" / name
+        path.write_text(f'#!/usr/bin/env bash\nexport PYTHONPATH="{folder}"\n{command}\n')
+        path.chmod(0o755)
+    stamp = 'echo "$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD" >.venv/stamp'
+    subprocess.run(["bash", "-c", stamp], cwd=folder, check=True)

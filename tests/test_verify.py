@@ -1,0 +1,103 @@
+"""Two reports that say the same, and every way in which they may not."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from tiny_study import build, figure, rows
+
+from lib import report, verify
+from lib.storage import write_whole
+
+MACHINE = {"processor": "one", "instructions": "AVX2", "threads": "1", "python": "3", "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def studies(tmp_path, capsys):
+    """A report and its copy, made on the same machine."""
+    published = build(tmp_path)
+    write_whole(published / "provenance.json", json.dumps(MACHINE))
+    again = shutil.copytree(published, tmp_path / "again")
+    return published, again
+
+
+def verified(studies, monkeypatch, capsys, *options):
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["verify", *map(str, studies), *options])
+    status = verify.main()
+    return status, capsys.readouterr().out.splitlines()
+
+
+def change_table(study, change):
+    (path,) = verify.tables(study)
+    change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def test_equal_reports_say_so_and_times_do_not_count(studies, monkeypatch, capsys):
+    (studies[1] / "tables" / "08_comparison_machine.csv").write_text("other times\n")
+    status, lines = verified(studies, monkeypatch, capsys)
+    assert (status, len(lines)) == (0, 1)
+    assert "no differences among 9 rows, byte for byte" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda table: table.assign(value=table["value"].where(table.index != 4, table["value"] + 1e-6)), "came out"),
+        (lambda table: table.drop(index=4), "only in the published report"),
+        (lambda table: pd.concat([table, table.tail(1).assign(metric="new")]), "only in the new report"),
+    ],
+)
+def test_a_row_that_differs_is_named(studies, monkeypatch, capsys, change, word):
+    change_table(studies[1], change)
+    status, lines = verified(studies, monkeypatch, capsys)
+    assert status == 1
+    assert "08_comparison gender" in lines[0]
+    assert word in lines[0]
+    assert lines[1] == "tables/08_comparison.csv: other bytes"
+    assert len(lines) == 3
+
+
+def test_on_another_machine_rows_agree_within_the_tolerance(studies, monkeypatch, capsys):
+    write_whole(studies[1] / "provenance.json", json.dumps(MACHINE | {"processor": "two"}))
+    change_table(studies[1], lambda table: table.assign(value=table["value"] + 0.01))
+    (studies[1] / "claims" / "08_comparison.json").write_text("[]")
+    assert verified(studies, monkeypatch, capsys, "--tolerance", "0.0101")[0] == 0
+    status, lines = verified(studies, monkeypatch, capsys, "--tolerance", "0.0099")
+    assert status == 1
+    assert len(lines) == 9 + 1
+
+
+def test_the_tolerance_is_relative_above_one(studies):
+    table = verify.rows_of(studies[0])
+    large = table.assign(value=1000.0)
+    assert verify.differing_rows(large, large.assign(value=1009.0), 0.01) == []
+    assert len(verify.differing_rows(large, large.assign(value=1011.0), 0.01)) == len(table)
+    assert len(verify.differing_rows(large, large.assign(value=float("nan")), 0.01)) == len(table)
+
+
+def test_claims_and_figures_count_unless_they_are_of_the_machine(tmp_path, capsys):
+    folders = []
+    for folder, seconds in (("one", 1.0), ("two", 2.0)):
+        page = report.begin("08_comparison", "tiny", tmp_path / folder)
+        page.save_rows(rows(page.notebook, {"roc_auc": 0.7}))
+        page.claim("faster", "{seconds} s", "no", when=True, machine=True, seconds=seconds)
+        page.claim("better", "yes", "no", when=True)
+        drawn = figure()
+        drawn.axes[0].set_title(f"{seconds}")
+        page.save_figure(drawn, "time", "Time.", "Lines.", machine=True)
+        page.save_figure(figure(), "score", "Score.", "Lines.")
+        folders.append(page.directory)
+    assert verify.differences(*folders, None) == []
+    report.begin("08_comparison", "tiny", tmp_path / "two").save_rows(rows("08_comparison", {"roc_auc": 0.7}))
+    assert verify.differences(*folders, None) == [
+        "claims/08_comparison.json: other bytes",
+        "figures/08_score.json: other bytes",
+        "figures/08_score.svg: other bytes",
+    ]
+
+
+def test_nothing_to_compare_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no tables"):
+        verify.rows_of(tmp_path)
