@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib.operations import achieved, counted, machine_gflops
-from lib.workload import Configuration
+from lib.workload import MODULES, Configuration
 
 KERNEL = Configuration("softmax", scope="kernel", length=64, batch=2, heads=3, head_dim=8, features=16)
 ROWS = KERNEL.batch * KERNEL.heads
@@ -36,6 +36,12 @@ def test_a_layer_adds_its_projections():
     layer = replace(KERNEL, scope="attention")
     events, width = layer.batch * layer.length, layer.heads * layer.head_dim
     assert counted(layer) - counted(KERNEL) == 2 * events * width * 4 * width
+
+
+@pytest.mark.parametrize("mechanism", MODULES)
+def test_training_a_layer_costs_its_backward_pass_too(mechanism):
+    forward = replace(KERNEL, scope="attention", mechanism=mechanism, basis=8, segment=16)
+    assert 2 * counted(forward) < counted(replace(forward, direction="training")) < 5 * counted(forward)
 
 
 def test_the_square_product():
