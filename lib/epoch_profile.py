@@ -23,9 +23,10 @@ from lib.train import MECHANISMS, TrainConfig
 MARK = "attention"
 BACKWARD = "autograd::engine::evaluate_function"
 OPTIMIZER = "Optimizer."
+DROPOUT = "aten::dropout"  # draws a random number for every entry of a tensor
 PRODUCTS = {"aten::linear", "aten::matmul", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 # Of an epoch, in the order in which they are stacked; `between` is Python between the framework's operations.
-PARTS = ("attention", "matrix_products", "other_operations", "optimizer", "data_path", "between")
+PARTS = ("attention", "matrix_products", "dropout", "other_operations", "optimizer", "data_path", "between")
 
 # Goals: the least share of attention and matrix products together, and the most that the data path may take.
 PRODUCTS_GOAL, DATA_GOAL = 0.7, 0.05
@@ -84,7 +85,7 @@ def seconds_by_part(events: Iterable[FunctionEvent]) -> dict[str, float]:
     """Seconds of all operations, each counted to what it is or is part of; a call inside another is counted once."""
     events = sorted(events, key=lambda event: event.time_range.start)
     nodes = attention_nodes(events)
-    seconds = dict.fromkeys(("attention", "matrix_products", "other_operations", "optimizer"), 0.0)
+    seconds = dict.fromkeys(PARTS[:-2], 0.0)
 
     def visit(event: FunctionEvent, part: str) -> None:
         if part == "other_operations":
@@ -105,6 +106,8 @@ def part_of(event: FunctionEvent, nodes: set[int]) -> str:
         return "attention"
     if event.name.startswith(OPTIMIZER):
         return "optimizer"
+    if event.name == DROPOUT:
+        return "dropout"
     return "matrix_products" if event.name in PRODUCTS else "other_operations"
 
 

@@ -16,7 +16,7 @@ SPEED = "speed, billion operations per second"
 STREAM_UNITS = {"event_us": "time per event, µs", "state_kib": "carried to the next segment, KiB"}
 STREAM_UNITS |= {"resident_mib": "rise of resident memory, MiB"}
 # From what is counted as the mechanism's own work to what is overhead: one hue, fading.
-SHADES = dict(zip(PARTS, ("#1b4965", "#4a7fa5", "#93b7cf", "#c9c3b5", "#d1571f", "#e6e1d6"), strict=True))
+SHADES = dict(zip(PARTS, ("#1b4965", "#4a7fa5", "#8a6fc9", "#93b7cf", "#c9c3b5", "#d1571f", "#e6e1d6"), strict=True))
 
 
 def against_settings(rows: pd.DataFrame, axes: Mapping[str, str], metric: str) -> Figure:
@@ -51,6 +51,7 @@ def with_range(rows: pd.DataFrame, metric: str, unit: str, level: float | None =
         ax.set_title(SPLITS[split])
         ax.set_xlabel("length, events")
         length_axis(ax, [int(length) for length in of_split["x"].unique()])
+    panels[0, 0].set_ylim(bottom=0)
     panels[0, 0].set_ylabel(unit)
     panels[0, 0].legend()
     return fig
@@ -104,7 +105,7 @@ def epoch_parts(rows: pd.DataFrame) -> Figure:
     ax.set_yticks(range(len(models)), [MODEL_STYLE[model]["label"] for model in models])
     ax.set(xlabel="share of an epoch, %", xlim=(0, 100))
     ax.invert_yaxis()
-    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
 
 

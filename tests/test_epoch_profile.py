@@ -29,7 +29,8 @@ RECIPE = TrainConfig(batch_size=8, max_events=64)
 def events():
     """One step through a linear map, an attention, and a linear map, forward and backward, under the profiler."""
     torch.manual_seed(0)
-    before, attention, after = nn.Linear(8, 8), SoftmaxAttention(8, 2), nn.Linear(8, 8)
+    before, attention = nn.Linear(8, 8), SoftmaxAttention(8, 2)
+    after = nn.Sequential(nn.Dropout(), nn.Linear(8, 8))
     inputs = torch.randn(2, 16, 8)
     optimizer = torch.optim.AdamW([*before.parameters(), *attention.parameters(), *after.parameters()])
     with attention_marked(), profile(activities=[ProfilerActivity.CPU]) as profiler:
