@@ -21,6 +21,7 @@ NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
 FILES = [] if SOURCE in ("synthetic", "sberbank") else describe(Path(SOURCE)).files(Path(SOURCE))
 LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib").glob(f"*.{kind}"))]
+KEPT = [str(path) for path in sorted(Path("data/measurements").glob("*/*")) if path.parent.name != "local"]
 FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
 
 
@@ -41,6 +42,7 @@ def inputs(name):
     return {
         "02_kernel_error": training("softmax"),
         "03_continuous_memory": training("infinite_former"),
+        "07_speed_and_memory": KEPT,
         "08_comparison": [path for mechanism in MECHANISMS.values() for path in training(mechanism)],
     }.get(name, [])
 

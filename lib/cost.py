@@ -1,22 +1,18 @@
 """What training costs: seconds per epoch or fit, and peak memory, each in a process of its own after a warm-up."""
 
-import multiprocessing
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 
 from lib import train
 from lib.data import Histories
+from lib.fresh_process import apart
 from lib.memory import map_blocks_separately, peak_memory
 from lib.model import ModelConfig
 from lib.train import TrainConfig
 
-Result = TypeVar("Result")
 COLUMNS = ("epoch_seconds", "peak_memory_mib")
 
 
@@ -32,12 +28,6 @@ def fitting_cost(model: ClassifierMixin, table: np.ndarray, labels: np.ndarray) 
     """Seconds of one whole fit of a classical model, and the rise of resident memory during it, MiB."""
     arguments = (model, table, labels)
     return dict(zip(COLUMNS, (apart(_fit_seconds, *arguments), apart(_fit_memory, *arguments)), strict=True))
-
-
-def apart(function: Callable[..., Result], *arguments: object) -> Result:
-    """The function's result from a new process, which ends with it."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
 
 
 def _epoch_seconds(histories, customers, model, config, epochs) -> float:

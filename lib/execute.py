@@ -23,8 +23,9 @@ from lib.storage import write_whole
 KERNEL = "python3"
 HEARTBEAT_SECONDS = 20
 # One thread for each notebook makes results repeatable and lets two notebooks share two cores; a progress bar would
-# leave one output for every refresh in the notebook; the environment's own kernel must win over the user's.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+# leave one output for every refresh in the notebook; the environment's own kernel must win over the user's; the
+# framework's profiler would report that it starts and stops.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "JUPYTER_PREFER_ENV_PATH": "1", "KINETO_LOG_LEVEL": "99"}
 
 
 def default_parameters(notebook: nbformat.NotebookNode) -> dict[str, object]:

@@ -1,25 +1,41 @@
 """One measurement in a process of its own: time and peak memory of a call, within limits.
 
 Time is the median over blocks of repeated calls (the framework's benchmark timer, which warms up first), under the
-C library's own allocation defaults. Memory is the peak above what is held before the call (inputs and parameters): on
-CPU the rise of the process's resident high-water mark, with every block above 64 KiB mapped on its own so that freed
-memory counts no longer; on CUDA the allocator's peak.
+C library's own allocation defaults; a call that lasts as long as many blocks is timed once. Memory is the peak above
+what is held before the call (inputs and parameters): on CPU the rise of the process's resident high-water mark, with
+every block above 64 KiB mapped on its own so that freed memory counts no longer; on CUDA the allocator's peak.
 """
 
 import multiprocessing
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark import Timer, timer
 
 from lib.memory import MIB, limit_memory, map_blocks_separately, peak_memory
 from lib.workload import Configuration, prepare, small
 
 START_SECONDS = 60.0
+LONG_CALL = 10  # blocks: a call that lasts as long has settled within itself
+# What children need, so that they import nothing: the framework's first backward pass imports symbolic_shapes.
+# Not lib.measure, which a command line runs as its main module.
+OURS = ("benchmark", "epoch_profile", "fresh_process", "report", "streaming")
+PRELOAD = [*(f"lib.{name}" for name in OURS), "torch.fx.experimental.symbolic_shapes"]
+Result = TypeVar("Result")
+
+
+class ProcessDied(RuntimeError):
+    """A process ended without a result; `status` is its exit status, negative for a signal."""
+
+    def __init__(self, status: int | None):
+        super().__init__(f"the process died with status {status}")
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -53,8 +69,7 @@ def measure_here(configuration: Configuration, quantity: str, budget: Budget) ->
             with peak_memory(configuration.device) as peak:
                 run()
             return {"peak_memory_mib": peak.mib}
-        timer = Timer("run()", globals={"run": run}, num_threads=configuration.threads)
-        blocks = timer.blocked_autorange(min_run_time=budget.block_seconds).times
+        blocks = block_times(run, configuration.threads, budget.block_seconds)
     except ModuleNotFoundError:
         return {"skipped_not_installed": 1.0}
     except (MemoryError, RuntimeError) as error:
@@ -65,38 +80,65 @@ def measure_here(configuration: Configuration, quantity: str, budget: Budget) ->
     return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}
 
 
-def report_back(sender: Connection, configuration: Configuration, quantity: str, budget: Budget) -> None:
-    """What the fresh process does: measure, and send the metrics or the traceback."""
+def block_times(run: Callable[[], object], threads: int, block_seconds: float) -> list[float]:
+    """Seconds of a call in each block of calls, or of the first call alone if it lasts as long as many blocks."""
+    started = timer()
+    run()
+    first = timer() - started
+    if first > LONG_CALL * block_seconds:
+        return [first]
+    blocks = Timer("run()", globals={"run": run}, num_threads=threads)
+    return blocks.blocked_autorange(min_run_time=block_seconds).times
+
+
+def send_result(sender: Connection, function: Callable[..., object], arguments: tuple) -> None:
+    """What the fresh process does: send whether the function worked, and its result or the traceback."""
     try:
-        sender.send(measure_here(configuration, quantity, budget))
+        sender.send((True, function(*arguments)))
     except Exception:
-        sender.send(traceback.format_exc())
+        sender.send((False, traceback.format_exc()))
 
 
-def measure_apart(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
-    """Metric to value from a process of its own, forked from a server that has imported all and computed nothing.
+def apart(function: Callable[..., Result], *arguments: object, patience: float | None = None) -> Result:
+    """The function's result from a process of its own, forked from a server that has imported all and computed nothing.
 
-    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough). Raises RuntimeError
-    with the process's traceback, or its exit status if it died.
+    Raises TimeoutError after `patience` seconds, ProcessDied, or RuntimeError with the traceback of an error there.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lib.measure"])  # the widest importer: a child then imports nothing
+    context.set_forkserver_preload(PRELOAD)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=report_back, args=(sender, configuration, quantity, budget), daemon=True)
+    process = context.Process(target=send_result, args=(sender, function, arguments), daemon=True)
     process.start()
     sender.close()
-    patience = START_SECONDS + budget.block_seconds + 4 * budget.seconds
     try:
-        outcome = receiver.recv() if receiver.poll(patience) else {"skipped_time": patience}
+        if not receiver.poll(patience):
+            raise TimeoutError(f"no result within {patience:g} s")
+        worked, outcome = receiver.recv()
     except EOFError:
         process.join()
-        if process.exitcode != -signal.SIGKILL:  # the signal that the kernel sends when the machine's memory runs out
-            raise RuntimeError(f"{configuration}: the process died with status {process.exitcode}") from None
-        outcome = {"skipped_memory": budget.memory_mib * MIB}
+        raise ProcessDied(process.exitcode) from None
     finally:
         process.kill()
         process.join()
         receiver.close()
-    if isinstance(outcome, str):
-        raise RuntimeError(f"{configuration}:\n{outcome}")
+    if not worked:
+        raise RuntimeError(outcome)
     return outcome
+
+
+def measure_apart(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
+    """Metric to value from a process of its own.
+
+    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough). Raises RuntimeError
+    with the process's traceback, or its exit status if it died.
+    """
+    patience = START_SECONDS + budget.block_seconds + 4 * budget.seconds
+    try:
+        return apart(measure_here, configuration, quantity, budget, patience=patience)
+    except TimeoutError:
+        return {"skipped_time": patience}
+    except RuntimeError as error:
+        # The signal that the kernel sends when the machine's memory runs out.
+        if isinstance(error, ProcessDied) and error.status == -signal.SIGKILL:
+            return {"skipped_memory": budget.memory_mib * MIB}
+        raise RuntimeError(f"{configuration}: {error}") from None

@@ -2,53 +2,34 @@
 
 Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them. A
 configuration that would exceed its budget is a row too: `skipped_memory` (bytes), `skipped_time` (seconds) or
-`skipped_not_installed`.
+`skipped_not_installed`. Rows of another machine live in a folder of their own under data/measurements, with the
+`hardware.json` that `--output` leaves beside them.
 """
 
 import argparse
 import hashlib
 import io
 import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pandas as pd
-import psutil
-import torch
 from tqdm import tqdm
 
-from lib import benchmark
+from lib import benchmark, scaling, sweeps
 from lib.dependencies import LIB, code_hash, modules
 from lib.fresh_process import Budget, measure_apart, measure_here
+from lib.hardware import LOCAL, hardware
 from lib.memory import MIB, peak_memory
-from lib.paths import MEASUREMENTS
-from lib.provenance import processor
 from lib.storage import read_sealed, write_sealed, write_whole
 from lib.workload import Configuration
 
 __all__ = ["Budget", "Configuration", "hardware", "measure", "peak_memory"]
 
-LOCAL = MEASUREMENTS / "local"
 SETTINGS = [field.name for field in fields(Configuration)]
 Rounds = dict[int, dict[str, float]]
 Results = dict[Configuration, Rounds]
-
-
-def hardware(device: str = "cpu") -> dict[str, object]:
-    """What a measurement depends on besides code and configuration."""
-    facts = {
-        "processor": processor(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "system": platform.system(),
-        "torch": torch.__version__,
-        "allocator": {name: text for name, text in sorted(os.environ.items()) if name.startswith("MALLOC_")},
-    }
-    return facts | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def fingerprint(device: str) -> str:
@@ -165,13 +146,17 @@ def parser() -> argparse.ArgumentParser:
     attention.add_argument("--lengths", type=int, nargs="+", default=[512 * 2**power for power in range(6)])
     encoder = choose.add_parser("encoder", help="the source study's encoder at its lengths")
     encoder.add_argument("--lengths", type=int, nargs="+", default=list(range(256, 8193, 256)))
-    for sweep in (attention, encoder):
+    layer = choose.add_parser("layer", help="one attention layer along length, as in the notebook")
+    layer.add_argument("--lengths", type=int, nargs="+", default=[256 * 2**power for power in range(9)])
+    agree = choose.add_parser("agree", help="whether the cross-overs of two runs agree within their intervals")
+    agree.add_argument("runs", type=Path, nargs=2, help="rows that `layer` or `encoder` saved")
+    for sweep in (attention, encoder, layer):
         sweep.add_argument("--cache", type=Path, default=LOCAL, help="folder of kept results (default: %(default)s)")
         sweep.add_argument("--output", type=Path, help="where to save the rows (default: a file beside the kept ones)")
         sweep.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         sweep.add_argument("--threads", type=int, default=1, help="default %(default)s")
         sweep.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    for each in (one, attention, encoder):
+    for each in (one, attention, encoder, layer):
         for field in fields(Budget):
             name = f"--{field.name.replace('_', '-')}"
             each.add_argument(name, type=field.type, default=field.default, help=f"default {field.default}")
@@ -181,17 +166,22 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and save."""
     chosen = parser().parse_args(arguments)
+    if chosen.command == "agree":
+        first, second = (scaling.crossovers(pd.read_csv(path)) for path in chosen.runs)
+        print(scaling.agreement(first, second).to_string(index=False))
+        return
     budget = Budget(**{field.name: getattr(chosen, field.name) for field in fields(Budget)})
     if chosen.command == "one":
         configuration = Configuration(**json.loads(chosen.configuration))
         print(json.dumps(measure_here(configuration, chosen.quantity, budget)))
         return
-    grids = {"attention": benchmark.kernels, "encoder": benchmark.encoders}
+    grids = {"attention": benchmark.kernels, "encoder": benchmark.encoders, "layer": sweeps.layers}
     machine = {setting: getattr(chosen, setting) for setting in benchmark.MACHINE}
     grid = [replace(each, **machine) for each in grids[chosen.command](chosen.lengths)]
     rows = measure(grid, budget, chosen.cache)
     output = chosen.output or chosen.cache / f"{chosen.command}.csv"
     write_whole(output, rows.to_csv(index=False))
+    write_whole(output.with_name("hardware.json"), json.dumps(hardware(chosen.device), indent=2) + "\n")
     print(benchmark.side_by_side(rows).to_string())
     if chosen.command == "attention":
         print(benchmark.goals(rows).to_string(index=False))

@@ -72,9 +72,10 @@ def map_blocks_separately() -> None:
 
 
 def limit_memory(device: str, memory_mib: float) -> None:
-    """Make an allocation beyond the budget fail in this process instead of bringing the machine down."""
+    """Make allocations that exceed what is held now by the budget fail, instead of bringing the machine down."""
     allowed = int(memory_mib * MIB)
     if device == "cuda":
+        allowed += torch.cuda.memory_reserved()
         torch.cuda.set_per_process_memory_fraction(min(allowed / torch.cuda.mem_get_info()[1], 1.0))
     else:
         limit = resident_bytes("VmData") + allowed

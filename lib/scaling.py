@@ -1,4 +1,4 @@
-"""What sweeps over length say: growth exponents, cross-over lengths, what to choose, and the source study's claims."""
+"""What sweeps over length say: growth exponents, cross-over lengths, and the source study's claims."""
 
 from itertools import combinations
 
@@ -13,6 +13,9 @@ ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
 BASELINES = ("explicit_softmax", "softmax")
 CONFIDENCE = 0.95
 BETWEEN = 1.5  # of linear and quadratic growth
+# The power of length with which the time of a long call should grow, and how far from it a fit may be.
+POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
+POWER_MARGIN = 0.1
 CLAIMS = {
     "time_ms_exponent": "power of time",
     "peak_memory_mib_exponent": "power of memory",
@@ -23,18 +26,18 @@ CLAIMS = {
 COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
 
 
-def result_rows(rows: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """Measured rounds in the study's one table shape.
+def result_rows(rows: pd.DataFrame, experiment: str, axis: str = "length") -> pd.DataFrame:
+    """Measured rounds in the study's one table shape, along one of the settings.
 
     Times are medians over rounds; `time_ms_low` and `time_ms_high` are the lowest lower and the highest upper quartile
     of any round.
     """
     pick = {"time_ms_low": "min", "time_ms_high": "max"}
-    keys = ["scope", "mechanism", "direction", "length", "metric"]
+    keys = ["scope", "mechanism", "direction", axis, "metric"]
     parts = [part.groupby(keys)["value"].agg(pick.get(metric, "median")) for metric, part in rows.groupby("metric")]
     found = pd.concat(parts).reset_index()
-    names = {"scope": "task", "mechanism": "model", "direction": "split", "length": "x"}
-    return found.rename(columns=names).assign(experiment=experiment, seed="-", axis="length")[COLUMNS]
+    names = {"scope": "task", "mechanism": "model", "direction": "split", axis: "x"}
+    return found.rename(columns=names).assign(experiment=experiment, seed="-", axis=axis)[COLUMNS]
 
 
 def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
@@ -123,27 +126,25 @@ def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str
     return table.assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
 
 
-def choices(results: pd.DataFrame, memory_mib: float) -> pd.DataFrame:
-    """What to take at each length under a memory limit: the fastest mechanism, with all that its spread overlaps.
+def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Whether the intervals of the cross-overs of two runs overlap, for every pair that both have measured."""
+    keys = ["against", "model", "split"]
+    table = first[[*keys, "low", "high"]].merge(second[[*keys, "low", "high"]], on=keys, validate="one_to_one")
+    overlap = (table["low_x"] <= table["high_y"]) & (table["low_y"] <= table["high_x"])
+    return table.assign(agree=overlap)
 
-    `results` are rows of one task. Also given: its time and memory, and how many times faster than the fused softmax.
-    The explicit softmax is no candidate: the fused one gives the same numbers.
-    """
-    found = []
-    for (length, split), part in results[results["axis"] == "length"].groupby(["x", "split"]):
-        table = part.pivot(index="model", columns="metric", values="value")
-        candidates = table.drop(index="explicit_softmax", errors="ignore").dropna(subset="time_ms")
-        fitting = candidates[candidates["peak_memory_mib"] <= memory_mib]
-        if fitting.empty:
-            found.append((int(length), split, "none fits", np.nan, np.nan, np.nan, "none fits"))
-            continue
-        best = fitting["time_ms"].idxmin()
-        tied = fitting[fitting["time_ms_low"] <= fitting.loc[best, "time_ms_high"]].sort_values("time_ms")
-        gain = table["time_ms"].get("softmax", np.nan) / fitting.loc[best, "time_ms"]
-        cost = fitting.loc[best, ["time_ms", "peak_memory_mib"]]
-        found.append((int(length), split, " or ".join(tied.index), *cost, gain, fitting["peak_memory_mib"].idxmin()))
-    names = ["length", "split", "take", "time_ms", "peak_memory_mib", "times_faster_than_softmax", "least_memory"]
-    return pd.DataFrame(found, columns=names)
+
+def skipped(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was not measured, with the reason and what it would have needed, in the unit of the reason."""
+    reasons = {
+        "skipped_time": ("seconds", 1.0),
+        "skipped_memory": ("MiB", 2.0**-20),
+        "skipped_not_installed": ("not installed", np.nan),
+    }
+    found = rows[rows["metric"].isin(reasons)].reset_index(drop=True)
+    units = pd.DataFrame(found["metric"].map(reasons).tolist(), columns=["unit", "scale"])
+    needed = found["value"] * units["scale"]
+    return found[["mechanism", "direction", "length"]].assign(needed=needed, unit=units["unit"])
 
 
 def source_study() -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Figures of time and memory against length, drawn from saved rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,11 +12,28 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lib.report import MODEL_STYLE
 from lib.scaling import ORDER
+from lib.sweeps import CAUSAL, UNIFORM
 
 UNITS = {"time_ms": "time of a call, ms", "peak_memory_mib": "peak memory of a call, MiB"}
 SPLITS = {"forward": "inference", "training": "training"}
 # How a budget's skip is drawn: the metric it belongs to, and its unit in that metric's.
 SKIPS = {"time_ms": ("skipped_time", 1000.0), "peak_memory_mib": ("skipped_memory", 2.0**-20)}
+# A variant keeps its mechanism's colour and is drawn dashed.
+VARIANTS = {"": "", CAUSAL: ", causal", UNIFORM: ", uniform"}
+
+
+def order_of(models: Iterable[str]) -> list[str]:
+    """The mechanisms and variants among the models, in the study's order."""
+    present = set(models)
+    return [f"{model}{suffix}" for model in ORDER for suffix in VARIANTS if f"{model}{suffix}" in present]
+
+
+def look_of(model: str) -> dict[str, str]:
+    """Colour, marker, line and label of a mechanism or variant."""
+    suffix = next((suffix for suffix in VARIANTS if suffix and model.endswith(suffix)), "")
+    style = MODEL_STYLE[model.removesuffix(suffix)]
+    look = {name: style[name] for name in ("color", "marker")}
+    return look | {"linestyle": "--" if suffix else "-", "label": style["label"] + VARIANTS[suffix]}
 
 
 def against_length(rows: pd.DataFrame, metric: str) -> Figure:
@@ -37,25 +54,26 @@ def against_length(rows: pd.DataFrame, metric: str) -> Figure:
     return fig
 
 
-def draw_curves(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
-    """One curve per mechanism with its spread and its predictions."""
-    table = rows[rows["axis"] == "length"].pivot(index=["model", "x"], columns="metric", values="value").sort_index()
+def draw_curves(ax: Axes, rows: pd.DataFrame, metric: str, axis: str = "length") -> None:
+    """One curve per mechanism with its spread and its predictions, along a length or another setting."""
+    table = rows[rows["axis"] == axis].pivot(index=["model", "x"], columns="metric", values="value").sort_index()
     skip, unit = SKIPS[metric]
-    for model in [model for model in ORDER if model in table.index.get_level_values("model")]:
-        style, found = MODEL_STYLE[model], table.loc[model]
+    for model in order_of(table.index.get_level_values("model")):
+        look, found = look_of(model), table.loc[model].reindex(columns=table.columns.union([metric]))
         known = found.dropna(subset=metric)
-        look = {"color": style["color"], "marker": style["marker"]}
         if f"{metric}_low" in known.columns:
             error = np.abs(known[[f"{metric}_low", f"{metric}_high"]].T.to_numpy() - known[metric].to_numpy())
-            ax.errorbar(known.index, known[metric], yerr=error, label=style["label"], **look)
+            ax.errorbar(known.index, known[metric], yerr=error, **look)
         else:
-            ax.plot(known.index, known[metric], label=style["label"], **look)
+            ax.plot(known.index, known[metric], **look)
         if skip in found.columns and found[skip].notna().any():
-            guess = pd.concat([known[metric].tail(1), found[skip].dropna() * unit])
-            ax.plot(guess.index, guess, linestyle=":", markerfacecolor="white", zorder=1, **look)
+            skipped = found[skip].dropna() * unit
+            guess = pd.concat([known.loc[known.index < skipped.index.min(), metric].tail(1), skipped])
+            look |= {"linestyle": ":", "label": "_"}
+            ax.plot(guess.index, guess, markerfacecolor="white", zorder=1, **look)
     ax.set_yscale("log")
     plain_numbers(ax.yaxis)
-    length_axis(ax, [int(length) for length in rows["x"].dropna().unique()])
+    length_axis(ax, [int(place) for place in rows["x"].dropna().unique()])
 
 
 def length_axis(ax: Axes, lengths: Sequence[int]) -> None:

@@ -26,7 +26,8 @@ KERNELS = (
 )
 MODULES = ("softmax", "explicit_softmax", "performer", "infinite_former")
 MEMORIES = ("infinite_former", "published_infinite_former")
-SCOPES = {"kernel": KERNELS, "memory": MEMORIES, "attention": MODULES, "encoder": MODULES}
+PRODUCTS = ("square_product",)
+SCOPES = {"kernel": KERNELS, "memory": MEMORIES, "attention": MODULES, "encoder": MODULES, "product": PRODUCTS}
 TILE = 512
 
 
@@ -35,9 +36,10 @@ class Configuration:
     """One thing to measure; a mechanism ignores the settings that are not its own.
 
     `scope` is `kernel` (a function of given queries, keys and values), `memory` (one update and one read of the
-    ∞-former's memory by a segment of `length` events), `attention` (a layer with its projections) or `encoder`;
-    `direction` is `forward` (no gradient) or `training` (forward and backward). Raises ValueError for a mechanism that
-    the scope does not have, and for causal outside of kernels.
+    ∞-former's memory by a segment of `length` events), `attention` (a layer with its projections), `encoder` or
+    `product` (of two square matrices of `length` rows: the speed to compare with); `direction` is `forward` (no
+    gradient) or `training` (forward and backward). Raises ValueError for a mechanism that the scope does not have, and
+    for causal outside of kernels.
     """
 
     mechanism: str
@@ -84,8 +86,9 @@ class Call:
 
 def prepare(configuration: Configuration) -> Callable[[], object]:
     """The call to measure. Raises ModuleNotFoundError for an implementation that is not installed."""
-    if configuration.mechanism == "matrix_products":
-        return matrix_products(configuration)
+    alone = {"matrix_products": matrix_products, "square_product": square_product}
+    if configuration.mechanism in alone:
+        return alone[configuration.mechanism](configuration)
     calls = {"kernel": kernel_call, "memory": memory_call, "attention": layer_call, "encoder": layer_call}
     with torch.random.fork_rng():
         torch.manual_seed(configuration.seed)
@@ -166,13 +169,11 @@ def drawn_projection(configuration: Configuration) -> Float[Tensor, "features he
     return orthogonal_projection(configuration.features, configuration.head_dim, generator).to(configuration.device)
 
 
-def layer_call(configuration: Configuration) -> Call:
-    """One attention layer with its projections, or an encoder, over random events of full length."""
-    generator = torch.Generator().manual_seed(configuration.seed)
-    model_dim = configuration.heads * configuration.head_dim
-    config = ModelConfig(
+def model_config(configuration: Configuration) -> ModelConfig:
+    """The network that the configuration describes, without dropout."""
+    return ModelConfig(
         attention=configuration.mechanism,
-        model_dim=model_dim,
+        model_dim=configuration.heads * configuration.head_dim,
         heads=configuration.heads,
         layers=configuration.layers,
         feedforward_dim=configuration.feedforward_dim,
@@ -182,9 +183,15 @@ def layer_call(configuration: Configuration) -> Call:
         segment=configuration.segment,
         sampling=configuration.sampling,
     )
+
+
+def layer_call(configuration: Configuration) -> Call:
+    """One attention layer with its projections, or an encoder, over random events of full length."""
+    generator = torch.Generator().manual_seed(configuration.seed)
+    config = model_config(configuration)
     build = build_attention if configuration.scope == "attention" else Encoder
     layer = build(config, generator).to(configuration.device).eval()
-    events = torch.randn(configuration.batch, configuration.length, model_dim, generator=generator)
+    events = torch.randn(configuration.batch, configuration.length, config.model_dim, generator=generator)
     events = events.to(configuration.device)
 
     def forward() -> tuple[Tensor, Tensor]:
@@ -199,19 +206,21 @@ def memory_call(configuration: Configuration) -> Call:
     queries = random_heads(configuration)[0]
     batch, model_dim, length = configuration.batch, configuration.heads * configuration.head_dim, configuration.length
     events = queries.transpose(1, 2).flatten(2)
-    past = torch.full((batch, configuration.basis, model_dim), 0.1)
+    past = torch.full((batch, configuration.basis, model_dim), 0.1, device=configuration.device)
     if configuration.mechanism == "published_infinite_former":
         geometry = published.published_geometry(configuration.basis, length)
+        geometry = published.PublishedGeometry(*(one.to(configuration.device) for one in geometry))
         maps = [torch.randn(model_dim, model_dim) * model_dim**-0.5 for _ in range(3)]
-        weights = published.PublishedWeights(*maps, *torch.randn(2, 1, configuration.basis) * configuration.basis**-0.5)
+        affine = torch.randn(2, 1, configuration.basis) * configuration.basis**-0.5
+        weights = published.PublishedWeights(*(one.to(configuration.device) for one in (*maps, *affine)))
 
         def published_forward() -> tuple[Tensor, Tensor]:
             return published.published_memory(events, queries, past, None, geometry, weights)[:2]
 
         return Call(published_forward, (queries, *weights), events.shape)
     settings = {"basis": configuration.basis, "segment": length, "sampling": configuration.sampling, "samples": 512}
-    layer = InfiniteFormerAttention(model_dim, configuration.heads, **settings)
-    every = torch.ones(batch, length, dtype=torch.bool)
+    layer = InfiniteFormerAttention(model_dim, configuration.heads, **settings).to(configuration.device)
+    every = torch.ones(batch, length, dtype=torch.bool, device=configuration.device)
 
     def forward() -> tuple[Tensor, Tensor]:
         coefficients = layer.write(past, queries, events, every, layer.whole_update(1))
@@ -261,3 +270,12 @@ def matrix_products(configuration: Configuration) -> Callable[[], None]:
                 gradients(*three)
 
     return run
+
+
+def square_product(configuration: Configuration) -> Callable[[], Tensor]:
+    """The product of two square Gaussian matrices into a buffer that exists: 2 length³ operations."""
+    generator = torch.Generator().manual_seed(configuration.seed)
+    shape = (2, configuration.length, configuration.length)
+    left, right = torch.randn(shape, generator=generator).to(configuration.device)
+    product = torch.empty_like(left)
+    return lambda: torch.mm(left, right, out=product)

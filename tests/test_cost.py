@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
@@ -14,11 +12,6 @@ class HoldsWhileFitting(DummyClassifier):
     def fit(self, table, labels):
         np.ones(64 * 2**20, np.uint8)
         return super().fit(table, labels)
-
-
-def test_each_measurement_has_a_process_of_its_own():
-    processes = {cost.apart(os.getpid), cost.apart(os.getpid), os.getpid()}
-    assert len(processes) == 3
 
 
 def test_memory_of_a_fit_is_what_the_fit_needs():

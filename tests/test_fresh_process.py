@@ -1,13 +1,15 @@
 """Measurements in real processes: limits, errors, and memory whose size is known."""
 
 import os
+import sys
+import time
 from dataclasses import replace
 
 import pytest
 
-from lib.fresh_process import Budget, measure_apart
+from lib.fresh_process import PRELOAD, Budget, ProcessDied, apart, block_times, measure_apart
 from lib.memory import MIB, reading_error_mib
-from lib.workload import Configuration
+from lib.workload import MODULES, Configuration, prepare
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 QUICK = Budget(rounds=1, block_seconds=0.001, seconds=5.0, memory_mib=256.0)
@@ -39,3 +41,48 @@ def test_time_comes_with_its_quartiles():
     found = measure_apart(tiny, "time", QUICK)
     assert list(found) == ["time_ms", "time_ms_low", "time_ms_high"]
     assert 0 < found["time_ms_low"] <= found["time_ms"] <= found["time_ms_high"]
+
+
+def test_each_call_has_a_process_of_its_own():
+    assert len({apart(os.getpid), apart(os.getpid), os.getpid()}) == 3
+
+
+def test_a_process_that_dies_or_does_not_come_back():
+    with pytest.raises(ProcessDied) as died:
+        apart(os._exit, 7)
+    assert died.value.status == 7
+    with pytest.raises(TimeoutError):
+        apart(time.sleep, 60.0, patience=0.2)
+
+
+def test_a_long_call_is_timed_once_and_a_short_one_in_blocks():
+    calls = []
+    slow = block_times(lambda: (calls.append(1), time.sleep(0.05)), 1, block_seconds=0.001)
+    assert len(calls) == len(slow) == 1
+    calls.clear()
+    fast = block_times(lambda: calls.append(1), 1, block_seconds=0.001)
+    assert len(calls) > len(fast) >= 1
+
+
+def test_the_command_lines_module_is_not_imported_before_it_runs():
+    # It would be in the children when they run it as their main module, and the interpreter warns of that.
+    assert "lib.measure" not in PRELOAD
+    done = apart(loaded_modules)
+    assert set(PRELOAD) <= done
+    assert "lib.measure" not in done
+
+
+def loaded_modules():
+    return set(sys.modules)
+
+
+def test_children_import_nothing():
+    assert apart(imported_by_training) == set()
+
+
+def imported_by_training():
+    """Modules that one training call of each mechanism brings in."""
+    before = set(sys.modules)
+    for mechanism in MODULES:
+        prepare(Configuration(mechanism, direction="training", length=16, heads=2, head_dim=4))()
+    return set(sys.modules) - before

@@ -1,6 +1,8 @@
 """Sweeps: complete rows, budgets, and that what was measured is not measured again."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from lib import measure as engine
 from lib.fresh_process import Budget
 from lib.measure import SETTINGS, main, measure
+from lib.paths import ROOT
 from lib.workload import Configuration
 
 TINY = Configuration("softmax", length=16, heads=2, head_dim=4)
@@ -150,3 +153,22 @@ def test_command_line_measures_prints_and_saves(pretended, tmp_path, capsys):
     main(["encoder", "--lengths", "16", "--rounds", "1", "--output", str(output), "--cache", str(tmp_path)])
     assert set(pd.read_csv(output)["mechanism"]) == {"explicit_softmax", "softmax", "performer", "infinite_former"}
     assert f"saved {output}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "hardware.json").read_text())["cores"] >= 1
+
+
+def test_command_line_says_whether_two_runs_agree(pretended, tmp_path, capsys):
+    output = tmp_path / "rows.csv"
+    main(["layer", "--lengths", "16", "32", "--rounds", "2", "--output", str(output), "--cache", str(tmp_path)])
+    capsys.readouterr()
+    main(["agree", str(output), str(output)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[-1] == "agree"
+    assert {line.split()[-1] for line in lines[1:]} == {"True"}
+
+
+def test_command_line_prints_no_warning(tmp_path):
+    arguments = "layer --lengths 16 --rounds 1 --block-seconds 0.001".split()
+    command = [sys.executable, "-m", "lib.measure", *arguments, "--cache", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stderr == ""
+    assert set(pd.read_csv(tmp_path / "layer.csv")["direction"]) == {"forward", "training"}

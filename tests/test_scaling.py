@@ -7,12 +7,13 @@ from scipy import stats
 
 from lib.scaling import (
     CLAIMS,
+    agreement,
     analysis_rows,
-    choices,
     crossing,
     crossovers,
     exponents,
     result_rows,
+    skipped,
     source_claims,
     source_study,
 )
@@ -143,15 +144,38 @@ def test_analysis_rows_are_unique_and_carry_the_numbers():
     assert chosen["pays"] == 1
 
 
-def test_choices_under_a_memory_limit():
-    results = result_rows(sweep(LAWS), "07_speed_and_memory")
-    table = choices(results, 1e9).set_index("length")
-    assert table.loc[256, "take"] == "softmax"
-    # At 1,024 the Performer needs 1,024 and softmax 1,048.6 ms: within a tenth of each other, so both are named.
-    assert table.loc[1024, "take"] == "performer or softmax"
-    assert table.loc[8192, "take"] == "performer"
-    assert table.loc[8192, "times_faster_than_softmax"] == pytest.approx(8.192)
-    assert choices(results, 1.0).set_index("length").loc[8192, "take"] == "none fits"
+def test_rows_along_another_setting():
+    rows = sweep({"softmax": LAWS["softmax"]}).assign(batch=4)
+    found = result_rows(rows[rows["length"] == 1024], "07_speed_and_memory", "batch")
+    assert set(found["axis"]) == {"batch"}
+    assert set(found["x"]) == {4}
+    assert found.set_index("metric")["value"]["time_ms"] == pytest.approx(1e-3 * 1024**2)
+
+
+def test_runs_agree_where_their_intervals_overlap():
+    pairs = {"against": "softmax", "model": ["performer", "infinite_former"], "split": "forward"}
+    first = pd.DataFrame({**pairs, "low": [100.0, 300.0], "high": [200.0, 400.0]})
+    second = pd.DataFrame({**pairs, "low": [200.0, 401.0], "high": [250.0, 500.0]})
+    assert agreement(first, second)["agree"].tolist() == [True, False]
+    rows = sweep(LAWS)
+    assert agreement(crossovers(rows), crossovers(rows))["agree"].all()
+
+
+def test_what_was_skipped_is_listed_in_the_unit_of_its_reason():
+    rows = pd.DataFrame(
+        {
+            "mechanism": ["softmax", "explicit_softmax", "performer"],
+            "direction": "forward",
+            "length": 1024,
+            "metric": ["skipped_time", "skipped_memory", "time_ms"],
+            "value": [8.0, 3.0 * 2**20, 5.0],
+        }
+    )
+    table = skipped(rows)
+    assert table[["mechanism", "needed", "unit"]].to_numpy().tolist() == [
+        ["softmax", 8.0, "seconds"],
+        ["explicit_softmax", 3.0, "MiB"],
+    ]
 
 
 def test_source_claims_against_both_softmaxes():

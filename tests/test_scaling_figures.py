@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.scaling import crossovers, result_rows, source_study
-from lib.scaling_figures import against_length, beside_source, crossover_intervals, crossover_note
+from lib.scaling_figures import against_length, beside_source, crossover_intervals, crossover_note, look_of, order_of
 
 
 @pytest.fixture
@@ -78,3 +78,16 @@ def test_published_curves_stand_beside_on_the_same_scale(rows):
     here, published = fig.axes[0], fig.axes[1]
     assert here.get_ylim() == published.get_ylim()
     assert len(published.get_legend_handles_labels()[1]) == 3
+
+
+def test_a_variant_keeps_its_mechanisms_colour_and_is_dashed():
+    plain, variant = look_of("performer"), look_of("performer_causal")
+    assert plain["color"] == variant["color"]
+    assert (plain["linestyle"], variant["linestyle"]) == ("-", "--")
+    assert variant["label"] == f"{plain['label']}, causal"
+    assert order_of(["infinite_former_uniform", "performer", "infinite_former", "softmax"]) == [
+        "softmax",
+        "performer",
+        "infinite_former",
+        "infinite_former_uniform",
+    ]
