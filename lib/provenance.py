@@ -40,6 +40,13 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def without_folders(setting: object) -> object:
+    """A setting, or all of a group, as others may see it: of an absolute path its last name."""
+    if isinstance(setting, dict):
+        return {name: without_folders(inner) for name, inner in setting.items()}
+    return Path(setting).name if isinstance(setting, str) and Path(setting).is_absolute() else setting
+
+
 def provenance() -> dict[str, object]:
     """Commit and whether the tree was changed, versions, hardware, threads and the date: what a rerun needs to know."""
     status = git("status", "--porcelain", "lib", "notebooks", "data/facts", "Snakefile", "study.yaml")
