@@ -12,6 +12,7 @@ import pytest
 from nbformat.v4 import new_output
 from tiny_study import build
 
+from lib.frame import themed
 from lib.index import choices, flattened, main_table, write_index
 from lib.pages import main, output_html, parameter_rows, write_page
 from lib.report import load_rows
@@ -163,6 +164,13 @@ def test_headings_that_repeat_get_anchors_of_their_own(texts):
     assert 'id="a-part"' in page
     assert 'id="a-part-2"' in page
     assert '<a href="#the-estimate-its-error">The estimate &amp; its error</a>' in page
+
+
+def test_dark_ink_follows_the_page_in_drawings_and_stays_in_colour_maps():
+    drawing = '<svg class="{}"><path style="stroke: #333333"/><path style="stroke: #555555"/></svg>'
+    assert themed(drawing.format("painted")) == drawing.format("painted")
+    assert "stroke: var(--ink)" in themed(drawing.format("drawn"))
+    assert "stroke: var(--muted)" in themed(drawing.format("drawn"))
 
 
 def test_code_is_folded_and_links_of_the_repository_become_text(elements, texts):
