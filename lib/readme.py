@@ -45,7 +45,13 @@ def headline_figure(rows: pd.DataFrame) -> Figure:
             of_model = final[(final["model"] == entry["model"]) & (final["metric"] == metric)]
             for cost in of_model["value"]:
                 ax.barh(place, cost, color=entry["color"], height=0.55)
-                ax.annotate(report.shown(cost), (cost, place), xytext=(4, -3), textcoords="offset points", size=9)
+                ax.annotate(
+                    report.shown(float(f"{cost:.2g}")),
+                    (cost, place),
+                    xytext=(4, -3),
+                    textcoords="offset points",
+                    size=9,
+                )
     labels = [entry["label"] for entry in entries]
     scores.set(yticks=range(len(entries)), yticklabels=labels, ylim=(len(entries) - 0.4, -0.7))
     scores.set(xlabel="ROC-AUC out of fold, 95 % interval")

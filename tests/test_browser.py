@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync""".split()
 WIDTHS = {390: 844, 1280: 900, 1920: 1080}
+A4 = {"width": 673, "height": 986}  # 210 by 297 mm less the margins of page.css, at 96 pixels an inch
+PATIENCE = 300_000  # milliseconds, of a machine with much else to do
 BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
 SIZES = "nodes => nodes.filter(n => !n.closest('details:not([open])')).map(n => n.getBoundingClientRect())"
 WIDER = "() => document.documentElement.scrollWidth - innerWidth"
@@ -38,7 +41,7 @@ def study(request, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -48,6 +51,7 @@ def opened(browser: Browser, path: Path, scheme: str = "light") -> Iterator[Page
     """The page from disk without a network. At the end: nothing was asked for, nothing was said on the console."""
     wrong = []
     context = browser.new_context(offline=True, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.on("console", lambda message: wrong.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
@@ -113,13 +117,15 @@ def test_links_and_anchors_resolve_and_pictures_have_words(study, browser):
     targets, links = {}, []
     for path in html_files(study):
         with opened(browser, path) as page:
-            targets[path.resolve().as_uri()] = set(page.eval_on_selector_all("[id]", "nodes => nodes.map(n => n.id)"))
+            targets[unquote(path.resolve().as_uri())] = set(
+                page.eval_on_selector_all("[id]", "nodes => nodes.map(n => n.id)")
+            )
             links += page.eval_on_selector_all("a[href]", "nodes => nodes.map(n => n.href)")
             wordless = (
                 "img:not([alt]), img[alt=''], svg:not([aria-label]):not([aria-hidden]), [role=img]:not([aria-label])"
             )
             assert page.locator(wordless).count() == 0, path.name
-    inside = [link.partition("#") for link in links if link.startswith("file:")]
+    inside = [unquote(link).partition("#") for link in links if link.startswith("file:")]
     assert inside
     assert [link for link, _, anchor in inside if link not in targets or (anchor and anchor not in targets[link])] == []
 
@@ -173,6 +179,8 @@ def test_paper_is_white_and_without_switches_even_from_a_dark_screen(study, brow
     for path in html_files(study):
         with opened(browser, path, "dark") as page:
             page.emulate_media(media="print")
+            page.set_viewport_size(A4)
+            assert page.evaluate(WIDER) <= 0, f"{path.name} is wider than paper"
             assert page.evaluate(PAPER) == BACKGROUND["light"], path.name
             for gone in (".bar", ".contents", ".neighbours", "details.code", "#picker"):
                 assert page.locator(f"{gone}:visible").count() == 0, f"{path.name}: {gone}"
