@@ -164,6 +164,8 @@ def test_the_picker_offers_batches_and_the_three_things_that_matter(browser, tmp
         assert batches == ["1", "8"]
         goals = page.eval_on_selector_all("#pick-goal option", "nodes => nodes.map(n => n.value)")
         assert goals == ["time_ms", "peak_memory_mib", "roc_auc"]
+        shown = page.locator("#picker label:visible").all_inner_texts()
+        assert not any(text.startswith("What is computed") for text in shown), "one value is no choice"
         alone = page.locator("#picker output").inner_text()
         page.select_option("#pick-batch", "8")
         assert page.locator("#picker output").inner_text() != alone
