@@ -109,6 +109,6 @@ rule index:
     output: f"{OUT}/index.html"
     params:
         study=STUDY,
-        parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, **parameters}, sort_keys=True))
+        parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, "source": Path(SOURCE).name, **parameters}, sort_keys=True))
     shell:
         "printf '%s\n' {params.parameters} > reports/{params.study}/parameters.json && python -m lib.pages index {params.study}"

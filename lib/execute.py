@@ -104,6 +104,7 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
             parameters=dict(parameters),
             kernel_name=KERNEL,
             progress_bar=False,
+            store_widget_state=False,
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             # The kernel's own log has an error on some normal shutdowns; a kernel that dies is reported by the client.
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],

@@ -64,6 +64,17 @@ def interval_plot(ax: Axes, table: pd.DataFrame, names: Sequence[str], label: st
     ax.grid(axis="y", visible=False)
 
 
+def attention_map(weights: np.ndarray) -> Figure:
+    """Weight times length of every query and key event, one panel per head; one is uniform attention."""
+    fig, panels = plt.subplots(1, len(weights), figsize=(9, 2.9), sharey=True)
+    for head, (ax, matrix) in enumerate(zip(panels, weights, strict=True)):
+        image = ax.imshow(matrix * len(matrix), cmap="viridis", vmin=0, vmax=3, origin="lower")
+        ax.set(title=f"head {head + 1}", xlabel="key event", ylabel="query event" if head == 0 else None)
+        ax.grid(False)
+    fig.colorbar(image, ax=panels, label="weight × length")
+    return fig
+
+
 def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
     """Error against the number of features by head: median and middle half over draws; a line at the model's own."""
     fig, ax = plt.subplots()

@@ -15,8 +15,9 @@ from lib.prose import Entry
 
 LIBRARY = Path(__file__).parent
 SCRIPTS = ["theme.js", "page.js", "picker.js"]
-# Colours of study.mplstyle that follow the page's theme in drawings.
-THEMED = {"#1b1f24": "var(--ink)", "#000000": "var(--ink)", "#dfe2e6": "var(--line)"}
+# Inks and greys of drawings that would vanish on a dark page: they follow its theme.
+THEMED = {"#1b1f24": "var(--ink)", "#000000": "var(--ink)", "#333333": "var(--ink)"}
+THEMED |= {"#555555": "var(--muted)", "#dfe2e6": "var(--line)"}
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,19 @@ from lib.formulas import mathml
 from lib.frame import environment, framed, parts_of, script, themed
 from lib.paths import NOTEBOOKS
 from lib.prose import Entry
-from lib.provenance import provenance
+from lib.provenance import provenance, without_folders
 from lib.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
+from lib.scaling_figures import SPLITS
 from lib.storage import write_whole
 
 COMPARISON = "08_comparison"
 SCALING = "07_speed_and_memory"
 SCORES = {"roc_auc": "ROC-AUC", "accuracy": "Accuracy"}
+SOURCE_STUDY = "source_study"
+"""How the names of claims begin that check what the study before this one published."""
 COSTS = {"epoch_seconds": "Seconds per epoch or fit", "peak_memory_mib": "Peak memory, MiB", "parameters": "Parameters"}
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "papermill", "snakemake")
+GOALS = {"time_ms": "least time", "peak_memory_mib": "least memory", "roc_auc": "highest accuracy (ROC-AUC)"}
 SECTIONS = {
     "question": "The question",
     "answers": "The answers",
@@ -85,13 +89,18 @@ def read_figures(study: Path) -> list[dict[str, str]]:
 
 
 def choices(rows: pd.DataFrame, tables: dict[str, list[dict[str, object]]]) -> dict[str, object]:
-    """What the picker offers: every measurement along length, and the score of each model in the first table."""
+    """What the picker offers: every measurement along length, and the score of each model in the first table.
+
+    A setting such as "forward, batch 8" is offered as a setting and a batch, one without a batch as it is.
+    """
     swept = rows[(rows["experiment"] == SCALING) & (rows["axis"] == "length")]
-    keys = ["task", "split", "x", "metric", "model"]
+    setting = swept["split"].str.extract(r"^(?P<split>.*?)(?:, batch (?P<batch>\d+))?$").fillna("-")
+    swept = swept.assign(split=setting["split"].replace(SPLITS), batch=setting["batch"])
+    keys = ["task", "split", "batch", "x", "metric", "model"]
     typical = swept.groupby(keys)["value"].median().reset_index()
     scores = {entry["model"]: entry["scores"]["roc_auc"] for table in list(tables.values())[:1] for entry in table}
     labels = {model: MODEL_STYLE.get(model, {"label": model})["label"] for model in typical["model"].unique()}
-    return {"rows": typical[[*keys, "value"]].to_numpy().tolist(), "scores": scores, "labels": labels}
+    return {"rows": typical[[*keys, "value"]].to_numpy().tolist(), "scores": scores, "labels": labels, "goals": GOALS}
 
 
 def provenance_facts(record: dict[str, object]) -> list[tuple[str, str]]:
@@ -160,19 +169,22 @@ def effective_parameters(executed: Path) -> dict[str, object]:
 def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
     """Write the study's `index.html` and `provenance.json` from what its steps saved.
 
-    `parameters.json` and `data.json` (source, checksum, counts) are shown where the workflow wrote them; what every
-    step took goes to `durations.json`, because it belongs to one machine.
+    `parameters.json` and `data.json` (source, checksum, counts) are shown where the workflow wrote them, without the
+    folders in which the user keeps the data; what every step took goes to `durations.json`, because it belongs to one
+    machine.
     """
     took = durations(study)
     write_whole(study / "durations.json", json.dumps(took, indent=2) + "\n")
     executed = {part: effective_parameters(study / "notebooks" / f"{part}.ipynb") for part in names_of(study)}
-    given = {name: saved_settings(study / f"{name}.json") for name in ("parameters", "data")}
-    record = provenance() | given | {"notebooks": executed}
+    given = {name: without_folders(saved_settings(study / f"{name}.json")) for name in ("parameters", "data")}
+    record = provenance() | given | {"notebooks": without_folders(executed)}
     write_whole(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     rows = load_rows(study.name, reports=study.parent)
     tables, parts = main_table(rows), parts_of(notebooks)
     titles = {part.href.removesuffix(".html"): part for part in parts}
-    by_notebook = groupby(read_claims(study), key=lambda claim: claim["notebook"])
+    made = read_claims(study)
+    about_source = [claim for claim in made if str(claim["name"]).startswith(SOURCE_STUDY)]
+    by_notebook = groupby([claim for claim in made if claim not in about_source], key=lambda claim: claim["notebook"])
     claims = {name: [claim_here(claim) for claim in group] for name, group in by_notebook}
     picker = choices(rows, tables)
     sections = {name: text for name, text in SECTIONS.items() if name != "choose" or picker["rows"]}
@@ -184,6 +196,7 @@ def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
         titles=titles,
         answers=claims.pop(COMPARISON, []),
         findings=claims,
+        about_source=[claim_here(claim) for claim in about_source],
         tables=tables,
         score_names=SCORES,
         cost_names=COSTS,

@@ -30,9 +30,11 @@ def first_attention(model: Classifier, batch: Batch) -> tuple[torch.nn.Module, T
     return model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
 
 
-def typical_customer(histories: Histories, run: Run) -> int:
-    """The test customer of median history length."""
+def typical_customer(histories: Histories, run: Run, longer_than: int = 0) -> int:
+    """The test customer of median history length among those with more events, or among all where none has more."""
     customers = run.predictions["position"].to_numpy()
+    longer = customers[histories.lengths[customers] > longer_than]
+    customers = longer if len(longer) else customers
     return int(customers[np.argsort(histories.lengths[customers], kind="stable")[len(customers) // 2]])
 
 
@@ -88,9 +90,14 @@ def kernel_error(
 
 
 @torch.no_grad()
-def memory_densities(run: Run, histories: Histories, limit: int = 1024) -> pd.DataFrame:
-    """Mean and standard deviation of the read densities of a run's test customers, by head; none without a past."""
-    batch = batch_of(histories, some_customers(run), limit)
+def memory_densities(
+    run: Run, histories: Histories, customers: np.ndarray | None = None, limit: int = 1024
+) -> pd.DataFrame:
+    """Mean and standard deviation of the customers' read densities, by head; none without a past.
+
+    Without customers named, of some of the run's test customers.
+    """
+    batch = batch_of(histories, some_customers(run) if customers is None else customers, limit)
     attention, events = first_attention(run.model, batch)
     memory, frames = None, []
     for start in range(0, events.shape[1], attention.segment):

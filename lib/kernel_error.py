@@ -127,6 +127,13 @@ def standard_errors(frame: pd.DataFrame, name: str) -> pd.Series:
     return (frame[name] - frame[f"{name}_expected"]) / frame[f"{name}_error"]
 
 
+def squares_at(
+    lengths: Float[np.ndarray, " lengths"], angles: Float[np.ndarray, " angles"]
+) -> tuple[Float[np.ndarray, "lengths angles"], Float[np.ndarray, "lengths angles"]]:
+    """|x+y|² and |x-y|² of pairs with |x| = |y|."""
+    return tuple(2 * lengths[:, None] ** 2 * (1 + sign * np.cos(angles)) for sign in (1, -1))
+
+
 def ratio_map(
     lengths: Float[np.ndarray, " lengths"], angles: Float[np.ndarray, " angles"], columns: bool
 ) -> Float[np.ndarray, "lengths angles"]:
@@ -134,11 +141,23 @@ def ratio_map(
 
     At an equal number of draws, or of feature columns, of which a trigonometric draw takes two.
     """
-    v = 2 * lengths[:, None] ** 2 * (1 + np.cos(angles))
-    delta = 2 * lengths[:, None] ** 2 * (1 - np.cos(angles))
-    parts = [error_parts(kernel, "gaussian", 16, v, delta)[0] for kernel in ("trigonometric", "positive")]
+    squares = squares_at(lengths, angles)
+    parts = [error_parts(kernel, "gaussian", 16, *squares)[0] for kernel in ("trigonometric", "positive")]
     with np.errstate(divide="ignore"):
         return np.log10(parts[0]) - np.log10(parts[1]) + (math.log10(2) if columns else 0.0)
+
+
+def error_map(
+    kernel: str,
+    lengths: Float[np.ndarray, " lengths"],
+    angles: Float[np.ndarray, " angles"],
+    head_dim: int,
+    columns: int,
+) -> Float[np.ndarray, "lengths angles"]:
+    """Root mean square error over the kernel of so many feature columns, orthogonal rows, |x| = |y|."""
+    count = columns // 2 if kernel in TWO_COLUMNS else columns
+    square = relative_mean_square(kernel, "orthogonal", head_dim, count, *squares_at(lengths, angles))
+    return np.sqrt(square.clip(min=0))  # below zero only by rounding, where x and y all but cancel
 
 
 def orthogonal_gain(head_dims: Sequence[int], squares: Float[np.ndarray, " squares"]) -> pd.DataFrame:

@@ -28,13 +28,16 @@ if (codeSwitch) {
 const contents = document.querySelector(".contents details")
 if (contents && window.innerWidth < 1184) contents.open = false
 
-// Whatever is too wide must be reachable with the keyboard.
-for (const box of document.querySelectorAll(".scroll, .formula, .study-figure, pre"))
-  if (box.scrollWidth > box.clientWidth) {
-    box.tabIndex = 0
-    if (!box.hasAttribute("role") && box.tagName !== "FIGURE") box.setAttribute("role", "group")
-    if (!box.hasAttribute("aria-label") && box.tagName !== "FIGURE") box.setAttribute("aria-label", "Scrolls sideways")
-  }
+// Whatever is too wide must be reachable with the keyboard, also after a turn of the phone or an unfolding.
+const reach = (box) => {
+  if (box.scrollWidth <= box.clientWidth) return
+  box.tabIndex = 0
+  if (box.tagName === "FIGURE") return
+  if (!box.hasAttribute("role")) box.setAttribute("role", "group")
+  if (!box.hasAttribute("aria-label")) box.setAttribute("aria-label", "Scrolls sideways")
+}
+const sizes = new ResizeObserver((entries) => { for (const entry of entries) reach(entry.target) })
+for (const box of document.querySelectorAll(".scroll, .formula, .study-figure, pre")) sizes.observe(box)
 
 const partsMenu = document.querySelector(".parts")
 document.addEventListener("click", (event) => { if (!partsMenu.contains(event.target)) partsMenu.open = false })

@@ -2,11 +2,15 @@
 
 python -m lib.pages page reports/synthetic/notebooks/01_data.ipynb reports/synthetic/01_data.html
 python -m lib.pages index synthetic
+python -m lib.pages pdf reports/synthetic/index.html synthetic.pdf
 """
 
 import argparse
 import ast
+import os
 import re
+import shutil
+import subprocess
 import sys
 from html import escape
 from pathlib import Path
@@ -21,9 +25,11 @@ from lib.frame import framed, parts_of, themed, title_of
 from lib.index import write_index
 from lib.paths import NOTEBOOKS, REPORTS
 from lib.prose import PageText, text_html
+from lib.provenance import without_folders
 from lib.report import html_table
 from lib.storage import write_whole
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What a cell shows only because its last line happened to have a value.
 ECHO = re.compile(r"^\s*[\[(<{]*(Axes|Figure|Text\(|None|<.* at 0x|<matplotlib|<function|<class|PosixPath)")
@@ -67,13 +73,14 @@ def output_html(output: nbformat.NotebookNode, alt: str) -> str:
 
 
 def parameter_rows(source: str) -> dict[str, tuple[str, str]]:
-    """Name, value and comment of each assignment in a parameters cell."""
+    """Name, value and comment of each assignment in a parameters cell; a path without its folders."""
     lines = source.splitlines()
     rows = {}
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             comment = lines[statement.end_lineno - 1][statement.end_col_offset :].partition("#")[2].strip()
-            rows[statement.targets[0].id] = (ast.unparse(statement.value), comment)
+            value = without_folders(ast.literal_eval(statement.value))
+            rows[statement.targets[0].id] = (repr(value), comment)
     return rows
 
 
@@ -119,8 +126,20 @@ def write_page(executed: Path, target: Path, notebooks: Path = NOTEBOOKS) -> Non
     write_whole(target, page)
 
 
+def print_page(page: Path, target: Path) -> None:
+    """A page on paper, by headless Chromium. Raises FileNotFoundError where there is no browser or no page."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise FileNotFoundError(f"no browser to print with; looked for {', '.join(BROWSERS)}")
+    address, out = page.resolve(strict=True).as_uri(), f"--print-to-pdf={target.resolve()}"
+    options = ["--headless", "--disable-gpu", "--no-pdf-header-footer", "--virtual-time-budget=4000"]
+    if os.geteuid() == 0:
+        options.append("--no-sandbox")  # Chromium has none for root
+    subprocess.run([browser, *options, out, address], check=True, capture_output=True, timeout=300)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write one page, or a study's index; exit status 1 with one line when it cannot be made."""
+    """Write one page, a study's index or a PDF; exit status 1 with one line when it cannot be made."""
     parser = argparse.ArgumentParser(prog="python -m lib.pages", description="Pages of the report.")
     commands = parser.add_subparsers(dest="command", required=True)
     page = commands.add_parser("page", help="the page of one executed notebook")
@@ -128,13 +147,18 @@ def main(arguments: list[str] | None = None) -> int:
     page.add_argument("target", type=Path)
     index = commands.add_parser("index", help="the report's first page")
     index.add_argument("study", help="the report's folder name")
+    pdf = commands.add_parser("pdf", help="a page printed by headless Chromium")
+    pdf.add_argument("html", type=Path)
+    pdf.add_argument("target", type=Path)
     options = parser.parse_args(arguments)
     try:
         if options.command == "page":
             write_page(options.executed, options.target)
+        elif options.command == "pdf":
+            print_page(options.html, options.target)
         else:
             write_index(REPORTS / options.study)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         print(f"NO PAGE: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,7 +1,7 @@
 "use strict"
 {
-  const { rows, scores, labels } = JSON.parse(document.getElementById("picker-data").textContent)
-  const select = Object.fromEntries(["task", "split", "x", "goal"].map((name) => [name, document.getElementById(`pick-${name}`)]))
+  const { rows, scores, labels, goals } = JSON.parse(document.getElementById("picker-data").textContent)
+  const select = Object.fromEntries(["task", "split", "batch", "x", "goal"].map((name) => [name, document.getElementById(`pick-${name}`)]))
   const output = document.querySelector("#picker output")
   const unit = { ms: "ms", seconds: "s", mib: "MiB" }
   const unitOf = (metric) => unit[metric.split("_").pop()] ?? ""
@@ -22,20 +22,20 @@
     const ofTask = rows.filter((row) => row[0] === select.task.value)
     offer(select.split, distinct(ofTask.map((row) => row[1])), (value) => (value === "-" ? "default" : value))
     const ofSplit = ofTask.filter((row) => row[1] === select.split.value)
-    offer(select.x, distinct(ofSplit.map((row) => row[2])).sort((a, b) => a - b), (value) => value.toLocaleString("en"))
-    const measured = ofSplit.filter((row) => String(row[2]) === select.x.value)
-    const metrics = distinct(measured.map((row) => row[3])).filter((metric) => !/_(low|high)$/.test(metric))
-    metrics.sort((a, b) => a.endsWith("_mib") - b.endsWith("_mib"))
-    const goals = [...metrics, ...(Object.keys(scores).length ? ["roc_auc"] : [])]
-    offer(select.goal, goals, (goal) => (goal === "roc_auc" ? "highest ROC-AUC" : `least ${wordsOf(goal)}`))
+    offer(select.batch, distinct(ofSplit.map((row) => row[2])).sort((a, b) => a - b), String)
+    const ofBatch = ofSplit.filter((row) => row[2] === select.batch.value)
+    offer(select.x, distinct(ofBatch.map((row) => row[3])).sort((a, b) => a - b), (value) => value.toLocaleString("en"))
+    const measured = ofBatch.filter((row) => String(row[3]) === select.x.value)
+    const metrics = Object.keys(goals).filter((goal) => measured.some((row) => row[4] === goal))
+    offer(select.goal, [...metrics, ...(Object.keys(scores).length ? ["roc_auc"] : [])], (goal) => goals[goal])
     recommend(measured, metrics)
   }
 
   const recommend = (measured, metrics) => {
     const goal = select.goal.value
-    const models = distinct(measured.map((row) => row[4])).map((model) => ({
+    const models = distinct(measured.map((row) => row[5])).map((model) => ({
       model,
-      values: Object.fromEntries(measured.filter((row) => row[4] === model).map((row) => [row[3], row[5]])),
+      values: Object.fromEntries(measured.filter((row) => row[5] === model).map((row) => [row[4], row[6]])),
       score: scores[model],
     }))
     const rank = (entry) => (goal === "roc_auc" ? -(entry.score?.[0] ?? -Infinity) : (entry.values[goal] ?? Infinity))

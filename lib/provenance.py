@@ -40,6 +40,13 @@ def packages() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
+def without_folders(setting: object) -> object:
+    """A setting, or all of a group, as others may see it: of an absolute path its last name."""
+    if isinstance(setting, dict):
+        return {name: without_folders(inner) for name, inner in setting.items()}
+    return Path(setting).name if isinstance(setting, str) and Path(setting).is_absolute() else setting
+
+
 def provenance() -> dict[str, object]:
     """Commit and whether the tree was changed, versions, hardware, threads and the date: what a rerun needs to know."""
     import torch  # here, because pages import this module and compute nothing

@@ -46,15 +46,21 @@ def expected_error(matrix: Float[Tensor, "length length"], correlation_length: f
     return float(torch.sqrt((missed @ covariance * missed).sum() / len(matrix)))
 
 
+def drawn_signals(length: int, correlation_length: float, draws: int, seed: int) -> Float[Tensor, "length draws"]:
+    """Signals of unit variance whose correlation falls by e over so many events, or independent events for zero."""
+    generator = torch.Generator().manual_seed(seed)
+    signal = torch.randn(length, draws, generator=generator, dtype=torch.float64)
+    keep = math.exp(-1 / correlation_length) if correlation_length else 0.0
+    for place in range(1, length):
+        signal[place] = keep * signal[place - 1] + math.sqrt(1 - keep**2) * signal[place]
+    return signal
+
+
 def simulated_errors(
     matrix: Float[Tensor, "length length"], correlation_length: float, draws: int, seed: int
 ) -> Float[np.ndarray, " draws"]:
-    """Mean squared errors of drawn signals of unit variance."""
-    generator = torch.Generator().manual_seed(seed)
-    signal = torch.randn(len(matrix), draws, generator=generator, dtype=torch.float64)
-    keep = math.exp(-1 / correlation_length) if correlation_length else 0.0
-    for place in range(1, len(matrix)):
-        signal[place] = keep * signal[place - 1] + math.sqrt(1 - keep**2) * signal[place]
+    """Mean squared errors of drawn signals."""
+    signal = drawn_signals(len(matrix), correlation_length, draws, seed)
     return (signal - matrix @ signal).square().mean(0).numpy()
 
 

@@ -1,70 +1,31 @@
-"""The report in a real browser: Chromium opens every page with the network cut, at two widths, light and dark."""
+"""The report in a real browser: Chromium opens every page with the network cut, in three widths, light and dark."""
 
-import json
 import os
 import re
 import shutil
-import subprocess
-from html import unescape
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 from tiny_study import build
 
-CHROMIUM = "/usr/bin/chromium" if Path("/usr/bin/chromium").exists() else shutil.which("chromium")
+from lib import pages
+
+CHROMIUM = next(filter(None, map(shutil.which, pages.BROWSERS)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=4000",
-]
-# Runs in a copy of the page, ahead of its security policy: records what goes wrong from the start, looks at the result.
-PROBE = """
-const wrong = []
-addEventListener("error", (event) => wrong.push(String(event.message)))
-addEventListener("securitypolicyviolation", (event) => wrong.push("blocked " + event.blockedURI))
-addEventListener("load", async () => {
-  await document.fonts.ready
-  const all = (what) => [...document.querySelectorAll(what)]
-  const size = (node) => { const box = node.getBoundingClientRect(); return [box.width, box.height] }
-  const codeSwitch = document.getElementById("code-switch")
-  const before = getComputedStyle(document.body).backgroundColor
-  const found = {
-    formulas: all("math").map(size),
-    font: all("math").length === 0 || document.fonts.check("16px 'Study Math'"),
-    figures: all("figure svg").filter((node) => node.closest("details:not([open])") === null).map(size),
-    requests: performance.getEntriesByType("resource").map((one) => one.name).filter((name) => !/^data:/.test(name)),
-    overflow: document.documentElement.scrollWidth - innerWidth,
-    width: innerWidth,
-    folded: all("details.code").every((node) => !node.open),
-    background: before,
-    recommendation: document.querySelector("#picker output")?.textContent ?? null,
-  }
-  codeSwitch?.click()
-  found.unfolded = all("details.code").every((node) => node.open)
-  document.getElementById("theme-switch").click()
-  found.switched = getComputedStyle(document.body).backgroundColor
-  const length = document.getElementById("pick-x")
-  if (length) {
-    length.value = length.options[length.options.length - 1].value
-    length.dispatchEvent(new Event("change"))
-    found.longest = document.querySelector("#picker output").textContent
-  }
-  found.wrong = wrong
-  const result = document.createElement("pre")
-  result.id = "probe"
-  result.textContent = JSON.stringify(found)
-  document.body.append(result)
-})
-"""
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync""".split()
+WIDTHS = {390: 844, 1280: 900, 1920: 1080}
+A4 = {"width": 673, "height": 986}  # 210 by 297 mm less the margins of page.css, at 96 pixels an inch
+PATIENCE = 300_000  # milliseconds, of a machine with much else to do
+BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
+SIZES = "nodes => nodes.filter(n => !n.closest('details:not([open])')).map(n => n.getBoundingClientRect())"
+WIDER = "() => document.documentElement.scrollWidth - innerWidth"
+PAPER = "() => getComputedStyle(document.body).backgroundColor"
 
 
 def reports() -> list[str]:
@@ -77,51 +38,158 @@ def study(request, tmp_path_factory) -> Path:
     return build(tmp_path_factory.mktemp("tiny")) if request.param == "tiny" else Path(request.param)
 
 
-def opened(page: Path, folder: Path, *flags: str) -> dict[str, object]:
-    """What the probe found in a copy of the page, with the console's messages."""
-    copy = folder / page.name
-    html = page.read_text(encoding="utf-8")
-    copy.write_text(html.replace("<head>", f"<head><script>{PROBE}</script>", 1), encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / page.stem}", *flags, "--dump-dom", copy.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    result = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, flags=re.DOTALL)
-    assert result, f"{page.name} did not finish loading: {done.stderr[-500:]}"
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(unescape(result[1])) | {"console": console}
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE)
+        yield browser
+        browser.close()
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [("--window-size=390,800", "--force-dark-mode"), ("--window-size=1280,900",)],
-    ids=["phone, dark", "desk, light"],
-)
-def test_every_page_stands_on_its_own(study, tmp_path, flags):
-    dark = "--force-dark-mode" in flags
-    pages = sorted(study.glob("*.html"))
-    assert pages
-    for page in pages:
-        found = opened(page, tmp_path, *flags)
-        assert found["wrong"] == found["console"] == found["requests"] == [], page.name
-        assert found["overflow"] <= 0, f"{page.name} is wider than a screen of {found['width']} pixels"
-        assert all(width > 0 and height > 0 for width, height in found["formulas"] + found["figures"]), page.name
-        assert found["formulas"] or page.name != "index.html"
-        assert found["font"], page.name
-        assert found["folded"], page.name
-        assert found["unfolded"], page.name
-        assert found["background"] == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)"), page.name
-        assert found["switched"] == ("rgb(255, 255, 255)" if dark else "rgb(20, 23, 28)"), page.name
+@contextmanager
+def opened(browser: Browser, path: Path, scheme: str = "light") -> Iterator[Page]:
+    """The page from disk without a network. At the end: nothing was asked for, nothing was said on the console."""
+    wrong = []
+    context = browser.new_context(offline=True, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url[:80]}"))
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.resolve().as_uri())
+    page.evaluate("() => document.fonts.ready")
+    yield page
+    assert wrong == [], path.name
+    assert [url[:80] for url in asked if not url.startswith("data:")] == [path.resolve().as_uri()[:80]], path.name
+    context.close()
 
 
-def test_the_picker_recommends_and_follows_the_choice(study, tmp_path):
-    if 'id="picker"' not in (study / "index.html").read_text(encoding="utf-8"):
-        pytest.skip("this report has no measurements to choose from")
-    found = opened(study / "index.html", tmp_path, "--window-size=1280,900")
-    assert found["recommendation"].startswith("Take ")
-    assert found["longest"].startswith("Take ")
-    assert found["longest"] != found["recommendation"]
+def html_files(study: Path) -> list[Path]:
+    files = sorted(study.glob("*.html"))
+    assert files
+    return files
 
 
-def test_formulas_stretch_with_the_embedded_font(study, tmp_path):
+@pytest.mark.parametrize("scheme", BACKGROUND)
+def test_every_page_stands_on_its_own(study, browser, scheme):
+    for path in html_files(study):
+        with opened(browser, path, scheme) as page:
+            assert page.evaluate(PAPER) == BACKGROUND[scheme], path.name
+            formulas = page.eval_on_selector_all("math", SIZES)
+            drawings = page.eval_on_selector_all("figure svg", SIZES)
+            assert formulas or path.name != "index.html"
+            assert all(box["width"] > 0 and box["height"] > 0 for box in formulas + drawings), path.name
+            assert not formulas or page.evaluate("() => document.fonts.check(\"16px 'Study Math'\")"), path.name
+            for width, height in WIDTHS.items():
+                page.set_viewport_size({"width": width, "height": height})
+                assert page.evaluate(WIDER) <= 0, f"{path.name} is wider than {width} pixels"
+
+
+def test_the_rules_find_what_is_wrong(browser):
+    page = browser.new_page()
+    page.set_content("<img src='data:,'><p style='color: #ccc; background: #fff'>pale</p>")
+    assert {"image-alt", "color-contrast", "landmark-one-main"} <= {
+        one["id"] for one in Axe().run(page).response["violations"]
+    }
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", BACKGROUND)
+def test_everyone_can_read_it(study, browser, scheme):
+    """axe-core's rules, contrast, landmarks and alternative texts among them, with everything unfolded.
+
+    A drawing is one picture with one description: its thousands of parts are no elements of the page and are taken out.
+    """
+    for path in html_files(study):
+        with opened(browser, path, scheme) as page:
+            page.eval_on_selector_all("details:not(.parts)", "nodes => nodes.forEach(n => { n.open = true })")
+            page.eval_on_selector_all("figure svg[role=img]", "nodes => nodes.forEach(n => n.replaceChildren())")
+            for width, height in WIDTHS.items():
+                page.set_viewport_size({"width": width, "height": height})
+                found = Axe().run(page)
+                assert found.violations_count == 0, f"{path.name}, {width} pixels: {found.generate_report()}"
+
+
+def test_links_and_anchors_resolve_and_pictures_have_words(study, browser):
+    targets, links = {}, []
+    for path in html_files(study):
+        with opened(browser, path) as page:
+            targets[unquote(path.resolve().as_uri())] = set(
+                page.eval_on_selector_all("[id]", "nodes => nodes.map(n => n.id)")
+            )
+            links += page.eval_on_selector_all("a[href]", "nodes => nodes.map(n => n.href)")
+            wordless = (
+                "img:not([alt]), img[alt=''], svg:not([aria-label]):not([aria-hidden]), [role=img]:not([aria-label])"
+            )
+            assert page.locator(wordless).count() == 0, path.name
+    inside = [unquote(link).partition("#") for link in links if link.startswith("file:")]
+    assert inside
+    assert [link for link, _, anchor in inside if link not in targets or (anchor and anchor not in targets[link])] == []
+
+
+def test_one_switch_unfolds_the_code_and_one_turns_the_light(study, browser):
+    for path in html_files(study):
+        with opened(browser, path) as page:
+            cells = page.locator("details.code")
+            assert page.locator("details.code[open]").count() == 0, path.name
+            if cells.count():
+                page.click("#code-switch")
+                assert page.locator("details.code[open]").count() == cells.count(), path.name
+            page.click("#theme-switch")
+            assert page.evaluate(PAPER) == BACKGROUND["dark"], path.name
+
+
+def test_the_picker_recommends_and_follows_every_choice(study, browser):
+    with opened(browser, study / "index.html") as page:
+        if not page.locator("#picker").count():
+            pytest.skip("this report has no measurements to choose from")
+        output, said = page.locator("#picker output"), set()
+        for goal in page.eval_on_selector_all("#pick-goal option", "nodes => nodes.map(n => n.value)"):
+            page.select_option("#pick-goal", goal)
+            for length in page.eval_on_selector_all("#pick-x option", "nodes => nodes.map(n => n.value)"):
+                page.select_option("#pick-x", length)
+                assert output.locator("p").inner_text().startswith("Take "), (goal, length)
+                said.add(output.inner_text())
+        assert len(said) > 1
+        assert page.locator("#picker label:visible").count() > 1
+
+
+def test_the_picker_offers_batches_and_the_three_things_that_matter(browser, tmp_path):
+    study = build(tmp_path)
+    with opened(browser, study / "index.html") as page:
+        batches = page.eval_on_selector_all("#pick-batch option", "nodes => nodes.map(n => n.value)")
+        assert batches == ["1", "8"]
+        goals = page.eval_on_selector_all("#pick-goal option", "nodes => nodes.map(n => n.value)")
+        assert goals == ["time_ms", "peak_memory_mib", "roc_auc"]
+        shown = page.locator("#picker label:visible").all_inner_texts()
+        assert not any(text.startswith("What is computed") for text in shown), "one value is no choice"
+        alone = page.locator("#picker output").inner_text()
+        page.select_option("#pick-batch", "8")
+        assert page.locator("#picker output").inner_text() != alone
+
+
+def test_formulas_stretch_with_the_embedded_font(study, browser):
     """The tallest formula of the index has fractions inside brackets: it must be taller than a line of text."""
-    found = opened(study / "index.html", tmp_path, "--window-size=1280,900")
-    assert max(height for _, height in found["formulas"]) > 30
+    with opened(browser, study / "index.html") as page:
+        assert max(box["height"] for box in page.eval_on_selector_all("math", SIZES)) > 30
+
+
+def test_paper_is_white_and_without_switches_even_from_a_dark_screen(study, browser):
+    for path in html_files(study):
+        with opened(browser, path, "dark") as page:
+            page.emulate_media(media="print")
+            page.set_viewport_size(A4)
+            assert page.evaluate(WIDER) <= 0, f"{path.name} is wider than paper"
+            assert page.evaluate(PAPER) == BACKGROUND["light"], path.name
+            for gone in (".bar", ".contents", ".neighbours", "details.code", "#picker"):
+                assert page.locator(f"{gone}:visible").count() == 0, f"{path.name}: {gone}"
+
+
+def test_a_page_is_printed_with_one_command(study, tmp_path):
+    target = tmp_path / "report.pdf"
+    assert pages.main(["pdf", str(study / "index.html"), str(target)]) == 0
+    assert target.read_bytes().startswith(b"%PDF-")
+    assert re.search(rb"/Type */Page\b", target.read_bytes())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from nbformat.v4 import new_output
 from tiny_study import build
 
-from lib.index import flattened, main_table, write_index
+from lib.frame import themed
+from lib.index import choices, flattened, main_table, write_index
 from lib.pages import main, output_html, parameter_rows, write_page
 from lib.report import load_rows
 
@@ -89,6 +91,26 @@ def test_results_are_escaped_everywhere(texts, elements):
         assert len(scripts) == (4 if name == "index.html" else 2)
 
 
+@pytest.mark.parametrize("place", ["cell", "column", "row", "index", "Notes", "Time", "Lines", "shop"])
+def test_what_comes_from_data_is_text_wherever_it_stands(texts, place):
+    """Tables, captions, descriptions and the words inside drawings."""
+    quoted = (
+        f"{place} &lt;script&gt;alert('x')&lt;/script&gt;",
+        f"{place} &lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;",
+    )
+    assert any(text in texts["08_comparison.html"] for text in quoted)
+
+
+def test_no_page_or_record_tells_where_the_user_keeps_the_data(study):
+    """`data.json` does, for the next run; it is never published."""
+    shown = [path for path in study.rglob("*") if path.suffix in (".html", ".svg", ".csv")]
+    shown += [study / "provenance.json"]
+    for path in shown:
+        assert "/home/someone" not in path.read_text(encoding="utf-8"), path.name
+    assert "my_events" in (study / "index.html").read_text(encoding="utf-8")
+    assert "<td>&#x27;my_events&#x27;</td><td>of the events</td>" in (study / "08_comparison.html").read_text()
+
+
 def test_only_the_pages_own_scripts_may_run(texts):
     for text in texts.values():
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
@@ -142,6 +164,13 @@ def test_headings_that_repeat_get_anchors_of_their_own(texts):
     assert 'id="a-part"' in page
     assert 'id="a-part-2"' in page
     assert '<a href="#the-estimate-its-error">The estimate &amp; its error</a>' in page
+
+
+def test_dark_ink_follows_the_page_in_drawings_and_stays_in_colour_maps():
+    drawing = '<svg class="{}"><path style="stroke: #333333"/><path style="stroke: #555555"/></svg>'
+    assert themed(drawing.format("painted")) == drawing.format("painted")
+    assert "stroke: var(--ink)" in themed(drawing.format("drawn"))
+    assert "stroke: var(--muted)" in themed(drawing.format("drawn"))
 
 
 def test_code_is_folded_and_links_of_the_repository_become_text(elements, texts):
@@ -200,6 +229,26 @@ def test_two_values_for_one_place_in_the_main_table_are_refused(study):
     twice = pd.concat([rows, rows[rows["metric"] == "roc_auc"].assign(seed="1")])
     with pytest.raises(ValueError, match="two final values"):
         main_table(twice)
+
+
+def test_the_picker_splits_settings_and_batches(study):
+    rows = load_rows("tiny", reports=study.parent)
+    offered = choices(rows, main_table(rows))["rows"]
+    assert {tuple(row[1:3]) for row in offered} == {("inference", "1"), ("inference", "8")}
+    plain = rows.assign(split=rows["split"].replace({"forward, batch 8": "training"}))
+    assert {tuple(row[1:3]) for row in choices(plain, {})["rows"]} == {("inference", "1"), ("training", "-")}
+
+
+def test_claims_about_the_source_study_stand_apart(study, tmp_path):
+    claims = json.loads((study / "claims" / "07_speed_and_memory.json").read_text())
+    copy = shutil.copytree(study, tmp_path / "tiny")
+    changed = json.dumps([claim | {"name": f"source_study_{claim['name']}"} for claim in claims])
+    (copy / "claims" / "07_speed_and_memory.json").write_text(changed)
+    write_index(copy, study.parent.parent / "notebooks")
+    text = (copy / "index.html").read_text(encoding="utf-8")
+    apart = text[text.index('id="answers-source-study"') : text.index('<div class="findings">')]
+    assert 'href="07_speed_and_memory.html#claim-better"' in apart
+    assert text.count('href="07_speed_and_memory.html#claim-better"') == 1
 
 
 def test_provenance_is_saved_with_the_parameters(study):

@@ -14,6 +14,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lib import index, pages, report
 
 HOSTILE = "<script>alert('x')</script>"
+PLACE = "/home/someone/bank/my_events"
+SHARED = {"folds": 3, "repeats": 1}
+COUNTS = {"customers": 100, "labelled": 90, "events": 12345}
 FORMULAS = r"""## The estimate & its error
 
 The kernel $\widehat{\mathrm{SM}}_{m}(\mathbf{q}, \mathbf{k})$ with $m$ features obeys
@@ -48,8 +51,14 @@ def figure() -> plt.Figure:
     fig, ax = plt.subplots()
     for model in ("softmax", "performer", "infinite_former"):
         ax.plot([256, 1024], [1, 3], **report.MODEL_STYLE[model])
-    ax.set(xlabel="length", ylabel="time")
+    ax.set(xlabel=HOSTILE, ylabel="time", yticks=[1, 3], yticklabels=["a", f"shop {HOSTILE} & co"])
     return fig
+
+
+def hostile_table() -> pd.DataFrame:
+    """A merchant's description that would be a script, in a cell, a column's name and an index."""
+    index = pd.Index([f"row {HOSTILE}"], name=f"index {HOSTILE}")
+    return pd.DataFrame({f"column {HOSTILE}": [f"cell {HOSTILE}"]}, index=index)
 
 
 def rows(notebook: str, values: dict[str, float], axis: str = "final", x: float | None = None) -> pd.DataFrame:
@@ -71,18 +80,18 @@ def notebook_cells(page: report.Page, title: str) -> list[nbformat.NotebookNode]
         new_output("execute_result", data={"text/plain": "<Axes: title={'center': 'echo'}>"}, execution_count=1),
         new_output("display_data", data={"text/html": f"{HOSTILE}<p>kept</p>"}),
         shown_html(lambda: page.save_figure(figure(), "time", f"Time {HOSTILE}.", f"Lines {HOSTILE}.")),
-        shown_html(lambda: page.show_table(pd.DataFrame({"note": [HOSTILE]}), "Notes")),
+        shown_html(lambda: page.show_table(hostile_table(), f"Notes {HOSTILE}")),
     ]
     claims = [
-        shown_html(lambda: page.claim("faster", "{who} is faster.", "no", when=True, who=HOSTILE)),
+        shown_html(lambda: page.claim("faster", "{who} is faster.", "no", when=True, who=f"{HOSTILE} & co")),
         shown_html(lambda: page.claim("better", "yes", "It is not better.", when=False)),
     ]
-    parameters = 'study = "tiny"  # the folder\nseed = 0  # of every draw'
+    parameters = 'study = "tiny"  # the folder\nseed = 0  # of every draw\nsource = "synthetic"  # of the events'
     timing = {"papermill": {"start_time": "2001-02-03T04:05:06"}, "execution": {"iopub.status.busy": "2001-02-03"}}
     return [
         new_markdown_cell(f"# {page.notebook[:2]} · {title}\n\nExpected: nothing.", id="question"),
         new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
-        new_code_cell("seed = 7", id="injected", metadata={"tags": ["injected-parameters"]}),
+        new_code_cell(f"seed = 7\nsource = {PLACE!r}", id="injected", metadata={"tags": ["injected-parameters"]}),
         new_markdown_cell(FORMULAS, id="estimate"),
         new_code_cell(f"print('a < b', {HOSTILE!r})", id="draw", metadata=timing, outputs=outputs),
         new_markdown_cell("## Result", id="result"),
@@ -102,13 +111,21 @@ def build(folder: Path) -> Path:
         nbformat.write(executed, stored / f"{name}.ipynb")
         nbformat.write(executed, study / "notebooks" / f"{name}.ipynb")
     speed = report.Page("07_speed_and_memory", study)
-    lengths = [rows(speed.notebook, {"time_ms": x / 100, "peak_memory_mib": x / 50}, "length", x) for x in (256, 1024)]
+    lengths = [
+        rows(speed.notebook, {"time_ms": batch * x / 100, "peak_memory_mib": batch * x / 50}, "length", x).assign(
+            split=f"forward, batch {batch}"
+        )
+        for x in (256, 1024)
+        for batch in (1, 8)
+    ]
     speed.save_rows(pd.concat(lengths), machine=True)
     comparison = report.Page("08_comparison", study)
     comparison.save_rows(rows(comparison.notebook, {"roc_auc": 0.7, "roc_auc_low": 0.65, "roc_auc_high": 0.74}))
     comparison.save_rows(rows(comparison.notebook, {"epoch_seconds": 3.0, "parameters": 20000}), machine=True)
-    (study / "parameters.json").write_text(json.dumps({"note": HOSTILE, "08_comparison": {"seed": 7}}))
-    (study / "data.json").write_text(json.dumps({"source": "synthetic", "checksum": "0123abc"}))
+    (study / "parameters.json").write_text(
+        json.dumps({"note": HOSTILE, "source": PLACE, "08_comparison": {"seed": 7}, **SHARED})
+    )
+    (study / "data.json").write_text(json.dumps({"source": PLACE, "checksum": "0123abc", **COUNTS}))
     for path in sorted((study / "notebooks").iterdir()):
         pages.write_page(path, study / f"{path.stem}.html", stored)
     index.write_index(study, stored)
