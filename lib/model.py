@@ -38,6 +38,7 @@ class ModelConfig:
     sampling: str = "sticky"
     contraction: float = 0.75
     samples: int = 256
+    readout: str = "all"
 
 
 def build_attention(config: ModelConfig, generator: torch.Generator) -> MultiHeadAttention:
@@ -174,6 +175,7 @@ class Classifier(nn.Module):
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = nn.Dropout(config.dropout)
+        self.last = {"all": None, "last_segment": config.segment}[config.readout]
         self.head = nn.Linear((1 + CODE_KINDS) * config.model_dim, config.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -186,6 +188,8 @@ class Classifier(nn.Module):
         key_mask: Bool[Tensor, "batch length"],
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
+        if self.last is not None:
+            key_mask = key_mask & (key_mask.flip(1).cumsum(1).flip(1) <= self.last)
         mean = key_mask / key_mask.sum(1, keepdim=True).clamp(min=1)
         weights = torch.cat([mean[..., None], COUNT_SCALE * novelty(categories, key_mask, CODE_KINDS)], dim=-1)
         encoded = self.norm(encoded).masked_fill(~key_mask[..., None], 0)
