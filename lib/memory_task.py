@@ -2,8 +2,8 @@
 
 The label is whether one couple ascends and the other descends, so that no count and no single couple says anything
 (`lib.synthetic.generate_memory_task`). An encoder learns which of the four orders the two couples have, from histories
-of all distances mixed; the label follows from its answer and is scored at every distance. All mechanisms are read out
-from the last events only, so that attention, or the memory, is the only path from the early couple.
+of all distances mixed; the label follows from its answer, and both are scored at every distance. All mechanisms are
+read out from the last events only, so that attention, or the memory, is the only path from the early couple.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 from numpy import ndarray
 from scipy import stats
 
@@ -70,25 +70,31 @@ def orders(histories: Histories) -> Integer[ndarray, " customers"]:
 def accuracy_by_distance(
     networks: dict[str, ModelConfig], distances: Sequence[int], customers: int, epochs: int, seed: int
 ) -> pd.DataFrame:
-    """Share of unseen customers whose label follows from the network's answer; columns model, x, value, low, high.
+    """Share of unseen customers answered rightly; columns model, metric, x (the distance), value, low, high (Wilson).
 
-    `customers` at each distance, a fifth of them unseen; x is the distance; the interval is Wilson's. Half is guessing.
+    Metrics: `early_couple`, whether the order of the couple that lies far back is known, and `label`, whether the label
+    follows from the answer; half is guessing. `customers` at each distance, a fifth of them unseen.
     """
     histories, distance = task(distances, customers, seed)
     asked = replace(histories, labels=orders(histories).astype(np.int8))
     unseen = np.arange(len(distance)) % customers >= round(customers * (1 - TESTED_SHARE))
     learners, others = np.flatnonzero(~unseen), np.flatnonzero(unseen)
+    truth = {"early_couple": asked.labels[others] >= 2, "label": histories.labels[others] == 1}
     config, rows = replace(TRAINING, epochs=epochs), []
     for name, model in networks.items():
         answers = kept.probabilities(asked, learners, others, model, config, seed, f"{name}, memory task")
-        right = label_probability(answers).round() == histories.labels[others]
-        for each in distances:
-            hits = right[distance[others] == each]
+        said = {"early_couple": answers[:, 2:].sum(1) > 0.5, "label": answers[:, 1:3].sum(1) > 0.5}
+        for metric, each in [(metric, each) for metric in truth for each in distances]:
+            hits = (said[metric] == truth[metric])[distance[others] == each]
             low, high = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-            rows.append({"model": name, "x": each, "value": hits.mean(), "low": low, "high": high})
+            rows.append({"model": name, "metric": metric, "x": each, "value": hits.mean(), "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
-def label_probability(answers: Float[ndarray, "customers orders"]) -> Float[ndarray, " customers"]:
-    """Probability of label 1, that just one of the couples ascends."""
-    return answers[:, 1] + answers[:, 2]
+def reach(rows: pd.DataFrame) -> pd.Series:
+    """By model: the longest distance up to which its interval lies above guessing at every one; zero if nowhere."""
+    found = {}
+    for model, line in rows.sort_values("x").groupby("model", sort=False):
+        known = line["x"][(line["low"] > 0.5).cummin()]
+        found[model] = int(known.max()) if len(known) else 0
+    return pd.Series(found)
