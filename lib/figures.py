@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from lib.evaluate import class_columns
 from lib.report import MODEL_STYLE
 
 
@@ -45,11 +46,74 @@ def roc_curves(predictions: pd.DataFrame) -> Figure:
     ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
     for model, of_model in predictions.groupby("model", sort=False):
         for number, (_, repeat) in enumerate(of_model.groupby("seed")):
-            false_rate, true_rate, _ = roc_curve(repeat["label"], repeat["probability"])
+            false_rate, true_rate, _ = roc_curve(*against_the_rest(repeat))
             label = MODEL_STYLE[model]["label"] if number == 0 else None
             ax.plot(false_rate, true_rate, color=MODEL_STYLE[model]["color"], linewidth=1, alpha=0.8, label=label)
-    ax.set(xlabel="women taken for men, share", ylabel="men recognised, share", aspect="equal")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     ax.legend()
+    return fig
+
+
+def against_the_rest(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and score of being class 1 or not; of more than two classes, of every customer and class together."""
+    names = class_columns(predictions)
+    if len(names) == 2:
+        return predictions["label"].to_numpy(), predictions["class_1"].to_numpy()
+    return np.eye(len(names))[predictions["label"]].ravel(), predictions[names].to_numpy().ravel()
+
+
+def reliability_curves(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Frequency against probability, one panel per model, with intervals; dotted where they are equal."""
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    fig, panels = plt.subplots(
+        rows, columns, figsize=(2.7 * columns, 2.6 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for ax in panels.flat[len(curves) :]:
+        ax.set_visible(False)
+    for ax, (model, curve) in zip(panels.flat, curves.items(), strict=False):
+        style = MODEL_STYLE[model]
+        ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
+        error = [curve["value"] - curve["low"], curve["high"] - curve["value"]]
+        ax.errorbar(curve["x"], curve["value"], yerr=error, color=style["color"], marker=style["marker"], markersize=4)
+        ax.set(title=style["label"], aspect="equal")
+    fig.supxlabel("predicted probability")
+    fig.supylabel("frequency")
+    return fig
+
+
+def swept(rows: pd.DataFrame, xlabel: str, ylabel: str, chance: float) -> Figure:
+    """Value against x on a logarithmic axis, one line per model, with its interval; dotted: chance."""
+    fig, ax = plt.subplots(figsize=(6, 3.6))
+    names = list(rows["model"].unique())
+    for place, model in enumerate(names):
+        line = rows[rows["model"] == model].sort_values("x")
+        shifted = line["x"] * 1.02 ** (place - (len(names) - 1) / 2)
+        error = [line["value"] - line["low"], line["high"] - line["value"]]
+        ax.errorbar(shifted, line["value"], yerr=error, linewidth=1, elinewidth=0.7, **MODEL_STYLE[model])
+    ax.axhline(chance, color="#9a9a9a", linestyle=":", linewidth=0.8)
+    ticks = sorted(rows["x"].unique())
+    ax.set(xscale="log", xlabel=f"{xlabel} (logarithmic)", ylabel=ylabel)
+    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.legend()
+    return fig
+
+
+def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
+    """Score (columns value, low, high; by model) against seconds and memory; a line joins what no cheaper one beats."""
+    fig, panels = plt.subplots(1, 2, sharey=True, figsize=(8.4, 3.6))
+    labels = {"epoch_seconds": "seconds per epoch or fit", "peak_memory_mib": "peak memory, MiB"}
+    for ax, (cost, label) in zip(panels, labels.items(), strict=True):
+        table = scores.join(costs[cost].clip(lower=1e-3), how="inner").dropna().sort_values([cost, "value"])
+        best = table[table["value"] >= table["value"].cummax()]
+        ax.plot(best[cost], best["value"], color="#9a9a9a", linewidth=0.8, linestyle="--", drawstyle="steps-post")
+        for model, row in table.iterrows():
+            error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+            ax.errorbar(row[cost], row["value"], yerr=error, linestyle="none", **MODEL_STYLE[str(model)])
+        ax.set(xscale="log", xlabel=f"{label} (logarithmic)")
+    panels[0].set_ylabel("ROC-AUC, out of fold")
+    panels[1].legend(fontsize=7)
     return fig
 
 

@@ -35,8 +35,11 @@ MODEL_STYLE = {
     "performer": {"color": "#d1571f", "marker": "s", "label": "Performer"},
     "infinite_former": {"color": "#00a37a", "marker": "^", "label": "∞-former"},
     "logistic_regression": {"color": "#77756f", "marker": "D", "label": "logistic regression"},
+    "bigram_regression": {"color": "#8f8577", "marker": "d", "label": "logistic regression, code pairs"},
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
-    "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "mean pooling"},
+    "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "mean pooling only"},
+    "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
+    "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
 
 

@@ -204,10 +204,9 @@ def out_of_fold(
     frames = []
     for place, run in enumerate(runs):
         position = run.predictions["position"].to_numpy()
-        probability = (
-            run.predictions["class_1"].to_numpy() if predict is None else predict(run.model, histories, position)[:, 1]
-        )
-        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probability))
+        found = run.predictions.filter(like="class_").to_numpy()
+        probabilities = found if predict is None else predict(run.model, histories, position)
+        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -1,0 +1,66 @@
+"""Whether probabilities mean what they say: calibration error, what chance alone would give, reliability curve.
+
+Of two classes the probability of the second is judged; of more the probability of the most probable one.
+"""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Integer
+from numpy import ndarray
+from scipy import stats
+
+BINS = 10
+SIMULATIONS = 1000
+
+
+def judged(
+    scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"]
+) -> tuple[Float[ndarray, "repeats customers"], Bool[ndarray, "repeats customers"]]:
+    """The probability that is judged, and whether what it was given to happened."""
+    if scores.shape[-1] == 2:
+        return scores[..., 1], np.broadcast_to(labels == 1, scores.shape[:2])
+    return scores.max(-1), scores.argmax(-1) == labels
+
+
+def calibration_error(
+    probability: Float[ndarray, " customers"], happened: Bool[ndarray, "draws customers"], bins: int = BINS
+) -> Float[ndarray, " draws"]:
+    """Expected calibration error: mean gap of probability and frequency over bins of equal numbers of customers."""
+    order, count = np.argsort(probability, kind="stable"), len(probability)
+    starts = np.unique(np.arange(bins) * count // bins)
+    return np.abs(np.add.reduceat((probability - happened)[:, order], starts, axis=1)).sum(1) / count
+
+
+def calibration(
+    scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"], seed: int
+) -> dict[str, float]:
+    """Calibration error averaged over repeats, and its mean and 95 % quantile if the probabilities were true.
+
+    The error is positive even then, because frequencies in bins vary: labels are drawn from the probabilities, the
+    same customers' luck in every repeat, and scored alike.
+    """
+    probability, happened = judged(scores, labels)
+    luck = np.random.default_rng(seed).random((SIMULATIONS, len(labels)))
+    found = [calibration_error(one, truth[None])[0] for one, truth in zip(probability, happened, strict=True)]
+    chance = np.mean([calibration_error(one, luck < one) for one in probability], axis=0)
+    return {
+        "calibration_error": float(np.mean(found)),
+        "calibration_error_by_chance": float(chance.mean()),
+        "calibration_error_limit": float(np.quantile(chance, 0.95)),
+    }
+
+
+def reliability_curve(
+    scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"], bins: int = BINS
+) -> pd.DataFrame:
+    """Mean probability, frequency and its 95 % interval (Wilson 1927) in bins of equal numbers of predictions.
+
+    Repeats predict the same customers, so that a bin counts as many as there are customers in it.
+    """
+    probability, happened = (side.ravel() for side in judged(scores, labels))
+    order, rows = np.argsort(probability, kind="stable"), []
+    for part in np.array_split(order, bins):
+        share, customers = happened[part].mean(), max(1, round(len(part) / len(scores)))
+        low, high = stats.binomtest(round(share * customers), customers).proportion_ci(method="wilson")
+        rows.append({"x": probability[part].mean(), "value": share, "low": min(low, share), "high": max(high, share)})
+    return pd.DataFrame(rows)
