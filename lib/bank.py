@@ -4,11 +4,10 @@
 `gender_train.csv`: customer_id, gender (0 woman, 1 man).
 """
 
+import csv
 import dataclasses
 from functools import cache
 from pathlib import Path
-
-import pandas as pd
 
 from lib import clock, dataset, paths
 from lib.dataset import DataError, Description
@@ -61,13 +60,18 @@ def description() -> Description:
 @cache
 def vocabulary(column: str) -> tuple[int, ...]:
     """Known codes of a column in increasing order: fixed by the bank's published tables, never by the data at hand."""
-    return tuple(sorted(pd.read_csv(paths.FACTS / VOCABULARIES[column])[column].tolist()))
+    return tuple(sorted(int(row[column]) for row in _published(column)))
 
 
-def descriptions(column: str) -> pd.Series:
-    """What each known code of a column stands for, in English where there is a translation; indexed by code."""
-    table = pd.read_csv(paths.FACTS / VOCABULARIES[column]).set_index(column)
-    return table["english"].fillna(table["description"]).rename("description")
+def descriptions(column: str) -> dict[int, str]:
+    """What the codes of a column stand for, in English where there is a translation; a few have no description."""
+    named = {int(row[column]): row["english"] or row["description"] for row in _published(column)}
+    return {code: name for code, name in named.items() if name}
+
+
+def _published(column: str) -> list[dict[str, str]]:
+    with open(paths.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def verify_public(found: dict[str, int]) -> None:

@@ -155,6 +155,11 @@ def batches(lengths: np.ndarray, size: int, generator: np.random.Generator | Non
     return groups if generator is None else [groups[i] for i in generator.permutation(len(groups))]
 
 
+def real_share(lengths: np.ndarray, groups: list[np.ndarray]) -> float:
+    """Share of the positions computed for the batches that hold real events; the others are padding."""
+    return float(lengths.sum() / sum(len(group) * lengths[group].max() for group in groups))
+
+
 def main() -> int:
     """Prepare a source from the command line and say what was found."""
     parser = argparse.ArgumentParser(prog="python -m lib.data", description=main.__doc__)

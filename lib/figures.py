@@ -167,18 +167,3 @@ def memory_densities(densities: pd.DataFrame) -> Figure:
     panels[1].set(xlabel="log₁₀ of the standard deviation")
     panels[1].legend()
     return fig
-
-
-def code_odds(events: pd.DataFrame, least_customers: int) -> pd.DataFrame:
-    """Log odds ratio of using a code at all, men to women, with its standard error, for codes with enough customers.
-
-    `events` has customer, label (0 woman, 1 man) and code; half a customer is added to each cell (Haldane).
-    """
-    users = events.drop_duplicates(["customer", "code"]).groupby(["code", "label"]).size().unstack(fill_value=0)
-    totals = events.drop_duplicates("customer")["label"].value_counts()
-    users = users[users.sum(axis=1) >= least_customers]
-    women, men = users[0] + 0.5, users[1] + 0.5
-    women_not, men_not = totals[0] - users[0] + 0.5, totals[1] - users[1] + 0.5
-    odds = np.log(men * women_not / (women * men_not))
-    error = np.sqrt(1 / men + 1 / women + 1 / men_not + 1 / women_not)
-    return pd.DataFrame({"log_odds": odds, "error": error, "customers": users.sum(axis=1)}).sort_values("log_odds")

@@ -60,6 +60,11 @@ class Histories:
         return len(self.vocabularies)
 
     @property
+    def context(self) -> dict[str, np.ndarray]:
+        """The categories that are no codes, by name."""
+        return dict(zip(self.kinds[self.code_kinds :], self.categories.T[self.code_kinds :], strict=True))
+
+    @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of values of every category, unknown included."""
         codes = [len(vocabulary) + 1 for vocabulary in self.vocabularies]

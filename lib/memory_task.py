@@ -40,7 +40,7 @@ def task(distances: Sequence[int], customers: int, seed: int) -> tuple[Histories
         with tempfile.TemporaryDirectory() as folder:
             synthetic.generate_memory_task(Path(folder), customers, seed, distance)
             checksum = f"memory-{customers}-{seed}-{distance}"
-            parts.append(encoding.read(Path(folder), bank.description(), checksum))
+            parts.append(encoding.read(Path(folder), bank.describe(Path(folder)), checksum))
     return joined(parts), np.repeat(distances, customers)
 
 

@@ -167,3 +167,14 @@ def test_a_batch_of_three_classes_holds_all_columns(visits):
 def test_folds_keep_three_classes_in_proportion(visits):
     for _, test in data.folds(visits, 3, 0):
         assert np.bincount(visits.labels[test]).tolist() == [5, 5, 5]
+
+
+def test_the_share_of_real_positions_by_hand():
+    lengths = np.array([4, 2, 1, 3])
+    assert data.real_share(lengths, [np.array([0, 3]), np.array([1, 2])]) == 10 / (2 * 4 + 2 * 2)
+
+
+def test_batches_of_long_tailed_lengths_are_mostly_real():
+    generator = np.random.default_rng(0)
+    lengths = np.minimum(generator.lognormal(5.5, 1.2, 1000), 512).astype(int) + 1
+    assert data.real_share(lengths, data.batches(lengths, 16, generator)) > 0.9
