@@ -44,8 +44,8 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
-    for name in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
-        shutil.copy(ROOT / name, folder)
+    for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
+        shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)
     (folder / "notebooks").mkdir()
     cells = [
