@@ -18,6 +18,8 @@ from lib.report import KEYS
 SAME = ("processor", "instructions", "threads", "python", "versions")
 """What two runs share when their results have to be the same bits."""
 TOLERANCE = 0.02
+"""One customer in fifty on the other side of a threshold: a training's probabilities differ by less than a millionth
+between instruction sets, which turns over who is near it."""
 
 
 def tables(study: Path) -> list[Path]:

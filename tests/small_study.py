@@ -39,13 +39,13 @@ quick: *small
 """
 
 
-def copy(folder: Path, body: str = BODY, claim: str = CLAIM) -> Path:
-    """The study in `folder`, whose only notebook runs the two cells."""
+def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: str = CLAIM) -> Path:
+    """The study in `folder`, whose only notebook runs the two cells; only number 04 waits for trainings."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
-    for name in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
-        shutil.copy(ROOT / name, folder)
+    for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
+        shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)
     (folder / "notebooks").mkdir()
     cells = [
@@ -55,7 +55,7 @@ def copy(folder: Path, body: str = BODY, claim: str = CLAIM) -> Path:
         new_code_cell(claim, id="conclusion", metadata={"tags": ["conclusion"]}),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / "04_train_softmax.ipynb")
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb")
     commands = {"python": 'exec {} "$@"', "snakemake": 'exec {} -m snakemake "$@"'}
     own_environment(folder, {name: command.format(sys.executable) for name, command in commands.items()})
     return folder

@@ -22,6 +22,12 @@ SHORTEST, LONGEST = 1.0, 12.0  # seconds until a kill
 LIMIT = 600.0  # seconds that a run may take on a loaded machine
 
 
+def run(clone, *options, **environment):
+    command = ["./run_all.sh", "--quick", *options]
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=LIMIT, env=environment)
+
+
 def start(clone):
     """The study at work, as a user's shell starts it."""
     command = ["./run_all.sh", "--quick"]
@@ -30,7 +36,7 @@ def start(clone):
 
 
 def finish(clone):
-    done = subprocess.run(["./run_all.sh", "--quick"], cwd=clone, capture_output=True, text=True, timeout=LIMIT)
+    done = run(clone)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{clone}/reports/synthetic/index.html\n"
     return verify.compared_files(clone / "reports" / "synthetic")
@@ -100,6 +106,27 @@ def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone):
         assert broken_files(clone) == []
     assert finish(clone) == expected
     assert not list((clone / "data" / "runs").glob("*.checkpoint"))
+
+
+def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(clone, tmp_path):
+    (clone / "lib" / "pages.py").open("a").write("\n")
+    shown = run(clone, "--dry-run").stdout.splitlines()
+    assert shown[0] == "reports/synthetic/04_train_softmax.html: Updated input files: lib/pages.py"
+    assert shown[-1] == "2 steps would run"
+    assert run(clone, HOME=str(tmp_path)).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    assert run(clone, "--dry-run").stdout == "nothing would run\n"
+
+
+def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(tmp_path):
+    clone = small_study.copy(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too\\nbad')")
+    done = run(clone)
+    assert (done.returncode, done.stdout) == (1, "")
+    partial = "reports/synthetic/notebooks/01_data.partial.ipynb"
+    assert done.stderr.splitlines()[-1] == (
+        f"FAILED notebooks/01_data.ipynb, cell conclusion (In [4]): ValueError: too · see {partial}"
+    )
+    assert "before" in (clone / partial).read_text()
 
 
 def fresh_start(clone):

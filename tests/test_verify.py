@@ -5,10 +5,13 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 from tiny_study import build, figure, rows
 
-from lib import report, verify
+from lib import report, train, verify
+from lib.model import ModelConfig
 from lib.storage import write_whole
+from lib.train import TrainConfig
 
 MACHINE = {"processor": "one", "instructions": "AVX2", "threads": "1", "python": "3", "versions": {"torch": "2"}}
 
@@ -101,3 +104,13 @@ def test_claims_and_figures_count_unless_they_are_of_the_machine(tmp_path, capsy
 def test_nothing_to_compare_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tables"):
         verify.rows_of(tmp_path)
+
+
+def test_one_and_two_threads_agree_within_the_tolerance(histories):
+    probabilities = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        model, _ = train.train(histories, histories.labelled, ModelConfig(), TrainConfig(epochs=3), 0, "threads")
+        probabilities.append(train.predict(model, histories, histories.labelled, 64)[:, 1])
+    torch.set_num_threads(1)
+    assert abs(probabilities[0] - probabilities[1]).max() <= verify.TOLERANCE
