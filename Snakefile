@@ -1,4 +1,4 @@
-# The study as a graph: data -> trainings (mechanism x repeat x fold) -> notebooks -> pages -> index.
+# The study as a graph: data -> trainings (variant x repeat x fold) -> notebooks -> pages -> index.
 # run_all.sh chooses data, report and profile through the environment; STUDY_FRESH=yes there ignores caches.
 # Paths of data and other text that may hold braces are given as functions: Snakemake would take braces for wildcards.
 import json
@@ -14,7 +14,8 @@ from lib.dependencies import modules, relative
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
 PROFILE = os.environ.get("STUDY_PROFILE", "default")
 parameters = yaml.safe_load(Path("study.yaml").read_text())[PROFILE]
-SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs")} | {"study": STUDY, "source": SOURCE}
+SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs", "controls", "control_repeats")}
+SHARED |= {"study": STUDY, "source": SOURCE}
 ALONE = ["03_continuous_memory", "07_speed_and_memory", "08_comparison"]
 MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", "06_train_infinite_former": "infinite_former"}
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
@@ -30,9 +31,8 @@ def code(source):
     return relative(modules(Path(source)))
 
 
-def training(mechanism):
-    repeats, folds = range(SHARED["repeats"]), range(SHARED["folds"])
-    return [f"{OUT}/runs/{mechanism}-{repeat}-{fold}.json" for repeat in repeats for fold in folds]
+def training(variant, repeats=SHARED["repeats"]):
+    return [f"{OUT}/runs/{variant}-{repeat}-{fold}.json" for repeat in range(repeats) for fold in range(SHARED["folds"])]
 
 
 def inputs(name):
@@ -43,7 +43,8 @@ def inputs(name):
         "02_kernel_error": training("softmax"),
         "03_continuous_memory": training("infinite_former"),
         "07_speed_and_memory": KEPT,
-        "08_comparison": [path for mechanism in MECHANISMS.values() for path in training(mechanism)],
+        "08_comparison": [path for name in [*MECHANISMS.values(), "mean_pooling"] for path in training(name)]
+        + [path for name in SHARED["controls"] for path in training(name, SHARED["control_repeats"])],
     }.get(name, [])
 
 
@@ -77,12 +78,12 @@ rule data:
 
 rule train:
     input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
-    output: f"{OUT}/runs/{{mechanism}}-{{repeat}}-{{fold}}.json"
-    benchmark: f"{OUT}/durations/train-{{mechanism}}-{{repeat}}-{{fold}}.tsv"
+    output: f"{OUT}/runs/{{variant}}-{{repeat}}-{{fold}}.json"
+    benchmark: f"{OUT}/durations/train-{{variant}}-{{repeat}}-{{fold}}.tsv"
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
     shell:
-        "python -m lib.train {wildcards.mechanism} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
+        "python -m lib.train {wildcards.variant} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
         " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 

@@ -11,13 +11,16 @@ from lib.data import Histories
 from lib.paths import DATA
 from lib.report import MODEL_STYLE
 from lib.train import Run
+from lib.variants import VARIANTS
 
 BAYES = "bayes_optimum"
 
 
 def label(model: str) -> str:
     """The model's name in words."""
-    return MODEL_STYLE[model]["label"] if model in MODEL_STYLE else model.replace("_", " ")
+    if model in MODEL_STYLE:
+        return MODEL_STYLE[model]["label"]
+    return VARIANTS[model].label if model in VARIANTS else model.replace("_", " ")
 
 
 def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -56,7 +59,10 @@ def column_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame
 
 def against(control: str) -> str:
     """The mechanism that a control is a change of."""
-    return next((name for name in train.MECHANISMS if control.startswith(name)), "infinite_former")
+    return next(
+        (name for name in train.MECHANISMS if control.startswith(name)),
+        "softmax" if control == "gru" else "infinite_former",
+    )
 
 
 def control_table(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lib import data, performer, train
 from lib.data import Batch, Histories
-from lib.model import Classifier
+from lib.model import Classifier, ModelConfig
 from lib.softmax import attention_weights, softmax_attention
 from lib.train import Run
 
@@ -126,3 +126,15 @@ def predict_without_memory(model: Classifier, histories: Histories, customers: n
         with torch.no_grad():
             for projection, weight in zip(projections, kept, strict=True):
                 projection.weight.copy_(weight)
+
+
+def predict_as_performer(
+    model: Classifier, histories: Histories, customers: np.ndarray, features: int, seed: int
+) -> np.ndarray:
+    """Class probabilities of a trained softmax model with FAVOR+ in the place of its attention, weights unchanged."""
+    config = ModelConfig(attention="performer", features=features)
+    performer_model = train.build(histories, config, seed)
+    missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
+    if unexpected or any(not name.endswith(".projection") for name in missing):
+        raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")
+    return train.predict(performer_model, histories, customers, train.TrainConfig.evaluation_events)

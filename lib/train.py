@@ -215,9 +215,7 @@ def sources(attention: str) -> list[Path]:
     others = frozenset({*MECHANISMS} - {attention, "softmax"})
     return [
         Path(__file__),
-        *dependencies.modules(
-            Path(__file__), skip=others | UNINVOLVED
-        ),
+        *dependencies.modules(Path(__file__), skip=others | UNINVOLVED),
     ]
 
 
