@@ -138,6 +138,6 @@ def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
         steady_memory = late["state_kib"] == early["state_kib"] and rise <= max(events / MIB, reading_error_mib())
         slower = late["event_us"] / early["event_us"]
         constant = bool(whole and steady_memory and slower <= STEADY)
-        found.append((model, events, late["event_us"], slower, late["state_kib"], rise, constant))
-    names = ["model", "events", "event_us", "times_slower", "state_kib", "resident_rise_mib", "constant"]
+        found.append((model, events, whole, late["event_us"], slower, late["state_kib"], rise, constant))
+    names = ["model", "events", "whole", "event_us", "times_slower", "state_kib", "resident_rise_mib", "constant"]
     return pd.DataFrame(found, columns=names)

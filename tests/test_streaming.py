@@ -129,5 +129,6 @@ def test_growth_is_of_the_last_against_the_first_settled():
         "performer": False,
         "leaking": False,
     }
+    assert found["whole"].to_dict() == {model: model != "softmax" for model in found.index}
     assert found.loc["infinite_former", "times_slower"] == pytest.approx(1.1)
     assert found.loc["leaking", "resident_rise_mib"] == 50
