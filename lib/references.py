@@ -26,7 +26,7 @@ PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
 LEAST_VARIANCE = 0.02
 """Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
 
-Split = tuple[Integer[ndarray, " train"], Integer[ndarray, " test"]]
+Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
 
 
