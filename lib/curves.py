@@ -49,7 +49,7 @@ def possible(histories: Histories, splits: Sequence[Split], size: int) -> bool:
     counts = [np.bincount(histories.labels[learners]) for learners, _ in splits]
     rarest = min(count.min() / count.sum() for count in counts)
     fewest = min(count.sum() for count in counts)
-    return size <= fewest - histories.classes and int(rarest * size) >= data.FEWEST_TO_TRAIN
+    return bool(size <= fewest - histories.classes and int(rarest * size) >= data.FEWEST_TO_TRAIN)
 
 
 def fewer(histories: Histories, splits: Sequence[Split], size: int, seed: int) -> list[Split]:

@@ -1,5 +1,7 @@
 """Inside trained models, on customers they did not see: attention maps, kernel error, memory densities."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
@@ -128,13 +130,14 @@ def predict_without_memory(model: Classifier, histories: Histories, customers: n
                 projection.weight.copy_(weight)
 
 
-def predict_as_performer(
-    model: Classifier, histories: Histories, customers: np.ndarray, features: int, seed: int
-) -> np.ndarray:
-    """Class probabilities of a trained softmax model with FAVOR+ in the place of its attention, weights unchanged."""
-    config = ModelConfig(attention="performer", features=features)
-    performer_model = train.build(histories, config, seed)
-    missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
-    if unexpected or any(not name.endswith(".projection") for name in missing):
-        raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")
-    return train.predict(performer_model, histories, customers, train.TrainConfig.evaluation_events)
+def exchanger(features: int, seed: int) -> Callable[[Classifier, Histories, np.ndarray], np.ndarray]:
+    """How a trained softmax model predicts with FAVOR+ in the place of its attention, all weights unchanged."""
+
+    def predict(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
+        performer_model = train.build(histories, ModelConfig(attention="performer", features=features), seed)
+        missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
+        if unexpected or any(not name.endswith(".projection") for name in missing):
+            raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")
+        return train.predict(performer_model, histories, customers, train.TrainConfig.evaluation_events)
+
+    return predict

@@ -29,7 +29,7 @@ class TrainConfig:
     codes. `pretraining_epochs` go before, over all customers and without labels, at `pretraining_rate`.
     """
 
-    epochs: int = 20
+    epochs: int = 12
     batch_size: int = 16
     learning_rate: float = 2e-4
     table_rate: float = 0.05
