@@ -67,11 +67,8 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     vocabularies = checksum([paths.FACTS / name for name in bank.VOCABULARIES.values()])[:6]
     name = folder.name if source != str(folder) else folder.resolve().name
     cache = paths.PROCESSED / f"{name}-{digest[:12]}-{code}{vocabularies}"
-    if cache.exists() and not fresh:
-        try:
-            return load(cache)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"{cache}: damaged ({error}); made again", file=sys.stderr)
+    if not fresh and intact(cache):
+        return load(cache)
     histories = encoding.read(folder, description, digest)
     if source == "sberbank":
         bank.verify_public(histories.found)

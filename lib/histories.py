@@ -1,14 +1,13 @@
 """Encoded histories of many customers, and the file from which they are mapped into memory."""
 
-import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
+from lib.storage import whole_folder
 
 CONTEXT = {"hour": 25, "weekday": 7}
 """Sizes of the categories that are made of an event's time, in their order."""
@@ -72,10 +71,8 @@ class Histories:
 
 
 def save(histories: Histories, folder: Path) -> None:
-    """Write the arrays as two Arrow files and a note with their digests; the folder appears complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    """Write the arrays as two Arrow files and a note; the folder appears complete, with checksums, or not at all."""
+    with whole_folder(folder) as partial:
         events = {
             "categories": _rows(histories.categories),
             "numbers": _rows(histories.numbers),
@@ -84,25 +81,13 @@ def save(histories: Histories, folder: Path) -> None:
         customers = {"customer": histories.customers, "label": histories.labels, "events": histories.lengths}
         _write(partial / "events.arrow", events)
         _write(partial / "customers.arrow", {name: pa.array(values) for name, values in customers.items()})
-        digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
-        note = {"digests": digests} | {name: getattr(histories, name) for name in NOTED}
+        note = {name: getattr(histories, name) for name in NOTED}
         (partial / "note.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(folder: Path) -> Histories:
-    """The histories that `save` wrote, mapped, not copied: their events are read-only.
-
-    Raises ValueError, KeyError or OSError when a file is missing or not as it was written.
-    """
+    """The histories that `save` wrote, mapped, not copied: their events are read-only."""
     note = json.loads((folder / "note.json").read_text(encoding="utf-8"))
-    for name, digest in note.pop("digests").items():
-        if _digest(folder / name) != digest:
-            raise ValueError(f"{name} is not as it was written")
     events, customers = _read(folder / "events.arrow"), _read(folder / "customers.arrow")
     ids = customers["customer"].to_numpy(zero_copy_only=False)
     tuples = {name: tuple(note[name]) for name in ("class_names", "kinds", "quantities")}
@@ -134,8 +119,3 @@ def _write(path: Path, columns: dict[str, pa.Array]) -> None:
 def _read(path: Path) -> pa.RecordBatch:
     with pa.memory_map(str(path)) as mapped:
         return pa.ipc.open_file(mapped).get_batch(0)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

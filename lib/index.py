@@ -21,6 +21,8 @@ from lib.storage import write_whole
 COMPARISON = "08_comparison"
 SCALING = "07_speed_and_memory"
 SCORES = {"roc_auc": "ROC-AUC", "accuracy": "Accuracy"}
+HEADLINES = ("answer", "mechanisms_agree", "attention_beats_counting", "attention_beats_mean_pooling")
+"""Claims of the comparison that a reader should meet first."""
 SOURCE_STUDY = "source_study"
 """How the names of claims begin that check what the study before this one published."""
 COSTS = {"epoch_seconds": "Seconds per epoch or fit", "peak_memory_mib": "Peak memory, MiB", "parameters": "Parameters"}
@@ -64,9 +66,11 @@ def table_entry(model: str, values: dict[str, float]) -> dict[str, object]:
 
 
 def read_claims(study: Path) -> list[dict[str, object]]:
-    """All claims of the study in notebook order."""
+    """All claims of the study in notebook order; within the comparison those that answer its question come first."""
     paths = sorted((study / "claims").glob("*.json"))
-    return [claim for path in paths for claim in json.loads(path.read_text(encoding="utf-8"))]
+    claims = [claim for path in paths for claim in json.loads(path.read_text(encoding="utf-8"))]
+    rank = {name: place for place, name in enumerate(HEADLINES)}
+    return sorted(claims, key=lambda claim: (str(claim["notebook"]), rank.get(str(claim["name"]), len(rank))))
 
 
 def claim_here(claim: dict[str, object]) -> Markup:

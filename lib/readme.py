@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from lib import report
 from lib.index import COMPARISON, main_table, read_claims
 from lib.paths import ROOT
+from lib.storage import write_whole
 
 START, END = "<!-- made by `python -m lib.readme`, do not edit -->", "<!-- end of what is made -->"
 FIGURE = Path("figures") / "headline.svg"
@@ -107,9 +108,9 @@ def write(study: Path, root: Path = ROOT) -> None:
     with plt.rc_context():
         report.use_style()
         fig = headline_figure(report.load_rows(study.name, reports=study.parent))
-        report.write_whole(study / FIGURE, report.named_svg(fig, FIGURE.stem, ALT))
+        write_whole(study / FIGURE, report.named_svg(fig, FIGURE.stem, ALT))
         plt.close(fig)
-    report.write_whole(readme, text)
+    write_whole(readme, text)
 
 
 def main(arguments: list[str] | None = None) -> int:

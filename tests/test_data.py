@@ -48,7 +48,7 @@ def test_a_damaged_cache_is_named_and_made_again(bank_folder, processed, capsys,
     written = (cache / name).read_bytes()
     (cache / name).write_bytes(written[: len(written) // 2])
     again = data.prepare(str(bank_folder))
-    assert f"{cache}: damaged" in capsys.readouterr().err
+    assert f"{cache / name}: missing or damaged" in capsys.readouterr().err
     np.testing.assert_array_equal(again.categories, first.categories)
     assert (cache / name).read_bytes() == written
     assert data.prepare(str(bank_folder)).checksum == first.checksum

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib import histories as stored
+from lib.storage import intact
 
 
 def assert_same(one, other):
@@ -37,7 +38,7 @@ def test_a_failure_leaves_nothing(histories, tmp_path):
 
 @pytest.mark.parametrize("name", ["events.arrow", "customers.arrow"])
 @pytest.mark.parametrize("damage", ["truncated", "garbled", "missing"])
-def test_damage_is_noticed(histories, tmp_path, name, damage):
+def test_damage_is_noticed(histories, tmp_path, capsys, name, damage):
     stored.save(histories, tmp_path / "cache")
     path = tmp_path / "cache" / name
     content = path.read_bytes()
@@ -47,8 +48,8 @@ def test_damage_is_noticed(histories, tmp_path, name, damage):
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         path.write_bytes(content[:-1] if damage == "truncated" else flipped)
-    with pytest.raises((ValueError, OSError), match=name):
-        stored.load(tmp_path / "cache")
+    assert not intact(tmp_path / "cache")
+    assert name in capsys.readouterr().err
 
 
 def test_cardinalities_are_of_the_codes_and_then_of_the_context(visits):
