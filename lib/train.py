@@ -97,7 +97,9 @@ def pretrained_weights(
     if fresh:
         checkpoint.remove()
     if fresh or not intact(folder):
-        model = MaskedEvents(build(histories, model_config, seed))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = MaskedEvents(build(histories, model_config, seed))
         groups = [{"params": list(model.parameters()), "lr": config.pretraining_rate, "weight_decay": 0.01}]
         everyone = np.arange(len(histories.customers))
         title = f"pre-training {model_config.attention} repeat {seed}"

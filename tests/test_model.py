@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lib import data
-from lib.model import Classifier, ModelConfig, build_attention, novelty
+from lib.model import COUNT_SCALE, Classifier, ModelConfig, build_attention, novelty
 
 MECHANISMS = [
     "softmax",
@@ -126,3 +126,46 @@ def test_novelty_is_one_over_the_occurrence_and_sums_to_harmonic_numbers(codes, 
         column = [code[kind] for code in codes]
         expected = [1 / (column[:place].count(code) + 1) for place, code in enumerate(column)] + [0] * padding
         assert weights[:, kind].tolist() == pytest.approx(expected)
+
+
+def test_the_sum_over_codes_is_a_regression_on_novelty_weighted_counts(histories):
+    model = classifier("none", histories).eval()
+    batch = batch_of(histories, [2, 3])
+    before, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+    for table in model.counting:
+        nn.init.normal_(table.weight)
+    after, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+    expected = torch.zeros(2, 2)
+    for row in range(2):
+        for kind, table in enumerate(model.counting):
+            codes = batch.categories[row, batch.key_mask[row], kind]
+            for code in codes.unique():
+                harmonic = sum(1 / place for place in range(1, int((codes == code).sum()) + 1))
+                expected[row] += COUNT_SCALE * harmonic * table.weight[code].detach()
+    # At most 64 terms of order one, each rounded to 2**-24 of the sum.
+    torch.testing.assert_close(after - before, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_read_out_from_the_last_segment_sees_no_event_before_it_but_through_attention(histories):
+    customers = [3, 7]  # 60 events, of which the last 16 are read out
+    batch = batch_of(histories, customers)
+    seen = {}
+    for attention in ("none", "infinite_former"):
+        config = dataclasses.replace(SMALL, attention=attention, readout="last_segment")
+        model = Classifier(
+            config, histories.cardinalities, histories.code_kinds, histories.numbers.shape[1], torch.Generator()
+        ).eval()
+        nn.init.normal_(model.head.weight)
+        numbers = batch.numbers.clone().requires_grad_()
+        scores, _ = model(batch.categories, numbers, batch.days, batch.key_mask)
+        (gradient,) = torch.autograd.grad(scores[:, 1].sum(), numbers)
+        seen[attention] = gradient.abs().sum((0, 2)) > 0
+    assert batch.key_mask.all()
+    assert not seen["none"][:44].any()
+    assert seen["none"][44:].all()
+    assert seen["infinite_former"][:32].any()
+
+
+def test_an_unknown_read_out_is_refused(histories):
+    with pytest.raises(ValueError, match="known: all, last_segment"):
+        Classifier(dataclasses.replace(SMALL, readout="first"), (3,), 1, 1, torch.Generator())
