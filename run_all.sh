@@ -15,7 +15,6 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --out NAME                      folder of the report under reports/ (default: the data's name)
   --dry-run                       print what would run and why, and stop
   --verify                        make the report anew beside the old one and name every table row that differs
-  --profile NAME                  where steps run: a folder of profiles/, such as slurm (default: all cores here)
   --setup                         make the environment (.venv) and stop
   --help                          this text
 STUDY_TORCH_INDEX=URL takes torch from that package index (for example a CPU-only one).
@@ -23,16 +22,11 @@ TEXT
 }
 refuse() { echo "error: $1" >&2; exit 2; }
 
-data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' where=(--cores all)
+data=synthetic profile=default fresh='' out='' setup='' dry='' verify=''
 while (($#)); do
     case $1 in
-        --data|--out|--profile)
-            [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
-            case $1 in
-                --data) data=$2 ;; --out) out=$2 ;;
-                *) where=(--profile "profiles/$2"); [[ -d profiles/$2 ]] || refuse "profiles/$2: no such profile" ;;
-            esac
-            shift ;;
+        --data|--out) [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
+                      [[ $1 == --data ]] && data=$2 || out=$2; shift ;;
         --quick|--full) profile=${1#--} ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
         --dry-run) dry=yes ;; --verify) verify=yes ;;
         --help|-h) usage; exit 0 ;;
@@ -81,13 +75,13 @@ made_from=$(noted "$report/data.json" source)
 if [[ -n $verify ]]; then
     published=$report out=$out-verify
     profile=$(noted "$report/parameters.json" profile)
-    [[ -n $profile && $made_from == "$data" ]] || refuse "$report: no finished report of $data to verify"
+    [[ -n $profile && ${made_from:-$data} == "$data" ]] || refuse "$report: no finished report of $data to verify"
     report=reports/$out made_from=''
     export STUDY_KEPT=$PWD/data/verify/$out
     [[ ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a killed verification goes on, a finished one is over
 fi
 export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
-work=(snakemake "${where[@]}" --rerun-incomplete ${fresh:+--forceall})
+work=(snakemake --cores all --rerun-incomplete ${fresh:+--forceall})
 if [[ -n $dry ]]; then
     "${work[@]}" --dry-run | awk '
         /^(local)?rule / { made = "" }

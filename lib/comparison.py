@@ -48,13 +48,13 @@ def long_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame:
     rows = filled.melt(["model", "metric", "x"], ["value", "low", "high"], "bound", value_name="measured")
     rows["metric"] = rows["metric"] + rows["bound"].map({"value": "", "low": "_low", "high": "_high"})
     rows = rows.drop(columns="bound").rename(columns={"measured": "value"})
-    return rows.assign(experiment=experiment, task="gender", seed=None, split=None, axis=axis)
+    return rows.assign(experiment=experiment, seed=None, split=None, axis=axis)
 
 
 def column_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame:
     """A table indexed by model as result rows, one for each column; missing values are left out."""
     rows = table.rename_axis("model").reset_index().melt("model", var_name="metric").dropna()
-    return rows.assign(experiment=experiment, task="gender", seed=None, split=None, axis=axis, x=None)
+    return rows.assign(experiment=experiment, seed=None, split=None, axis=axis, x=None)
 
 
 def against(control: str) -> str:

@@ -157,5 +157,11 @@ def profiles(histories: Histories, customers: np.ndarray, epochs: int, experimen
         arguments = (histories, customers, ModelConfig(attention=mechanism), TrainConfig(), epochs)
         rows = apart(profile_here, *arguments)
         parts.append(pd.DataFrame(rows, columns=["seed", "metric", "value"]).assign(model=mechanism))
-    facts = {"experiment": experiment, "task": "gender", "split": "training", "axis": "epoch_profile", "x": np.nan}
+    facts = {
+        "experiment": experiment,
+        "task": histories.task,
+        "split": "training",
+        "axis": "epoch_profile",
+        "x": np.nan,
+    }
     return pd.concat(parts, ignore_index=True).assign(**facts)

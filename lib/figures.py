@@ -14,7 +14,7 @@ from lib.report import MODEL_STYLE
 
 
 def training_rows(notebook: str, model: str, runs: Sequence, fold_count: int) -> pd.DataFrame:
-    """Loss and accuracy on the training customers per epoch of every run, as result rows."""
+    """Loss and accuracy on the training customers per epoch of every run, as result rows without their task."""
     frames = [
         run.history.melt("epoch", ["loss", "accuracy"], "metric").assign(
             seed=position // fold_count, split=f"fold {position % fold_count + 1}"
@@ -23,7 +23,7 @@ def training_rows(notebook: str, model: str, runs: Sequence, fold_count: int) ->
     ]
     rows = pd.concat(frames, ignore_index=True).rename(columns={"epoch": "x"})
     rows["metric"] = "training_" + rows["metric"]
-    return rows.assign(experiment=notebook, task="gender", model=model, axis="epoch")
+    return rows.assign(experiment=notebook, model=model, axis="epoch")
 
 
 def training_curves(rows: pd.DataFrame, model: str) -> Figure:

@@ -62,14 +62,15 @@ def pair_counts(histories: Histories) -> sparse.csr_array:
 
 
 def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
-    """Per customer: code counts, moments of amounts and gaps, shares of hours and weekdays, log length."""
+    """Per customer: code counts, moments of numbers, their signs and gaps, shares of hours and weekdays, log length."""
     owner, hours_and_days = owners(histories), histories.cardinalities[histories.code_kinds :]
-    amount, gap = histories.numbers.T
-    frame = pd.DataFrame({"amount": amount, "spent": amount.clip(max=0), "received": amount.clip(min=0), "gap": gap})
-    moments = frame.groupby(owner).agg(["mean", "std", "min", "max"]).fillna(0)
+    numbers = pd.DataFrame(histories.numbers, columns=list(histories.quantities))
+    signed = numbers.drop(columns="gap")
+    parts = [numbers, signed.clip(upper=0).add_prefix("negative_"), signed.clip(lower=0).add_prefix("positive_")]
+    moments = pd.concat(parts, axis=1).groupby(owner).agg(["mean", "std", "min", "max"]).fillna(0)
     rhythm = [
         sparse.coo_array(
-            (1 / histories.lengths[owner], (owner, histories.categories[:, 2 + kind])),
+            (1 / histories.lengths[owner], (owner, histories.categories[:, histories.code_kinds + kind])),
             shape=(len(histories.customers), size),
         ).toarray()
         for kind, size in enumerate(hours_and_days)

@@ -39,7 +39,6 @@ def test_help_names_every_option():
         (["--data"], "--data needs a value"),
         (["--data", "/nowhere"], "/nowhere: no such folder"),
         (["--data", "lib"], "no transactions.csv"),
-        (["--profile", "nowhere"], "profiles/nowhere: no such profile"),
         (["--out", "../elsewhere"], "../elsewhere: cannot name a report; give --out NAME"),
     ],
 )
