@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import roc_curve
 
 from lib.evaluate import class_columns
@@ -114,6 +114,8 @@ def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
             error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
             ax.errorbar(row[cost], row["value"], yerr=error, linestyle="none", **MODEL_STYLE[str(model)])
         ax.set(xscale="log", xlabel=f"{label} (logarithmic)")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("ROC-AUC, out of fold")
     handles, names = panels[1].get_legend_handles_labels()
