@@ -12,15 +12,18 @@ from lib.paths import DATA
 from lib.report import MODEL_STYLE
 from lib.train import Run
 from lib.variants import VARIANTS
+from lib.wording import words
 
 BAYES = "bayes_optimum"
 
 
 def label(model: str) -> str:
-    """The model's name in words."""
+    """The name of a model, or of a pair "first − second", in words."""
+    if " − " in model:
+        return " − ".join(map(label, model.split(" − ")))
     if model in MODEL_STYLE:
         return MODEL_STYLE[model]["label"]
-    return VARIANTS[model].label if model in VARIANTS else model.replace("_", " ")
+    return VARIANTS[model].label if model in VARIANTS else words(model)
 
 
 def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:

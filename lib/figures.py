@@ -1,12 +1,14 @@
 """Figures that more than one notebook draws, from rows or runs."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import roc_curve
 
 from lib.evaluate import class_columns
@@ -76,7 +78,7 @@ def reliability_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
         error = [curve["value"] - curve["low"], curve["high"] - curve["value"]]
         ax.errorbar(curve["x"], curve["value"], yerr=error, color=style["color"], marker=style["marker"], markersize=4)
-        ax.set(title=style["label"], aspect="equal")
+        ax.set(title=fill(style["label"], 20), aspect="equal")
     fig.supxlabel("predicted probability")
     fig.supylabel("frequency")
     return fig
@@ -102,7 +104,7 @@ def swept(rows: pd.DataFrame, xlabel: str, ylabel: str, chance: float) -> Figure
 
 def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
     """Score (columns value, low, high; by model) against seconds and memory; a line joins what no cheaper one beats."""
-    fig, panels = plt.subplots(1, 2, sharey=True, figsize=(8.4, 3.6))
+    fig, panels = plt.subplots(1, 2, sharey=True, figsize=(8.4, 4.2))
     labels = {"epoch_seconds": "seconds per epoch or fit", "peak_memory_mib": "peak memory, MiB"}
     for ax, (cost, label) in zip(panels, labels.items(), strict=True):
         table = scores.join(costs[cost].clip(lower=1e-3), how="inner").dropna().sort_values([cost, "value"])
@@ -112,8 +114,12 @@ def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
             error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
             ax.errorbar(row[cost], row["value"], yerr=error, linestyle="none", **MODEL_STYLE[str(model)])
         ax.set(xscale="log", xlabel=f"{label} (logarithmic)")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("ROC-AUC, out of fold")
-    panels[1].legend(fontsize=7)
+    handles, names = panels[1].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
     return fig
 
 

@@ -12,12 +12,19 @@ LINES = {"gaussian": ":", "orthogonal": "-", "fixed_norm": "--", "simplex": "-."
 WORDS = {"gaussian": "independent", "fixed_norm": "fixed norm", "theorem_2": "Theorem 2"}
 
 
+def label(estimator: str) -> str:
+    """The estimator, its kernel and its projection, in words."""
+    kernel, _, projection = estimator.partition(" ")
+    if kernel not in COLOURS:
+        return WORDS.get(estimator, estimator)
+    return f"{kernel}, {WORDS.get(projection, projection)}" if projection else kernel
+
+
 def style_of(estimator: str) -> dict[str, str]:
     """Colour and marker by kernel, line by projection, and a readable label."""
     kernel, _, projection = estimator.partition(" ")
-    label = f"{kernel}, {WORDS.get(projection, projection)}" if projection else WORDS.get(kernel, kernel)
     colour, marker = COLOURS.get(kernel, "#1b1f24"), MARKERS.get(kernel, ".")
-    return {"color": colour, "marker": marker, "linestyle": LINES.get(projection, "-"), "label": label}
+    return {"color": colour, "marker": marker, "linestyle": LINES.get(projection, "-"), "label": label(estimator)}
 
 
 def lines_with_spread(ax: Axes, rows: pd.DataFrame) -> None:

@@ -56,5 +56,5 @@ def odds_figure(odds: pd.DataFrame, names: dict[int | str, str], most: int = 10)
         ax.errorbar(part["log_odds"], range(len(part)), xerr=error, fmt="o", color="#555555")
         ax.axvline(0, color="#9a9a9a", linewidth=0.8, linestyle=":")
         ax.set(yticks=range(len(part)), yticklabels=labels, ylim=(-0.5, len(part) - 0.5))
-        ax.set_xlabel(f"log odds ratio of using the code, {name} to {part['others'].iloc[0]}")
+        ax.set_xlabel(f"log odds ratio, {name} to {part['others'].iloc[0]}")
     return fig

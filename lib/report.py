@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from lib.paths import REPORTS
 from lib.provenance import provenance
 from lib.storage import write_whole
+from lib.wording import words
 
 __all__ = ["MODEL_STYLE", "Page", "begin", "html_table", "load_rows", "provenance", "use_style"]
 
@@ -37,7 +38,7 @@ MODEL_STYLE = {
     "logistic_regression": {"color": "#77756f", "marker": "D", "label": "logistic regression"},
     "bigram_regression": {"color": "#8f8577", "marker": "d", "label": "logistic regression, code pairs"},
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
-    "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "mean pooling only"},
+    "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "pooling without attention"},
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
@@ -134,11 +135,11 @@ def shown(value: object) -> str:
 
 
 def html_table(frame: pd.DataFrame, caption: str) -> str:
-    """A real table: header cells with scope, numbers to the right, all of it escaped; an index becomes columns."""
+    """A real table: headers in words and with scope, numbers to the right, all escaped; an index becomes columns."""
     plain_index = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
     index_columns = 0 if plain_index else frame.index.nlevels
-    names = [] if plain_index else [name or "" for name in frame.index.names]
-    flat = ["·".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns]
+    names = [] if plain_index else [words(name or "") for name in frame.index.names]
+    flat = ["·".join(map(words, name)) if isinstance(name, tuple) else words(name) for name in frame.columns]
     numeric = [False] * index_columns + [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
 
     def cell(text: object, number: int, tag: str) -> str:

@@ -192,7 +192,7 @@ def variants(base: MemoryConfig, attended: float) -> dict[str, MemoryConfig]:
     named = {sampling: replace(base, sampling=sampling) for sampling in ("uniform", "even", "bins")}
     named["sticky, flat attention"] = replace(base, sampling="sticky")
     named["sticky, attended"] = replace(base, sampling="sticky", attended=attended)
-    named["sticky_random, attended"] = replace(base, sampling="sticky_random", attended=attended)
+    named["sticky, drawn at random, attended"] = replace(base, sampling="sticky_random", attended=attended)
     return named
 
 

@@ -76,13 +76,15 @@ def other_share(attention: pd.DataFrame, encoder: pd.DataFrame, experiment: str)
     """The share of an encoder's time that is not spent in its attention layers, from rows of both at the same lengths.
 
     One minus depth times the time of one layer over that of the encoder, in each round: its median over rounds, its
-    lowest and its highest; in the study's one table shape.
+    lowest and its highest; in the study's one table shape. Left out where a layer alone takes longer than the encoder
+    that holds it: alone, it may hand its memory back to the system at every call and pay for it anew.
     """
     keys = ["mechanism", "direction", "length", "round"]
     alone, whole = (rows[rows["metric"] == "time_ms"] for rows in (attention, encoder))
     pairs = whole[[*keys, "layers", "value"]].merge(alone[[*keys, "value"]], on=keys, validate="one_to_one")
     share = 1 - pairs["layers"] * pairs["value_y"] / pairs["value_x"]
     spread = pairs.assign(share=share).groupby(keys[:-1])["share"].agg(["median", "min", "max"]).reset_index()
+    spread = spread[spread["median"] > 0]
     metrics = {"median": "other_share", "min": "other_share_low", "max": "other_share_high"}
     table = spread.rename(columns=metrics).melt(keys[:-1], list(metrics.values()), "metric", "value")
     table = table.rename(columns={"mechanism": "model", "direction": "split", "length": "x"})

@@ -61,3 +61,10 @@ def test_other_share_by_hand():
     assert found["other_share"] == pytest.approx(0.4)
     assert found["other_share_low"] == pytest.approx(0.25)
     assert found["other_share_high"] == pytest.approx(0.5)
+
+
+def test_no_share_where_a_layer_alone_takes_longer():
+    head = {"mechanism": "softmax", "direction": "forward", "layers": 1, "metric": "time_ms"}
+    alone = pd.DataFrame([{**head, "length": length, "round": 0, "value": 3.0} for length in (256, 512)])
+    found = sweeps.other_share(alone, alone.assign(value=[6.0, 2.0]), "07")
+    assert set(found["x"]) == {256}

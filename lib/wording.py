@@ -1,0 +1,38 @@
+"""Words for readers where the code and its rows have names."""
+
+WORDS = {
+    "brier": "Brier score",
+    "calibration_error_by_chance": "mean were the probabilities true",
+    "calibration_error_limit": "95 % quantile were they true",
+    "degrees_of_freedom": "free numbers used",
+    "detectable": "detectable difference",
+    "epoch_seconds": "seconds per epoch or fit",
+    "event_us": "time of a late event, µs",
+    "fold_difference": "mean difference over folds",
+    "key_square": "squared length of keys",
+    "log_loss": "log-loss, nats",
+    "memory_gib": "memory, GiB",
+    "p_value": "p-value",
+    "peak_memory_mib": "peak memory, MiB",
+    "query_square": "squared length of queries",
+    "resident_rise_mib": "rise of resident memory, MiB",
+    "resolution_events": "resolution, events",
+    "state_kib": "carried on, KiB",
+    "std": "standard deviation",
+    "time_ms": "time, ms",
+}
+"""Names that need more than spaces."""
+BEGINNINGS = {
+    "features_for_": "features for an error of {} %",
+    "roc_auc_repeat_": "ROC-AUC, repeat {}",
+    "sum_square_": "|x+y|², {} % quantile",
+}
+
+
+def words(name: object) -> str:
+    """A name in words: its own, or those of what it begins with, or its parts with spaces between them."""
+    text = str(name)
+    for start, sentence in BEGINNINGS.items():
+        if text.startswith(start):
+            return sentence.format(text.removeprefix(start))
+    return WORDS.get(text) or text.replace("roc_auc", "ROC-AUC").replace("_", " ")
