@@ -25,7 +25,7 @@ histories = data.prepare(source, customers)
 runs = train.cross_validate(histories, ModelConfig(), TrainConfig(epochs=epochs), folds, range(repeats))
 rows = train.out_of_fold(histories, "softmax", runs, folds)
 rows = rows.assign(experiment=page.notebook, task="gender", axis="customer", x=rows["position"], metric="probability")
-rows = rows.rename(columns={"probability": "value"}).assign(seed=rows["seed"], split=rows["fold"])
+rows = rows.rename(columns={"class_1": "value"}).assign(seed=rows["seed"], split=rows["fold"])
 page.save_rows(rows[report.COLUMNS])
 """
 CLAIM = """import matplotlib.pyplot as plt
@@ -34,7 +34,8 @@ ax.plot(rows["value"])
 page.save_figure(fig, "probabilities", "Probabilities.", "A line.")
 page.claim("trained", "The mean is {mean}.", "no", when=True, mean=float(rows["value"].mean()))
 """
-STUDY = """default: &small {customers: 60, folds: 2, repeats: 1, epochs: 4, notebooks: {}}
+STUDY = """default: &small
+  {customers: 60, folds: 2, repeats: 1, epochs: 4, controls: [], control_repeats: 0, notebooks: {}}
 quick: *small
 """
 

@@ -109,7 +109,8 @@ def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone):
 
 
 def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(clone, tmp_path):
-    (clone / "lib" / "pages.py").open("a").write("\n")
+    with (clone / "lib" / "pages.py").open("a") as stream:
+        stream.write("\n")
     shown = run(clone, "--dry-run").stdout.splitlines()
     assert shown[0] == "reports/synthetic/04_train_softmax.html: Updated input files: lib/pages.py"
     assert shown[-1] == "2 steps would run"

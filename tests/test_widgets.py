@@ -15,6 +15,7 @@ from lib.model import ModelConfig
 @pytest.fixture(autouse=True)
 def closed_afterwards():
     mpl.use("Agg")
+    plt.close("all")  # what another module's tests left
     with plt.rc_context({"figure.constrained_layout.use": True}):
         yield
     assert plt.get_fignums() == [], "a figure was left open"
@@ -58,7 +59,7 @@ def test_a_signal_in_the_span_is_remembered_and_the_loss_is_in_the_title():
     inside = matrix @ torch.sin(torch.linspace(0, 3, length, dtype=torch.float64))
     noise = reconstruction.drawn_signals(length, 0.0, 1, 0)[:, 0]
     fig = widgets.remembered_signal({"inside": inside, "noise": noise}, 8, 1.0, 1e-9)
-    assert fig.axes[0].get_title() == "inside: 0% lost"
+    assert fig.axes[0].get_title(loc=mpl.rcParams["axes.titlelocation"]) == "inside: 0% lost"
     signal, kept = drawn(fig)[:2]
     np.testing.assert_allclose(kept, signal, atol=1e-6)
 
