@@ -1,10 +1,12 @@
 import functools
 import gzip
 import http.server
+import random
 import shutil
 import socket
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -12,27 +14,35 @@ from lib import bank
 from lib.dataset import DataError
 from lib.download import download
 
-EVENTS = gzip.compress(b"customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n1,0 10:23:26,4814,1030,-2245.92,\n")
+EVENTS = gzip.compress(random.Random(0).randbytes(2**20))
 LABELS = b"customer_id,gender\n1,0\n"
 FILES = [bank.LABELS, f"{bank.EVENTS}.gz"]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files; the first `cuts` answers promise all of a file and break off after half of it."""
+    """Serves files; the first `cuts` answers break off after half of what they promise; `ranges` are the ones asked."""
 
     cuts = 0
+    ranges: ClassVar = []
 
     def do_GET(self):
-        if not Handler.cuts:
+        asked = self.headers.get("Range")
+        if not Handler.cuts and asked is None:
             return super().do_GET()
-        Handler.cuts -= 1
         content = Path(self.translate_path(self.path)).read_bytes()
-        self.send_response(200)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        Handler.ranges += [start] if asked else []
+        if asked and start >= len(content):
+            return self.send_error(416)
+        content = content[start:]
+        self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2])
+        self.wfile.write(content[: len(content) // 2] if Handler.cuts else content)
         self.wfile.flush()
-        self.connection.shutdown(socket.SHUT_RDWR)
+        if Handler.cuts:
+            Handler.cuts -= 1
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *_):
         pass
@@ -52,7 +62,7 @@ def server(tmp_path_factory, monkeypatch):
         yield folder, f"http://127.0.0.1:{running.server_port}/"
         running.shutdown()
         thread.join()
-    Handler.cuts = 0
+    Handler.cuts, Handler.ranges = 0, []
 
 
 def names(folder):
@@ -70,20 +80,37 @@ def test_checksums_are_recorded_and_changes_noticed(server, tmp_path):
         download(folder, url)
 
 
-def test_a_transfer_that_breaks_off_is_tried_again(server, tmp_path):
+def test_a_transfer_that_breaks_off_is_resumed(server, tmp_path):
     _, url = server
     Handler.cuts = 2
     folder = download(tmp_path / "sberbank", url)
     assert (folder / FILES[1]).read_bytes() == EVENTS
-    assert Handler.cuts == 0
+    first, second = Handler.ranges
+    assert 0 < first <= len(EVENTS) // 2 < second < len(EVENTS)
+    assert names(folder) == ["SHA256SUMS", *FILES]
 
 
-def test_a_transfer_that_keeps_breaking_off_leaves_nothing(server, tmp_path):
+def test_what_came_is_kept_for_the_next_run(server, tmp_path):
     _, url = server
-    Handler.cuts = 100
+    Handler.cuts = 2
     with pytest.raises(DataError, match=r"cannot download .*transactions\.csv\.gz .*; put that file into"):
-        download(tmp_path / "sberbank", url)
-    assert names(tmp_path / "sberbank") == []
+        download(tmp_path / "sberbank", url, retries=1)
+    (part,) = (tmp_path / "sberbank").iterdir()
+    assert part.name == f".{FILES[1]}.part"
+    come = part.read_bytes()
+    assert EVENTS.startswith(come)
+    folder = download(tmp_path / "sberbank", url)
+    assert Handler.ranges[-1] == len(come)
+    assert (folder / FILES[1]).read_bytes() == EVENTS
+    assert names(folder) == ["SHA256SUMS", *FILES]
+
+
+def test_a_part_of_another_file_is_given_up(server, tmp_path):
+    _, url = server
+    (tmp_path / "sberbank").mkdir()
+    (tmp_path / "sberbank" / f".{FILES[1]}.part").write_bytes(bytes(2 * len(EVENTS)))
+    folder = download(tmp_path / "sberbank", url)
+    assert (folder / FILES[1]).read_bytes() == EVENTS
 
 
 def test_what_is_complete_is_kept_when_the_other_file_fails(server, tmp_path):
