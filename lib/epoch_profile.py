@@ -15,15 +15,16 @@ from tqdm import tqdm
 
 from lib import data, train
 from lib.data import Histories
+from lib.dropout import ByteDropout
 from lib.fresh_process import apart
 from lib.model import ModelConfig
 from lib.softmax import MultiHeadAttention
 from lib.train import MECHANISMS, TrainConfig
 
-MARK = "attention"
+# Modules whose forward pass is marked for the profiler, each as a part of its own.
+MARKS = {MultiHeadAttention: "attention", ByteDropout: "dropout"}
 BACKWARD = "autograd::engine::evaluate_function"
 OPTIMIZER = "Optimizer."
-DROPOUT = "aten::dropout"  # draws a random number for every entry of a tensor
 PRODUCTS = {"aten::linear", "aten::matmul", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 # Of an epoch, in the order in which they are stacked; `between` is Python between the framework's operations.
 PARTS = ("attention", "matrix_products", "dropout", "other_operations", "optimizer", "data_path", "between")
@@ -33,17 +34,18 @@ PRODUCTS_GOAL, DATA_GOAL = 0.7, 0.05
 
 
 @contextmanager
-def attention_marked() -> Iterator[None]:
-    """Mark the forward pass of every attention module for the profiler."""
+def modules_marked() -> Iterator[None]:
+    """Mark the forward pass of every module of `MARKS` for the profiler."""
     marks: list[record_function] = []
 
     def enter(module: nn.Module, inputs: object) -> None:
-        if isinstance(module, MultiHeadAttention):
-            marks.append(record_function(MARK))
-            marks[-1].__enter__()
+        for kind, name in MARKS.items():
+            if isinstance(module, kind):
+                marks.append(record_function(name))
+                marks[-1].__enter__()
 
     def leave(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(module, MultiHeadAttention):
+        if isinstance(module, tuple(MARKS)):
             marks.pop().__exit__(None, None, None)
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
@@ -54,24 +56,23 @@ def attention_marked() -> Iterator[None]:
             handle.remove()
 
 
-def attention_nodes(events: Sequence[FunctionEvent]) -> set[int]:
-    """Sequence numbers of the autograd nodes that were made inside the marks.
+def marked_nodes(events: Sequence[FunctionEvent]) -> dict[int, str]:
+    """The mark of every autograd node that was made inside one, by sequence number.
 
     An operation carries the number of the next node to be made: what follows a mark tells which number is no longer its
     own.
     """
-    inside, ends = set(), []
-    for event in events:
-        if event.name == MARK:
-            ends.append(event.time_range.end)
-            inside |= {each.sequence_nr for each in descendants(event) if each.sequence_nr >= 0}
     forward = [event for event in events if event.sequence_nr >= 0 and not event.name.startswith(BACKWARD)]
     starts = np.array([event.time_range.start for event in forward])
-    for end in ends:
-        following = int(np.searchsorted(starts, end))
-        if following < len(forward):
-            inside.discard(forward[following].sequence_nr)
-    return inside
+    nodes: dict[int, str] = {}
+    for mark in events:
+        if mark.name in MARKS.values():
+            inside = {each.sequence_nr for each in descendants(mark) if each.sequence_nr >= 0}
+            following = int(np.searchsorted(starts, mark.time_range.end))
+            if following < len(forward):
+                inside.discard(forward[following].sequence_nr)
+            nodes |= dict.fromkeys(inside, mark.name)
+    return nodes
 
 
 def descendants(event: FunctionEvent) -> Iterator[FunctionEvent]:
@@ -84,7 +85,7 @@ def descendants(event: FunctionEvent) -> Iterator[FunctionEvent]:
 def seconds_by_part(events: Iterable[FunctionEvent]) -> dict[str, float]:
     """Seconds of all operations, each counted to what it is or is part of; a call inside another is counted once."""
     events = sorted(events, key=lambda event: event.time_range.start)
-    nodes = attention_nodes(events)
+    nodes = marked_nodes(events)
     seconds = dict.fromkeys(PARTS[:-2], 0.0)
 
     def visit(event: FunctionEvent, part: str) -> None:
@@ -100,14 +101,14 @@ def seconds_by_part(events: Iterable[FunctionEvent]) -> dict[str, float]:
     return seconds
 
 
-def part_of(event: FunctionEvent, nodes: set[int]) -> str:
+def part_of(event: FunctionEvent, nodes: dict[int, str]) -> str:
     """What an operation is by itself."""
-    if event.name == MARK or (event.name.startswith(BACKWARD) and event.sequence_nr in nodes):
-        return "attention"
+    if event.name in MARKS.values():
+        return event.name
+    if event.name.startswith(BACKWARD):
+        return nodes.get(event.sequence_nr, "other_operations")
     if event.name.startswith(OPTIMIZER):
         return "optimizer"
-    if event.name == DROPOUT:
-        return "dropout"
     return "matrix_products" if event.name in PRODUCTS else "other_operations"
 
 
@@ -140,7 +141,7 @@ def profile_here(
     rows = []
     for number, (seconds, (spent, events, places)) in enumerate(zip(history["seconds"].iloc[1:], batches, strict=True)):
         rows += [(number, "events_per_second", events / seconds), (number, "padding_share", 1 - events / places)]
-        with attention_marked(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        with modules_marked(), profile(activities=[ProfilerActivity.CPU]) as profiler:
             _, profiled = train.train(histories, customers, model, replace(config, epochs=1), number, "profile")
         whole = float(profiled["seconds"].iloc[0])
         parts = {name: value / whole for name, value in seconds_by_part(profiler.events()).items()}

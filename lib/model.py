@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lib.binned_memory import BinnedMemoryAttention
 from lib.controls import LocalAttention, NoAttention, Recurrence
+from lib.dropout import ByteDropout
 from lib.infinite_former import InfiniteFormerAttention
 from lib.performer import PerformerAttention
 from lib.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
@@ -127,7 +128,7 @@ class EncoderLayer(nn.Module):
             nn.GELU(),
             nn.Linear(config.feedforward_dim, config.model_dim),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = ByteDropout(config.dropout)
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
@@ -204,7 +205,7 @@ class Classifier(nn.Module):
         self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = ByteDropout(config.dropout)
         self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
         self.counting = nn.ModuleList(nn.Embedding(count, config.classes) for count in cardinalities[:code_kinds])
         for weight in (self.head.weight, self.head.bias, *self.counting.parameters()):

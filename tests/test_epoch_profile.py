@@ -7,13 +7,13 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from lib import data, train
+from lib.dropout import ByteDropout
 from lib.epoch_profile import (
-    MARK,
     PARTS,
-    attention_marked,
-    attention_nodes,
     data_path,
     descendants,
+    marked_nodes,
+    modules_marked,
     profile_here,
     seconds_by_part,
 )
@@ -27,20 +27,20 @@ RECIPE = TrainConfig(batch_size=8, max_events=64)
 
 @pytest.fixture(scope="module")
 def events():
-    """One step through a linear map, an attention, and a linear map, forward and backward, under the profiler."""
+    """One step through a linear map, attention, dropout, a linear map, forward and backward, under the profiler."""
     torch.manual_seed(0)
     before, attention = nn.Linear(8, 8), SoftmaxAttention(8, 2)
-    after = nn.Sequential(nn.Dropout(), nn.Linear(8, 8))
+    after = nn.Sequential(ByteDropout(), nn.Linear(8, 8))
     inputs = torch.randn(2, 16, 8)
     optimizer = torch.optim.AdamW([*before.parameters(), *attention.parameters(), *after.parameters()])
-    with attention_marked(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with modules_marked(), profile(activities=[ProfilerActivity.CPU]) as profiler:
         after(attention(before(inputs)).output).square().sum().backward()
         optimizer.step()
     return sorted(profiler.events(), key=lambda event: event.time_range.start)
 
 
 def test_the_marks_hold_the_attention_and_leave_nothing_behind(events):
-    marks = [event for event in events if event.name == MARK]
+    marks = [event for event in events if event.name == "attention"]
     assert len(marks) == 1
     names = [each.name for each in descendants(marks[0])]
     assert names.count("aten::linear") == 2
@@ -49,15 +49,18 @@ def test_the_marks_hold_the_attention_and_leave_nothing_behind(events):
     assert not nn.modules.module._global_forward_pre_hooks
 
 
-def test_the_backward_of_the_attention_is_found_and_no_other(events):
-    nodes = attention_nodes(events)
+def test_backward_is_counted_to_the_module_of_the_forward(events):
+    nodes = marked_nodes(events)
     backward = [event for event in events if event.name.startswith("autograd::engine") and event.sequence_nr >= 0]
-    inside = [event.name for event in backward if event.sequence_nr in nodes]
-    outside = [event.name for event in backward if event.sequence_nr not in nodes]
-    assert sum("AddmmBackward" in name for name in inside) == 2
-    assert sum("ScaledDotProduct" in name for name in inside) == 1
-    assert sum("AddmmBackward" in name for name in outside) == 2
-    assert any("PowBackward" in name for name in outside)
+    names = {"attention": [], "dropout": [], None: []}
+    for event in backward:
+        names[nodes.get(event.sequence_nr)].append(event.name)
+    assert sum("AddmmBackward" in name for name in names["attention"]) == 2
+    assert sum("ScaledDotProduct" in name for name in names["attention"]) == 1
+    assert len(names["dropout"]) == 1
+    assert "MulBackward" in names["dropout"][0]
+    assert sum("AddmmBackward" in name for name in names[None]) == 2
+    assert any("PowBackward" in name for name in names[None])
 
 
 def test_every_operation_is_counted_once(events):
