@@ -1,5 +1,6 @@
 """Attention inside segments plus a read of a memory of the segments before: what all memories here have in common."""
 
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -139,12 +140,13 @@ class SegmentMemoryAttention(MultiHeadAttention):
     ) -> Float[Tensor, "batch memories basis model_dim"]:
         """What the second and every later segment finds in memory; wrong after a row's end, where nothing is read.
 
-        Only the writing goes segment by segment. All reads are then made at once.
+        Only the writing goes segment by segment. All reads are then made at once. The segments are unbound, not
+        indexed: the gradient of every index would be as long as the history, and their sum quadratic in its length.
         """
         coefficients = [self.empty_memory(len(events)).coefficients]
-        for index in range(events.shape[1] - 1):
-            write = (queries[:, index], events[:, index], real[:, index], self.whole_update(index))
-            coefficients.append(self.write(coefficients[-1], *write))
+        segments = zip(*(each.unbind(1) for each in (queries, events, real)), strict=True)
+        for index, segment in enumerate(islice(segments, events.shape[1] - 1)):
+            coefficients.append(self.write(coefficients[-1], *segment, self.whole_update(index)))
         return torch.stack(coefficients[1:], 1)
 
     def whole_update(self, segments: int) -> Update:

@@ -126,8 +126,8 @@ class MultiHeadAttention(nn.Module):
         Float[Tensor, "batch heads length head_dim"],
     ]:
         """Queries, keys and values of every head."""
-        packed = self.in_projection(events).unflatten(-1, (3, self.heads, self.head_dim))
-        queries, keys, values = packed.permute(2, 0, 3, 1, 4).unbind(0)
+        packed = self.in_projection(events).chunk(3, dim=-1)
+        queries, keys, values = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in packed)
         return queries, keys, values
 
     def merge(self, attended: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch length model_dim"]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
 
 from lib.binned_memory import BinnedMemoryAttention
 from lib.infinite_former import InfiniteFormerAttention
@@ -228,3 +229,21 @@ def test_masked_mean_counts_only_true_places():
     values = torch.tensor([[[1.0, 5.0]], [[9.0, 3.0]]])
     assert masked_mean(values, torch.tensor([[True, False], [False, True]])[:, None]) == 2
     assert masked_mean(values, torch.zeros(2, 1, 2, dtype=torch.bool)) == 0
+
+
+def allocated(module, segments):
+    """Bytes that a forward and a backward pass over so many segments allocate, freed ones included."""
+    inputs = events(1, segments * module.segment).requires_grad_()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        attended = module(inputs)
+        (attended.output.sum() + attended.regulariser).backward()
+    return sum(max(0, event.self_cpu_memory_usage) for event in profiler.events())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_allocates_in_proportion_to_length(kind):
+    """As many segments more cost as much more: no segment's gradient is as long as the whole history."""
+    module = attention(kind)
+    allocated(module, 2)  # the first backward pass sets up the framework
+    short, middle, long = (allocated(module, segments) for segments in (8, 32, 56))
+    assert long - middle == pytest.approx(middle - short, rel=0.05)
