@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from lib.events.bank import describe
 from lib.dependencies import modules, relative
+from lib.events.bank import describe
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
 PROFILE = os.environ.get("STUDY_PROFILE", "default")
