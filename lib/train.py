@@ -113,13 +113,16 @@ def pretrained_weights(
 
 
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
-    """Tables and the sum over codes at their own rates; matrices with weight decay; biases and norms without."""
-    tables, counting = list(model.embedding.tables.parameters()), list(model.counting.parameters())
-    others = [p for name, p in model.named_parameters() if not name.startswith(("embedding.tables", "counting"))]
+    """Tables and counts at their own rates; matrices with weight decay; biases, norms and groups without."""
     rate, decay = config.learning_rate, config.weight_decay
+    tables, sums = [*model.embedding.tables.parameters()], [*model.sums.parameters()]
+    groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]
+    apart = {id(parameter) for parameter in (*tables, *sums, *groups)}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     return [
         {"params": tables, "lr": rate * config.table_rate, "weight_decay": decay},
-        {"params": counting, "lr": config.counting_rate, "weight_decay": decay},
+        {"params": sums, "lr": config.counting_rate, "weight_decay": config.counting_decay},
+        {"params": groups, "lr": config.group_rate, "weight_decay": config.group_decay},
         {"params": [p for p in others if p.ndim > 1], "lr": rate, "weight_decay": decay},
         {"params": [p for p in others if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
     ]

@@ -25,8 +25,9 @@ class TrainConfig:
     """The training recipe, the same for every mechanism.
 
     `table_rate` multiplies the learning rate of the category tables: Adam's steps ignore how rarely a code is seen, so
-    at the full rate a few customers' rare codes are memorised. `counting_rate` is the learning rate of the sum over
-    codes. `pretraining_epochs` go before, over all customers and without labels, at `pretraining_rate`.
+    at the full rate a few customers' rare codes are memorised. Sums over codes and soft counts of groups have rates and
+    weight decays of their own. `pretraining_epochs` go before, over all customers and without labels, at
+    `pretraining_rate`.
     """
 
     epochs: int = 12
@@ -34,6 +35,9 @@ class TrainConfig:
     learning_rate: float = 2e-4
     table_rate: float = 0.05
     counting_rate: float = 0.02
+    counting_decay: float = 0.3
+    group_rate: float = 0.05
+    group_decay: float = 0.0
     weight_decay: float = 0.1
     warmup: float = 0.1
     clip: float = 1.0

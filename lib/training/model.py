@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -14,10 +13,10 @@ from lib.attention.controls import LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention
 from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
+from lib.training.counting import COUNT_SCALE, CountSums, GroupCounts, crossed, novelty
 from lib.training.dropout import ByteDropout
 
 CONTEXT_SCALE = 0.2
-COUNT_SCALE = 0.1
 
 
 READOUTS = ("all", "last_segment")
@@ -47,6 +46,7 @@ class ModelConfig:
     contraction: float = 0.75
     samples: int = 256
     readout: str = "all"
+    groups: int = 8
 
 
 def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
@@ -155,38 +155,17 @@ class Encoder(nn.Module):
         return events, regulariser
 
 
-def novelty(
-    categories: Int[Tensor, "batch length kinds"], key_mask: Bool[Tensor, "batch length"], kinds: int
-) -> Float[Tensor, "batch length weights"]:
-    """One over how often the event's code has occurred in the history so far, for the first `kinds` categories.
-
-    Summed over a history this gives about the logarithm of each code's count (the harmonic numbers), the scale on
-    which counts of codes are informative. Zero on padding.
-    """
-    place = torch.arange(categories.shape[1], device=categories.device).expand_as(key_mask)
-    weights = []
-    for kind in range(kinds):
-        codes = torch.where(key_mask, categories[..., kind], -1)
-        order = codes.argsort(dim=1, stable=True)
-        sorted_codes = codes.gather(1, order)
-        starts = F.pad(sorted_codes[:, 1:] != sorted_codes[:, :-1], (1, 0), value=True)
-        first = torch.where(starts, place, 0).cummax(1).values
-        occurrence = torch.zeros_like(place).scatter(1, order, place - first + 1)
-        weights.append(key_mask / occurrence)
-    return torch.stack(weights, dim=-1)
-
-
 def last_events(key_mask: Bool[Tensor, "batch length"], count: int) -> Bool[Tensor, "batch length"]:
     """The last `count` real events of each row, or all of a row that has fewer."""
     return key_mask & (key_mask.flip(1).cumsum(1).flip(1) <= count)
 
 
 class Classifier(nn.Module):
-    """Class scores of a history: embedding, encoder, pooling, and a linear head beside a linear sum over codes.
+    """Class scores of a history: embedding, encoder, pooling and a linear head, beside what counting tells.
 
-    The pooled vector holds the mean of the encoded events and their sums weighted by novelty. The sum over codes is a
-    logistic regression on the logarithms of code counts (a wide part beside the deep one, Cheng et al. 2016): what the
-    encoder adds to counting is learned on top of it, whatever the attention. Raises ValueError for an unknown read-out.
+    The pooled vector holds the mean of the encoded events and their sums weighted by novelty. Beside it stand sums over
+    codes and soft counts of groups: what the encoder adds to counting is learned on top of it, whatever the attention.
+    Raises ValueError for an unknown read-out.
     """
 
     def __init__(
@@ -207,9 +186,10 @@ class Classifier(nn.Module):
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = ByteDropout(config.dropout)
         self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
-        self.counting = nn.ModuleList(nn.Embedding(count, config.classes) for count in cardinalities[:code_kinds])
-        for weight in (self.head.weight, self.head.bias, *self.counting.parameters()):
-            nn.init.zeros_(weight)
+        self.sums = CountSums(cardinalities[:code_kinds], config.classes)
+        self.groups = GroupCounts(cardinalities[:code_kinds], config.model_dim, config.groups, config.classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(
         self,
@@ -221,13 +201,14 @@ class Classifier(nn.Module):
         encoded, regulariser = self.encode(categories, numbers, days, key_mask)
         pooled_events = key_mask if self.last is None else last_events(key_mask, self.last)
         mean = pooled_events / pooled_events.sum(1, keepdim=True).clamp(min=1)
-        counts = COUNT_SCALE * novelty(categories, pooled_events, self.code_kinds)
-        weights = torch.cat([mean[..., None], counts], dim=-1)
+        codes = categories[..., : self.code_kinds]
+        items = torch.cat([codes, crossed(categories, numbers)[..., None]], dim=-1)
+        counts = COUNT_SCALE * novelty(items, pooled_events)
+        weights = torch.cat([mean[..., None], counts[..., : self.code_kinds]], dim=-1)
         encoded = encoded.masked_fill(~pooled_events[..., None], 0)
         pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
-        scores = self.head(self.dropout(pooled))
-        for kind, table in enumerate(self.counting):
-            scores = scores + (counts[..., kind, None] * table(categories[..., kind])).sum(1)
+        scores = self.head(self.dropout(pooled)) + self.sums(items, counts)
+        scores = scores + self.groups(encoded, codes, pooled_events)
         return scores, regulariser
 
     def encode(

@@ -3,12 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from lib import data
-from lib.training.model import COUNT_SCALE, Classifier, ModelConfig, build_attention, novelty
+from lib.training.model import Classifier, ModelConfig, build_attention
 
 MECHANISMS = [
     "softmax",
@@ -115,35 +113,6 @@ def test_explicit_and_fused_softmax_are_the_same_model(histories):
 def test_unknown_attention_is_refused_with_the_known_names():
     with pytest.raises(ValueError, match=r"known: softmax, explicit_softmax, .*, performer, infinite_former"):
         build_attention(dataclasses.replace(SMALL, attention="informer"), torch.Generator())
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=12), st.integers(0, 3))
-def test_novelty_is_one_over_the_occurrence_and_sums_to_harmonic_numbers(codes, padding):
-    categories = torch.tensor([codes + [(0, 0)] * padding])
-    key_mask = torch.tensor([[True] * len(codes) + [False] * padding])
-    weights = novelty(categories, key_mask, 2)[0]
-    for kind in (0, 1):
-        column = [code[kind] for code in codes]
-        expected = [1 / (column[:place].count(code) + 1) for place, code in enumerate(column)] + [0] * padding
-        assert weights[:, kind].tolist() == pytest.approx(expected)
-
-
-def test_the_sum_over_codes_is_a_regression_on_novelty_weighted_counts(histories):
-    model = classifier("none", histories).eval()
-    batch = batch_of(histories, [2, 3])
-    before, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
-    for table in model.counting:
-        nn.init.normal_(table.weight)
-    after, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
-    expected = torch.zeros(2, 2)
-    for row in range(2):
-        for kind, table in enumerate(model.counting):
-            codes = batch.categories[row, batch.key_mask[row], kind]
-            for code in codes.unique():
-                harmonic = sum(1 / place for place in range(1, int((codes == code).sum()) + 1))
-                expected[row] += COUNT_SCALE * harmonic * table.weight[code].detach()
-    # At most 64 terms of order one, each rounded to 2**-24 of the sum.
-    torch.testing.assert_close(after - before, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_read_out_from_the_last_segment_sees_no_event_before_it_but_through_attention(histories):
