@@ -123,6 +123,14 @@ def test_shares_cover_a_batch_once_and_none_is_empty(world):
     assert all(share.tolist() == [3] for share in shares[len(batch) :])
 
 
+def test_weights_by_hand(monkeypatch):
+    others = torch.tensor([1.0, 0.0])
+    monkeypatch.setattr(Processes, "_summed", lambda self, own: own + others)
+    assert Processes(0, 2).weights((2, 6), 3) == pytest.approx([4 / 3, 2])  # two answers of three, all events
+    assert Processes(1, 2).weights((2, 0), 3) == pytest.approx([4 / 3, 0])
+    assert Processes(2, 3).weights((1, 5), 2) == [0, 0]  # two customers leave nothing for the third process
+
+
 def test_one_process_weighs_nothing():
     assert ALONE.weights((3, 7), 3) == [1.0, 1.0]
     assert ALONE.weights((3, 0), 3) == [1.0, 0.0]
