@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from lib.bank import describe
 from lib.dependencies import modules, relative
+from lib.events.bank import describe
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
 PROFILE = os.environ.get("STUDY_PROFILE", "default")
@@ -21,7 +21,7 @@ MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
 FILES = [] if SOURCE in ("synthetic", "sberbank") else describe(Path(SOURCE)).files(Path(SOURCE))
-LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib").glob(f"*.{kind}"))]
+LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib/presentation").glob(f"*.{kind}"))]
 KEPT = [str(path) for path in sorted(Path("data/measurements").glob("*/*")) if path.parent.name != "local"]
 FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
 
@@ -90,7 +90,7 @@ rule train:
 for name in NOTEBOOKS:
     rule:
         name: f"notebook_{name}"
-        input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/study.mplstyle"
+        input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/presentation/study.mplstyle"
         output: f"{OUT}/notebooks/{name}.ipynb"
         benchmark: f"{OUT}/durations/{name}.tsv"
         params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"

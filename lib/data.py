@@ -18,11 +18,12 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from lib import bank, encoding, paths, synthetic
-from lib.dataset import FILE, DataError
+from lib import paths, synthetic
 from lib.dependencies import code_hash, modules
-from lib.download import download
-from lib.histories import UNKNOWN_HOUR, Histories, load, save
+from lib.events import bank, encoding
+from lib.events.dataset import FILE, DataError
+from lib.events.download import download
+from lib.events.histories import UNKNOWN_HOUR, Histories, load, save
 from lib.storage import intact, whole_folder, write_whole
 
 __all__ = ["UNKNOWN_HOUR", "DataError", "Histories"]

@@ -13,15 +13,15 @@ LIB = Path(__file__).resolve().parent
 def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
     """Files of `lib` that a module or notebook imports, directly or through others, itself excluded, sorted.
 
-    Names in `skip` are neither listed nor followed.
+    Names in `skip`, such as "paths" or "speed.memory", are neither listed nor followed.
     """
     found: set[str] = set()
     waiting = [source]
     while waiting:
         for name in _imported(waiting.pop()) - found - skip:
             found.add(name)
-            waiting.append(LIB / f"{name}.py")
-    return sorted(LIB / f"{name}.py" for name in found)
+            waiting.append(_file(name))
+    return sorted(map(_file, found))
 
 
 def code_hash(files: list[Path]) -> str:
@@ -39,13 +39,17 @@ def _imported(source: Path) -> set[str]:
         text = "\n".join("".join(cell["source"]) for cell in cells)
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == "lib":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lib."):
-            names.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom) and node.module:
+            # What is imported is a module of a package or something inside a module.
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lib.")}
-    return {name for name in names if (LIB / f"{name}.py").exists()}
+            names |= {alias.name for alias in node.names}
+    inside = {name.removeprefix("lib.") for name in names if name.startswith("lib.")}
+    return {name for name in inside if _file(name).exists()}
+
+
+def _file(name: str) -> Path:
+    return LIB / f"{name.replace('.', '/')}.py"
 
 
 def relative(files: list[Path]) -> list[str]:

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lib import bank, encoding, report, scaling, synthetic
-from lib.loop import TrainConfig
+from lib import synthetic
+from lib.events import bank, encoding
 from lib.paths import ROOT
+from lib.presentation import report
 from lib.readme import with_answers
+from lib.speed import scaling
+from lib.speed.streaming import SETTLED
 from lib.storage import write_whole
-from lib.streaming import SETTLED
+from lib.training.loop import TrainConfig
 
 START = "<!-- made by `python -m lib.extrapolation`, do not edit -->"
 PAGE = ROOT / "docs" / "scaling.md"

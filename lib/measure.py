@@ -17,16 +17,17 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from lib import benchmark, scaling, sweeps
 from lib.dependencies import LIB, code_hash, modules
-from lib.fresh_process import Budget, measure_apart, measure_here
-from lib.hardware import LOCAL, hardware
-from lib.memory import MIB, peak_memory
+from lib.speed import benchmark, scaling, sweeps
+from lib.speed.fresh_process import Budget, measure_apart, measure_here
+from lib.speed.hardware import LOCAL, hardware
+from lib.speed.memory import MIB, peak_memory
+from lib.speed.workload import Configuration
 from lib.storage import read_sealed, write_sealed, write_whole
-from lib.workload import Configuration
 
 __all__ = ["Budget", "Configuration", "hardware", "measure", "peak_memory"]
 
+MEASURER = LIB / "speed" / "fresh_process.py"
 SETTINGS = [field.name for field in fields(Configuration)]
 Rounds = dict[int, dict[str, float]]
 Results = dict[Configuration, Rounds]
@@ -34,7 +35,7 @@ Results = dict[Configuration, Rounds]
 
 def fingerprint(device: str) -> str:
     """A hash of the hardware, of the code whose speed is measured and of the code that measures it."""
-    code = code_hash([LIB / "fresh_process.py", *modules(LIB / "fresh_process.py")])
+    code = code_hash([MEASURER, *modules(MEASURER)])
     return hashlib.sha256(json.dumps([hardware(device), code], sort_keys=True).encode()).hexdigest()
 
 

@@ -21,12 +21,12 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from lib.frame import framed, parts_of, themed, title_of
-from lib.index import write_index
 from lib.paths import NOTEBOOKS, REPORTS
-from lib.prose import PageText, text_html
+from lib.presentation.frame import framed, parts_of, themed, title_of
+from lib.presentation.index import write_index
+from lib.presentation.prose import PageText, text_html
+from lib.presentation.report import html_table
 from lib.provenance import without_folders
-from lib.report import html_table
 from lib.storage import write_whole
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

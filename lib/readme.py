@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import report
-from lib.index import COMPARISON, main_table, read_claims
 from lib.paths import ROOT
+from lib.presentation import report
+from lib.presentation.index import COMPARISON, main_table, read_claims
 from lib.storage import write_whole
 
 START, END = "<!-- made by `python -m lib.readme`, do not edit -->", "<!-- end of what is made -->"

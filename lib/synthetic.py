@@ -15,8 +15,8 @@ from jaxtyping import Int
 from numpy import ndarray
 from sklearn.metrics import roc_auc_score
 
-from lib.calibration import HOURS, RECIPE, Model, Recipe, build
-from lib.generative import DAY_PLACES, MINUTES, SECONDS, Events, amounts, draw, log_odds
+from lib.simulation.calibration import HOURS, RECIPE, Model, Recipe, build
+from lib.simulation.generative import DAY_PLACES, MINUTES, SECONDS, Events, amounts, draw, log_odds
 
 HEADER = b"customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
 CHUNK = 500  # customers made together: bounds the memory, and fixes which random stream a customer comes from

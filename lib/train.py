@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from lib import data, dependencies, paths
-from lib.checkpoint import NOT_KEPT, Checkpoint
+from lib.accuracy.evaluate import prediction_frame
 from lib.data import Batch, Histories
-from lib.evaluate import prediction_frame
-from lib.loop import Outcome, TrainConfig, fit
-from lib.model import Classifier, ModelConfig
-from lib.pretrain import MaskedEvents, masked_prediction
-from lib.processes import ALONE, Processes, joined
 from lib.storage import intact, whole_folder, write_whole
-from lib.variants import VARIANTS
+from lib.training.checkpoint import NOT_KEPT, Checkpoint
+from lib.training.loop import Outcome, TrainConfig, fit
+from lib.training.model import Classifier, ModelConfig
+from lib.training.pretrain import MaskedEvents, masked_prediction
+from lib.training.processes import ALONE, Processes, joined
+from lib.training.variants import VARIANTS
 
 MECHANISMS = ("softmax", "performer", "infinite_former")
-UNINVOLVED = frozenset({"evaluate", "dependencies", "synthetic", "storage", "variants"})
+UNINVOLVED = frozenset({"accuracy.evaluate", "dependencies", "synthetic", "storage", "training.variants"})
 """Modules that this one needs and that decide no result of a training."""
 
 
@@ -208,7 +208,7 @@ def cross_validate(
 def out_of_fold(
     histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
 ) -> pd.DataFrame:
-    """Test-fold predictions of `cross_validate`'s runs in the shape of `lib.evaluate`.
+    """Test-fold predictions of `cross_validate`'s runs in the shape of `lib.accuracy.evaluate`.
 
     With `predict(model, histories, customers)` they are made anew, for example with a part of the model switched off.
     """
@@ -223,7 +223,7 @@ def out_of_fold(
 
 def sources(attention: str) -> list[Path]:
     """The modules that decide a training's result: everything this one rests on but the other mechanisms."""
-    others = frozenset({*MECHANISMS} - {attention, "softmax"})
+    others = frozenset(f"attention.{name}" for name in MECHANISMS if name not in (attention, "softmax"))
     return [Path(__file__), *dependencies.modules(Path(__file__), skip=others | UNINVOLVED)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.report import KEYS
+from lib.presentation.report import KEYS
 
 SAME = ("processor", "instructions", "threads", "python", "versions")
 """What two runs share when their results have to be the same bits."""

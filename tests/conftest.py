@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from lib import bank, encoding
+from lib.events import bank, encoding
 
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.

@@ -17,8 +17,9 @@ folds = 2
 repeats = 1
 epochs = 4
 """
-BODY = """from lib import data, report, train
-from lib.model import ModelConfig
+BODY = """from lib import data, train
+from lib.presentation import report
+from lib.training.model import ModelConfig
 from lib.train import TrainConfig
 page = report.begin("04_train_softmax", study)
 histories = data.prepare(source, customers)

@@ -1,22 +1,48 @@
+import ast
 import json
+
+import pytest
 
 from lib import dependencies, paths
 
 
 def names(files):
-    return [file.stem for file in files]
+    return dependencies.relative(files)
 
 
 def test_imports_are_followed_in_modules_and_notebooks(tmp_path):
-    (tmp_path / "a.py").write_text("import numpy\nfrom lib import evaluate\n")
+    (tmp_path / "a.py").write_text("import numpy\nfrom lib.accuracy import evaluate\n")
     found = names(dependencies.modules(tmp_path / "a.py"))
-    assert {"evaluate", "data", "bank", "paths"} <= set(found)
-    assert "train" not in found
+    assert {f"lib/{name}.py" for name in ("accuracy/evaluate", "data", "events/bank", "paths")} <= set(found)
+    assert "lib/train.py" not in found
     cells = [{"cell_type": "markdown", "source": ["from lib import train"]}]
-    cells.append({"cell_type": "code", "source": ["from lib.softmax import Attended\n", "x = 1"]})
+    cells.append({"cell_type": "code", "source": ["from lib.attention.softmax import Attended\n", "x = 1"]})
     (tmp_path / "b.ipynb").write_text(json.dumps({"cells": cells}))
-    assert names(dependencies.modules(tmp_path / "b.ipynb")) == ["softmax"]
-    assert "evaluate" not in names(dependencies.modules(tmp_path / "a.py", skip=frozenset({"evaluate"})))
+    assert names(dependencies.modules(tmp_path / "b.ipynb")) == ["lib/attention/softmax.py"]
+    skipped = dependencies.modules(tmp_path / "a.py", skip=frozenset({"accuracy.evaluate"}))
+    assert names(skipped) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lib.speed import memory",
+        "from lib.speed import memory as this_process, nothing",
+        "from lib.speed.memory import MIB",
+        "import lib.speed.memory",
+        "import numpy, lib.speed.memory as this_process",
+    ],
+)
+def test_every_form_of_import_names_the_module_and_not_its_package(tmp_path, line):
+    (tmp_path / "a.py").write_text(f"{line}\nimport libs.paths\nfrom tests.lib import paths\n")
+    assert names(dependencies.modules(tmp_path / "a.py")) == ["lib/speed/memory.py"]
+
+
+def test_packages_run_no_code_of_their_own():
+    # Imports are followed from module to module: code of a package would escape the graph.
+    for file in dependencies.LIB.rglob("__init__.py"):
+        (docstring,) = ast.parse(file.read_text(encoding="utf-8")).body
+        assert isinstance(docstring.value.value, str), file
 
 
 def test_hash_sees_code_and_not_layout(tmp_path):

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import extrapolation, report
+from lib import extrapolation
 from lib.paths import ROOT
+from lib.presentation import report
 from lib.readme import END, with_answers
 
 PUBLISHED = "reports/sberbank_sample"

@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from small_study import own_environment
 
-from lib import bank
+from lib.events import bank
 from lib.paths import NOTEBOOKS, ROOT
 
 
@@ -220,9 +220,15 @@ def test_every_package_is_pinned_once_with_hashes_and_explained():
     assert "-r requirements.txt" in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
 
 
-def test_the_readme_knows_every_module():
+def test_the_readme_puts_every_module_into_its_package():
     readme = (ROOT / "README.md").read_text()
-    assert [path.name for path in sorted((ROOT / "lib").glob("*.py")) if path.name not in readme] == ["__init__.py"]
+    tree = readme[readme.index("├── lib/") : readme.index("├── docs/")]
+    parts = re.findall(r"^(?:│   )?[├└]── (\w+)/(.*(?:\n(?!(?:│   )?[├└]── \w+/).*)*)", tree, flags=re.MULTILINE)
+    told = {package: set(re.findall(r"\w+\.py", part)) for package, part in parts}
+    made = {}
+    for path in sorted((ROOT / "lib").rglob("*.py")):
+        made.setdefault(path.parent.name, set()).add(path.name)
+    assert {name: files - {"__init__.py"} for name, files in made.items()} == told
 
 
 @pytest.mark.parametrize("profile", ["default", "quick", "full"])
@@ -267,6 +273,6 @@ def test_notebooks_that_measure_run_alone_and_redraw_with_the_style():
         "07_speed_and_memory",
         "08_comparison",
     ]
-    assert sorted(name for name, step in steps if "lib/study.mplstyle" in step) == sorted(
+    assert sorted(name for name, step in steps if "lib/presentation/study.mplstyle" in step) == sorted(
         path.stem for path in NOTEBOOKS.glob("*.ipynb")
     )

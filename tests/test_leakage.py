@@ -8,9 +8,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from test_references import garbled
 
-from lib import data, references, train
-from lib.model import ModelConfig
+from lib import data, train
+from lib.accuracy import references
 from lib.train import TrainConfig
+from lib.training.model import ModelConfig
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.1)
 SHORT = TrainConfig(epochs=2, batch_size=4, max_events=32)

@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from lib import bank, encoding, loading
+from lib import loading
+from lib.events import bank, encoding
 
 
 @pytest.mark.parametrize("name", ["bank_folder", "visits_folder"])

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from lib import measure as engine
-from lib.fresh_process import Budget
 from lib.measure import SETTINGS, main, measure
 from lib.paths import ROOT
-from lib.workload import Configuration
+from lib.speed.fresh_process import Budget
+from lib.speed.workload import Configuration
 
 TINY = Configuration("softmax", length=16, heads=2, head_dim=4)
 QUICK = Budget(rounds=2, block_seconds=0.001, seconds=5.0, memory_mib=256.0)

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from lib.execute import default_parameters
-from lib.formulas import mathml
 from lib.paths import NOTEBOOKS, ROOT
+from lib.presentation.formulas import mathml
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 EXPECTED = [

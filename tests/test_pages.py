@@ -12,10 +12,10 @@ import pytest
 from nbformat.v4 import new_output
 from tiny_study import build
 
-from lib.frame import themed
-from lib.index import choices, flattened, main_table, write_index
 from lib.pages import main, output_html, parameter_rows, write_page
-from lib.report import load_rows
+from lib.presentation.frame import themed
+from lib.presentation.index import choices, flattened, main_table, write_index
+from lib.presentation.report import load_rows
 
 
 class Tags(HTMLParser):

@@ -14,7 +14,7 @@ from tiny_study import build
 
 from lib import readme
 from lib.paths import ROOT
-from lib.report import load_rows
+from lib.presentation.report import load_rows
 
 PUBLISHED = "reports/sberbank_sample"
 MARKED = f"# Title\n\n{readme.START}\nold\n{readme.END}\n\nThe rest.\n"

@@ -9,7 +9,7 @@ import pytest
 
 from lib.paths import NOTEBOOKS, ROOT
 
-SOURCES = [*sorted((ROOT / "lib").glob("*.py")), *sorted(NOTEBOOKS.glob("*.ipynb"))]
+SOURCES = [*sorted((ROOT / "lib").rglob("*.py")), *sorted(NOTEBOOKS.glob("*.ipynb"))]
 RUN_CODE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle", "jsonpickle"}
 UNPICKLE = {"read_pickle", "to_pickle", "load_module", "package_importer"}
 NAMES_NOT_PLACES = ("http://www.w3.org/",)  # of XML languages: never fetched
@@ -39,7 +39,7 @@ def unsafe_loads(code: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_loaded_can_run_code(path):
     assert unsafe_loads(code_of(path)) == []
 
@@ -66,7 +66,7 @@ def test_safe_loads_pass():
     )
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_everything_is_fetched_over_https(path):
     addresses = re.findall(r"\b(?:http|ftp)://[^\s\"')]+", path.read_text(encoding="utf-8"))
     assert [address for address in addresses if not address.startswith(NAMES_NOT_PLACES)] == []

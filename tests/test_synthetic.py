@@ -15,8 +15,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.calibration import build, targets
-from lib.generative import MINUTES, SECONDS, Events, log_odds
+from lib.simulation.calibration import build, targets
+from lib.simulation.generative import MINUTES, SECONDS, Events, log_odds
 from lib.synthetic import bayes_roc_auc, generate, generate_memory_task
 
 FILES = ("gender_train.csv", "transactions.csv.gz", "truth.csv")

@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny_study import build, figure, rows
 
-from lib import report, train, verify
-from lib.model import ModelConfig
+from lib import train, verify
+from lib.presentation import report
 from lib.storage import write_whole
 from lib.train import TrainConfig
+from lib.training.model import ModelConfig
 
 MACHINE = {"processor": "one", "instructions": "AVX2", "threads": "1", "python": "3", "versions": {"torch": "2"}}
 

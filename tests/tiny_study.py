@@ -11,7 +11,8 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import index, pages, report
+from lib import pages
+from lib.presentation import index, report
 
 HOSTILE = "<script>alert('x')</script>"
 PLACE = "/home/someone/bank/my_events"
@@ -28,7 +29,7 @@ $$\mathbb{E}\left[ \exp\left( \mathbf{w}^{\top} \mathbf{q} - \frac{\|\mathbf{q}\
 |---|---|
 | $m$ | features |
 
-See [the end](08_comparison.ipynb#result), [code](../lib/performer.py) and a < b.
+See [the end](08_comparison.ipynb#result), [code](../lib/attention/performer.py) and a < b.
 
 ### A part
 

@@ -1,0 +1,1 @@
+"""The mechanisms compared, and what they rest on."""

@@ -1,0 +1,59 @@
+"""What the mechanisms are compared with inside the same encoder: nothing, segments alone, and a recurrent network."""
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lib.attention.softmax import Attended, MultiHeadAttention, softmax_attention
+
+
+class NoAttention(nn.Module):
+    """The attention removed: events do not see each other, and only the pooling joins them."""
+
+    def forward(
+        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
+    ) -> Attended:
+        return Attended(events.new_zeros(events.shape), events.new_zeros(()))
+
+
+class LocalAttention(MultiHeadAttention):
+    """Softmax attention within segments of `segment` events: the ∞-former without its memory, Z = Z_T."""
+
+    def __init__(self, model_dim: int, heads: int, segment: int = 128):
+        super().__init__(model_dim, heads)
+        self.segment = segment
+
+    def attend(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+        values: Float[Tensor, "batch heads length head_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None,
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        batch, _, length, _ = queries.shape
+        padding = -length % self.segment
+        if key_mask is None:
+            key_mask = queries.new_ones((batch, length)).bool()
+        mask = F.pad(key_mask, (0, padding)).unflatten(1, (-1, self.segment)).flatten(0, 1)
+        folded = [
+            F.pad(each, (0, 0, 0, padding)).unflatten(2, (-1, self.segment)).transpose(1, 2).flatten(0, 1)
+            for each in (queries, keys, values)
+        ]
+        output = softmax_attention(*folded, mask).unflatten(0, (batch, -1))
+        return output.transpose(1, 2).flatten(2, 3)[:, :, :length]
+
+
+class Recurrence(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014) in the place of attention: each event sees those before it."""
+
+    def __init__(self, model_dim: int):
+        super().__init__()
+        self.unit = nn.GRU(model_dim, model_dim, batch_first=True)
+
+    def forward(
+        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
+    ) -> Attended:
+        """Padding follows the events, so that no real event sees it. Raises ValueError if it precedes one."""
+        if key_mask is not None and (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
+            raise ValueError("real events must come before padding in every row")
+        return Attended(self.unit(events)[0], events.new_zeros(()))

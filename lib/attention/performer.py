@@ -1,0 +1,202 @@
+"""FAVOR+: softmax attention in linear time through random features (Choromanski et al. 2021).
+
+Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
+then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
+added to one. What large norms do cost is accuracy (see `lib.fidelity.approximation`) and, in the causal form, time:
+chunks get shorter. The trigonometric kernel has signed weights; its denominators may come near zero or be negative, and
+its outputs then exceed all values by any factor. That is the estimator, and it is left visible.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lib.attention.causal_attention import causal_attention, empty_state, weights_until
+from lib.attention.linear_attention import LOG2_E, FeatureMap, State, read, summary
+from lib.attention.random_features import (
+    best_tilt,
+    check_kernel,
+    draw_projection,
+    mean_sum_square,
+    orthogonal_projection,
+)
+from lib.attention.softmax import MultiHeadAttention, check_shapes
+
+__all__ = [
+    "PerformerAttention",
+    "check_projection",
+    "favor_attention",
+    "favor_stream",
+    "favor_weights",
+    "orthogonal_projection",
+    "tilt_of",
+]
+
+
+def check_projection(projection: Tensor, head_dim: int) -> None:
+    """Raise ValueError unless the projection has one row for each feature and the width of the head."""
+    if projection.dim() != 2 or projection.shape[1] != head_dim:
+        raise ValueError(f"projection must be (features, {head_dim}) for these queries, got {tuple(projection.shape)}")
+
+
+def tilt_of(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    causal: bool = False,
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+) -> Float[Tensor, "batch heads"]:
+    """FAVOR++'s A for these queries and keys, a constant to differentiation.
+
+    With as many queries as keys, position i is the same event in both and the mask hides it in both. Causal attention
+    may not look at later events: its A is the optimum for queries and keys of unit variance, |x+y|² = 2√d.
+    """
+    head_dim = queries.shape[-1]
+    if causal:
+        expected = queries.new_full(queries.shape[:2], 2 * head_dim**0.5)
+        return best_tilt(expected, head_dim)
+    query_mask = key_mask if queries.shape[2] == keys.shape[2] else None
+    return best_tilt(mean_sum_square(queries.detach(), keys.detach(), query_mask, key_mask), head_dim)
+
+
+def _rows(
+    queries: Tensor,
+    keys: Tensor,
+    projection: Tensor,
+    kernel: str,
+    causal: bool,
+    key_mask: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, FeatureMap]:
+    """Queries, keys and what the mask hides with heads folded into rows, and the kernel, in full precision."""
+    check_kernel(kernel)
+    check_projection(projection, queries.shape[-1])
+    precision = torch.promote_types(queries.dtype, torch.float32)
+    queries, keys, projection = (tensor.to(precision) for tensor in (queries, keys, projection))
+    scale = queries.shape[-1] ** -0.25
+    rows, columns = queries.shape[0] * queries.shape[1], len(projection)
+    activation, directions = "exponential", projection * scale
+    column_level, norm_share = queries.new_zeros(rows, columns), queries.new_full((rows,), -(scale**2) / 2)
+    if kernel == "hyperbolic":
+        directions, column_level = torch.cat([directions, -directions]), column_level.repeat(1, 2)
+    elif kernel == "favor++":
+        tilt = tilt_of(queries, keys, causal, key_mask)
+        stretch = (1 - 4 * tilt).sqrt()[..., None, None]
+        queries, keys = queries * stretch, keys * stretch
+        column_level = 2 * LOG2_E * tilt.flatten()[:, None] * projection.square().sum(-1)
+        norm_share = norm_share / (1 - 4 * tilt.flatten())
+    elif kernel == "trigonometric":
+        activation, column_level, norm_share = "cosine", column_level.repeat(1, 2), -norm_share
+    elif kernel == "relu":
+        activation, norm_share = "relu", torch.zeros_like(norm_share)
+    hidden = torch.zeros(keys.shape[:3], dtype=torch.bool, device=keys.device)
+    if key_mask is not None:
+        hidden = hidden | ~key_mask[:, None]
+    feature_map = FeatureMap(activation, directions, column_level, norm_share)
+    return queries.flatten(0, 1), keys.flatten(0, 1), hidden.flatten(0, 1), feature_map
+
+
+def favor_attention(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    values: Float[Tensor, "batch heads key_length value_dim"],
+    projection: Float[Tensor, "features head_dim"],
+    kernel: str = "positive",
+    causal: bool = False,
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+) -> Float[Tensor, "batch heads query_length value_dim"]:
+    """Attention whose weights are the kernel estimate, linear in length (Choromanski et al. 2021, algorithm 1).
+
+    Queries and keys are unscaled, 1/√d is inside. Sums are in float32 at least. The projection is a constant. A query
+    without any key gives zeros. Raises ValueError for shapes that do not fit and for unknown kernels.
+    """
+    check_shapes(queries, keys, values, key_mask, causal)
+    if causal:
+        return favor_stream(queries, keys, values, projection, kernel, key_mask)[0]
+    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, False, key_mask)
+    values_of = values.flatten(0, 1).to(queries_of.dtype)
+    output = read(queries_of, summary(keys_of, values_of, hidden, feature_map), feature_map)
+    return output.unflatten(0, queries.shape[:2]).to(values.dtype)
+
+
+def favor_stream(
+    queries: Float[Tensor, "batch heads length head_dim"],
+    keys: Float[Tensor, "batch heads length head_dim"],
+    values: Float[Tensor, "batch heads length value_dim"],
+    projection: Float[Tensor, "features head_dim"],
+    kernel: str = "positive",
+    key_mask: Bool[Tensor, "batch length"] | None = None,
+    state: State | None = None,
+) -> tuple[Float[Tensor, "batch heads length value_dim"], State]:
+    """Causal attention over the next piece of a stream: pass the returned state with the piece that follows.
+
+    The state has features x value_dim numbers per head, whatever the length of the past. None starts a stream. Padding
+    may be anywhere.
+    """
+    check_shapes(queries, keys, values, key_mask, causal=True)
+    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, True, key_mask)
+    values_of = values.flatten(0, 1).to(queries_of.dtype)
+    state = empty_state(feature_map, values.shape[-1]) if state is None else state
+    output, state = causal_attention(queries_of, keys_of, values_of, hidden, state, feature_map)
+    return output.unflatten(0, queries.shape[:2]).to(values.dtype), state
+
+
+def favor_weights(
+    queries: Float[Tensor, "batch heads query_length head_dim"],
+    keys: Float[Tensor, "batch heads key_length head_dim"],
+    projection: Float[Tensor, "features head_dim"],
+    chosen: Int[Tensor, " chosen"],
+    kernel: str = "positive",
+    causal: bool = False,
+    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+) -> Float[Tensor, "batch heads chosen key_length"]:
+    """The weights that `favor_attention` gives to every key, for the queries at the chosen positions.
+
+    Holds the features of all keys. Rows sum to one, or are zero without any key.
+    """
+    check_shapes(queries, keys, keys, key_mask, causal)
+    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, causal, key_mask)
+    level = torch.zeros_like(feature_map.column_level)
+    if not causal:
+        level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
+    until = chosen if causal else torch.full_like(chosen, keys.shape[2] - 1)
+    weights = weights_until(queries_of[:, chosen], keys_of, hidden, level, until, feature_map)
+    return weights.unflatten(0, queries.shape[:2])
+
+
+class PerformerAttention(MultiHeadAttention):
+    """Performer attention; the projection is a buffer, saved with the weights, and changes only in `redraw`.
+
+    Raises ValueError for unknown kernels and projections, and for FAVOR++ with rows of fixed norm, whose temperature
+    would be off.
+    """
+
+    def __init__(
+        self,
+        model_dim: int,
+        heads: int,
+        generator: torch.Generator,
+        features: int = 64,
+        kernel: str = "positive",
+        projection: str = "orthogonal",
+        causal: bool = False,
+    ):
+        super().__init__(model_dim, heads, causal)
+        check_kernel(kernel)
+        if kernel == "favor++" and projection == "fixed_norm":
+            raise ValueError("favor++ needs rows with chi-distributed norms: use orthogonal, simplex or gaussian")
+        self.kernel = kernel
+        self.projection_name = projection
+        self.register_buffer("projection", draw_projection(projection, features, self.head_dim, generator))
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Replace the projection by a fresh draw, in place."""
+        fresh = draw_projection(self.projection_name, *self.projection.shape, generator)
+        self.projection.copy_(fresh)
+
+    def attend(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+        values: Float[Tensor, "batch heads length head_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None,
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        return favor_attention(queries, keys, values, self.projection, self.kernel, self.causal, key_mask)

@@ -1,0 +1,232 @@
+"""Attention inside segments plus a read of a memory of the segments before: what all memories here have in common."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lib.attention.continuous_memory import Update
+from lib.attention.softmax import Attended, MultiHeadAttention, softmax_attention
+
+# How many different updates an even resolution solves in advance; later ones are solved when a history is that long.
+WHOLE_UPDATES = 64
+
+
+class Memory(NamedTuple):
+    """What is kept of the past: coefficients (zero where empty) and the number of events they were made of."""
+
+    coefficients: Float[Tensor, "batch basis model_dim"]
+    events: Int[Tensor, " batch"]
+
+    def reset(self, rows: Bool[Tensor, " batch"]) -> "Memory":
+        """The same memory, emptied in the given rows."""
+        return Memory(self.coefficients.masked_fill(rows[:, None, None], 0), self.events.masked_fill(rows, 0))
+
+    def detach(self) -> "Memory":
+        """The same memory without its past in the graph, to train on a stream piece by piece."""
+        return Memory(self.coefficients.detach(), self.events)
+
+
+class SegmentMemoryAttention(MultiHeadAttention):
+    """Softmax attention within each segment plus, by the same queries, a read of a memory of the segments before it.
+
+    Subclasses say how a memory is made (`solve`, `transition`) and read (`read`). `contraction` is the share of [0, 1]
+    that the past keeps in an update, or None for the share that keeps all events at one resolution. Real events must
+    come first.
+    """
+
+    def __init__(
+        self,
+        model_dim: int,
+        heads: int,
+        basis: int,
+        segment: int,
+        contraction: float | None,
+        causal: bool,
+        through_memory: bool,
+    ):
+        super().__init__(model_dim, heads, causal)
+        if segment < 1:
+            raise ValueError(f"segment must be at least one event, got {segment}")
+        self.basis = basis
+        self.segment = segment
+        self.contraction = contraction
+        self.through_memory = through_memory
+        self.memory_keys = nn.Linear(model_dim, model_dim, bias=False)
+        self.memory_values = nn.Linear(model_dim, model_dim, bias=False)
+        self.memory_projection = nn.Linear(model_dim, model_dim, bias=False)
+
+    def solve(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
+        """The matrices of an update in which the past keeps the given shares and so many events are new."""
+        raise NotImplementedError
+
+    def read(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        coefficients: Float[Tensor, "batch basis model_dim"],
+    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length"]]:
+        """What each query reads from the memory, zero from an empty one, and its regulariser."""
+        raise NotImplementedError
+
+    def transition(
+        self,
+        past: Float[Tensor, "rows basis points"],
+        coefficients: Float[Tensor, "batch basis model_dim"],
+        queries: Float[Tensor, "batch heads length head_dim"],
+        real: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "transitions basis basis"]:
+        """The matrix that carries the coefficients over: the update's own, or one that depends on what was attended."""
+        return past
+
+    def register_whole_updates(self) -> None:
+        """Solve once what writes a whole segment after 0, 1, … whole ones; a constant share needs no more than two."""
+        count = WHOLE_UPDATES if self.contraction is None else 2
+        seen = torch.arange(count) * self.segment
+        update = self.solve(self.kept(seen, self.segment), torch.full_like(seen, self.segment))
+        self.register_buffer("whole_past", update.past.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("whole_new", update.new.to(torch.get_default_dtype()), persistent=False)
+
+    def kept(self, seen: Int[Tensor, " rows"], fresh: Int[Tensor, " rows"] | int) -> Float[Tensor, " rows"]:
+        """The share of [0, 1] left to the events seen when fresh ones are written; zero if none were seen."""
+        if self.contraction is None:
+            return seen.double() / (seen + fresh).clamp(min=1)
+        return self.contraction * (seen > 0).double()
+
+    def empty_memory(self, batch: int) -> Memory:
+        """The memory before the first event."""
+        weight = self.memory_keys.weight
+        coefficients = weight.new_zeros(batch, self.basis, weight.shape[1])
+        return Memory(coefficients, torch.zeros(batch, dtype=torch.long, device=weight.device))
+
+    def forward(
+        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
+    ) -> Attended:
+        """All segments of whole histories, from an empty memory. Raises ValueError if padding precedes an event."""
+        self.check(events, key_mask)
+        length = events.shape[1]
+        segment = min(self.segment, length)
+        padding = -length % segment
+        if padding:
+            events = F.pad(events, (0, 0, 0, padding))
+            if key_mask is None:
+                key_mask = torch.ones(events.shape[0], length, dtype=torch.bool, device=events.device)
+            key_mask = F.pad(key_mask, (0, padding))
+        events = events.unflatten(1, (-1, segment))
+        batch, segments = events.shape[:2]
+        queries, keys, values = self.project(events.flatten(0, 1))
+        folded = None if key_mask is None else key_mask.unflatten(1, (-1, segment))
+        local = softmax_attention(queries, keys, values, None if folded is None else folded.flatten(0, 1), self.causal)
+        output = self.merge(local).unflatten(0, (batch, segments)).flatten(1, 2)
+        if segments == 1:
+            return Attended(output[:, :length], output.new_zeros(()))
+        if folded is None:
+            folded = torch.ones(batch, segments, segment, dtype=torch.bool, device=events.device)
+        queries = queries.unflatten(0, (batch, segments))
+        memories = self.memories(queries, events, folded)
+        context, regulariser = self.read(queries[:, 1:].flatten(0, 1), memories.flatten(0, 1))
+        context = context.transpose(1, 2).flatten(2).unflatten(0, (batch, segments - 1)).flatten(1, 2)
+        context = F.pad(self.memory_projection(context.to(output.dtype)), (0, 0, segment, 0))
+        regulariser = masked_mean(regulariser, folded[:, 1:].flatten(0, 1)[:, None])
+        return Attended((output + context)[:, :length], regulariser)
+
+    def memories(
+        self,
+        queries: Float[Tensor, "batch segments heads length head_dim"],
+        events: Float[Tensor, "batch segments length model_dim"],
+        real: Bool[Tensor, "batch segments length"],
+    ) -> Float[Tensor, "batch memories basis model_dim"]:
+        """What the second and every later segment finds in memory; wrong after a row's end, where nothing is read.
+
+        Only the writing goes segment by segment. All reads are then made at once.
+        """
+        coefficients = [self.empty_memory(len(events)).coefficients]
+        for index in range(events.shape[1] - 1):
+            write = (queries[:, index], events[:, index], real[:, index], self.whole_update(index))
+            coefficients.append(self.write(coefficients[-1], *write))
+        return torch.stack(coefficients[1:], 1)
+
+    def whole_update(self, segments: int) -> Update:
+        """The matrices that write a whole segment after so many whole ones."""
+        if self.contraction is not None:
+            segments = min(segments, 1)
+        if segments < len(self.whole_new):
+            return Update(self.whole_past[segments, None], self.whole_new[segments, None])
+        seen = torch.tensor([segments * self.segment], device=self.whole_new.device)
+        return self.row_updates(seen, torch.full_like(seen, self.segment))
+
+    def write(
+        self,
+        coefficients: Float[Tensor, "batch basis model_dim"],
+        queries: Float[Tensor, "batch heads length head_dim"],
+        events: Float[Tensor, "batch length model_dim"],
+        real: Bool[Tensor, "batch length"],
+        update: Update,
+    ) -> Float[Tensor, "batch basis model_dim"]:
+        """The coefficients of the past and the new events together."""
+        with torch.autocast(events.device.type, enabled=False):
+            carried = self.transition(update.past, coefficients, queries, real) @ coefficients
+            written = carried + update.new[..., : events.shape[1]] @ events.to(coefficients.dtype)
+        return written if self.through_memory else written.detach()
+
+    def step(
+        self,
+        events: Float[Tensor, "batch length model_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None = None,
+        memory: Memory | None = None,
+    ) -> tuple[Attended, Memory]:
+        """One segment of a stream, of at most `segment` events, and the memory that also holds it.
+
+        Rows may end at any event, or have none at all, which leaves their memory as it was.
+        """
+        self.check(events, key_mask)
+        if events.shape[1] > self.segment:
+            raise ValueError(f"a step takes at most {self.segment} events, got {events.shape[1]}")
+        if memory is None:
+            memory = self.empty_memory(len(events))
+        if memory.coefficients.shape != (len(events), self.basis, events.shape[2]):
+            raise ValueError(f"memory of shape {tuple(memory.coefficients.shape)} does not fit the events")
+        queries, keys, values = self.project(events)
+        output = self.merge(softmax_attention(queries, keys, values, key_mask, self.causal))
+        real = events.new_ones(events.shape[:2], dtype=torch.bool) if key_mask is None else key_mask
+        context, regulariser = self.read(queries, memory.coefficients)
+        output = output + self.memory_projection(context.transpose(1, 2).flatten(2).to(output.dtype))
+        regulariser = masked_mean(regulariser, (real & (memory.events > 0)[:, None])[:, None])
+        counts = real.sum(1)
+        seen, whole = memory.events, (memory.events == memory.events[0]) & (counts == self.segment)
+        if whole.all() and seen[0] % self.segment == 0:
+            update = self.whole_update(int(seen[0]) // self.segment)
+        else:
+            update = self.row_updates(seen, counts)
+        written = self.write(memory.coefficients, queries, events, real, update)
+        coefficients = torch.where((counts > 0)[:, None, None], written, memory.coefficients)
+        return Attended(output, regulariser), Memory(coefficients, memory.events + counts)
+
+    def row_updates(self, seen: Int[Tensor, " batch"], counts: Int[Tensor, " batch"]) -> Update:
+        """The matrices of each row, solved once for each distinct pair of share kept and number of new events."""
+        pairs = torch.stack([self.kept(seen, counts), counts.double()], dim=1)
+        distinct, rows = torch.unique(pairs, dim=0, return_inverse=True)
+        update = self.solve(distinct[:, 0], distinct[:, 1].long())
+        return Update(update.past.to(self.whole_past)[rows], update.new.to(self.whole_new)[rows])
+
+    def check(self, events: Tensor, key_mask: Tensor | None) -> None:
+        """Raise ValueError unless events are (batch, length, model_dim) and the mask is a prefix of real events."""
+        if events.dim() != 3 or events.shape[2] != self.in_projection.in_features or not events.shape[1]:
+            expected = f"(batch, length, {self.in_projection.in_features}) with a length of at least one"
+            raise ValueError(f"events must be {expected}, got {tuple(events.shape)}")
+        if key_mask is None:
+            return
+        if key_mask.dtype != torch.bool or key_mask.shape != events.shape[:2]:
+            expected = tuple(events.shape[:2])
+            raise ValueError(
+                f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}"
+            )
+        if (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
+            raise ValueError("real events must come before padding in every row")
+
+
+def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "..."]) -> Float[Tensor, ""]:
+    """Mean over the places where the mask, once broadcast, is true; zero if there is none."""
+    mask = mask.expand(values.shape)
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)

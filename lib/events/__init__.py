@@ -1,0 +1,1 @@
+"""From files of labelled events to encoded histories."""

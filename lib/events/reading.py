@@ -1,0 +1,187 @@
+"""Events and labels of a description, read from their files and verified.
+
+Events are read a few megabytes at a time and kept as small integers from there on, so that the memory needed is a
+small multiple of the result.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lib.events import delimited
+from lib.events.clock import CALENDAR, DAYS, Clock
+from lib.events.dataset import DataError, Description
+
+MOST_CLASSES = 100
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: spreads the bits of small numbers."""
+
+
+@dataclass
+class Events:
+    """Columns of all events in the file's order; customers and codes as places in their dictionary of what was seen.
+
+    Columns are taken out as they are encoded, so that memory is freed on the way.
+    """
+
+    customer: np.ndarray
+    seconds: np.ndarray
+    digest: np.ndarray
+    codes: list[np.ndarray]
+    numbers: list[np.ndarray]
+    customers_seen: dict
+    codes_seen: list[dict]
+    clock: Clock
+    odd: dict[str, int]
+
+
+def read_events(path: Path, description: Description) -> Events:
+    """The described columns of the file. Raises DataError naming file, line, column, value and remedy."""
+    clock = description.clock or written_clock(path, description.time)
+    types, optional = column_types(description, clock)
+    seen: list[dict] = [{} for _ in (description.customer, *description.categories)]
+    units = description.units or (1.0,) * len(description.numbers)
+    columns: list[np.ndarray] = []
+    rows, sixty, unnoted = 0, 0, 0
+    for batch in delimited.batches(path, types, optional):
+        seconds, leap, valid = clock.read(batch[description.time])
+        delimited.check(path, description.time, batch[description.time], ~valid, rows, clock.remedy)
+        customer, *codes = (
+            _numbered(batch[name], known)
+            for name, known in zip((description.customer, *description.categories), seen, strict=True)
+        )
+        numbers = [batch[name].to_numpy() for name in description.numbers]
+        for name, values in zip(description.numbers, numbers, strict=True):
+            delimited.check(path, name, batch[name], ~np.isfinite(values), rows, "give a finite number")
+        compared = [customer, seconds, leap, *codes, *(values.view(np.int64) for values in numbers)]
+        if description.noted:
+            compared.append(_hashed(batch[description.noted]))
+            unnoted += batch[description.noted].null_count
+        sixty += int(leap.sum())
+        logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
+        read = [customer, seconds, row_digest(compared), *map(_small, codes), *logs]
+        columns = columns or [values[:0] for values in read]
+        columns = [_extended(column, rows, values) for column, values in zip(columns, read, strict=True)]
+        rows += batch.num_rows
+    if not rows:
+        raise DataError(f"{path}: no rows; one event a row is expected")
+    pa.default_memory_pool().release_unused()
+    customer, seconds, digest, *others = (column[:rows] for column in columns)
+    codes, numbers = others[: len(seen) - 1], others[len(seen) - 1 :]
+    odd = {"events_at_second_60": sixty, f"events_without_{description.noted}": unnoted} if description.noted else {}
+    return Events(customer, seconds, digest, codes, numbers, seen[0], seen[1:], clock, odd)
+
+
+def written_clock(path: Path, column: str) -> Clock:
+    """How the first row writes its time: as a number of days or as an ISO date."""
+    try:
+        float(delimited.first_cell(path, column) or "")
+    except ValueError:
+        return CALENDAR
+    return DAYS
+
+
+def column_types(description: Description, clock: Clock) -> tuple[dict[str, pa.DataType], frozenset[str]]:
+    """Types of the columns to read, and those in which a cell may be empty."""
+    code = pa.string() if description.vocabularies is None else pa.int64()
+    types = {description.customer: code, description.time: clock.kind} | dict.fromkeys(description.categories, code)
+    types |= dict.fromkeys(description.numbers, pa.float64())
+    if description.noted:
+        types[description.noted] = pa.string()
+    optional = description.categories if description.vocabularies is None else ()
+    return types, frozenset((*optional, *([description.noted] if description.noted else [])))
+
+
+def signed_log(values: np.ndarray) -> np.ndarray:
+    """sign(x) log(1 + |x|): spreads amounts of any magnitude, in either direction."""
+    return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+
+
+def row_digest(columns: list[np.ndarray]) -> np.ndarray:
+    """64 bits that are the same in equal rows; in others with a probability of 2^-64, so practically never."""
+    digest = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        digest ^= column.astype(np.uint64)
+        digest *= MIXER
+        digest ^= digest >> np.uint64(29)
+    return digest
+
+
+def read_labels(
+    path: Path, description: Description, customers: dict, events_name: str
+) -> tuple[dict[int | str, int], tuple[str, ...]]:
+    """Class of every labelled customer, and the classes' values: those described, else those that occur, sorted."""
+    kind = pa.string() if description.vocabularies is None else pa.int64()
+    types = {description.customer: kind, description.label: kind}
+    rows = [
+        (batch[0][place].as_py(), str(batch[1][place]))
+        for batch in delimited.batches(path, types)
+        for place in range(batch.num_rows)
+    ]
+    if not rows:
+        raise DataError(f"{path}: no labelled customer; at least one per class and fold is needed")
+    occurring = {value for _, value in rows}
+    classes = description.classes or tuple(sorted(occurring, key=by_number(occurring)))
+    where = f"column {description.label}"
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"{path}, {where}: {len(classes)} different labels; give at most {MOST_CLASSES} classes")
+    place = {value: number for number, value in enumerate(classes)}
+    labels: dict[int | str, int] = {}
+    for row, (customer, value) in enumerate(rows):
+        fault = None
+        if value not in place:
+            fault = f"{where}: {value}; use {_choices(classes, description.class_names)}"
+        elif labels.setdefault(customer, place[value]) != place[value]:
+            fault = f"{where}: customer {customer} has two labels; keep one"
+        elif customer not in customers:
+            others = sum(other not in customers for other, _ in rows)
+            fault = f"column {description.customer}: {customer} has no row in {events_name} ({others} such labels)"
+            fault += "; remove it or add the events"
+        if fault:
+            raise DataError(f"{path}, line {delimited.line_of(path, row)}, {fault}")
+    if len(occurring) < max(2, len(classes)):
+        there = ", ".join(sorted(occurring))
+        raise DataError(f"{path}, {where}: only {there} occurs; two classes are needed, and every one of the described")
+    return labels, classes
+
+
+def by_number(values: Iterable[str]) -> Callable[[str], int | str]:
+    """Key that sorts whole numbers by their size, and anything else as text."""
+    return int if all(value.lstrip("-").isdecimal() for value in values) else str
+
+
+def _choices(classes: tuple[str, ...], names: tuple[str, ...]) -> str:
+    return (
+        " or ".join(f"{value} ({name})" for value, name in zip(classes, names, strict=True))
+        if names
+        else (" or ".join(classes))
+    )
+
+
+def _numbered(column: pa.Array, seen: dict) -> np.ndarray:
+    """Places of the values among those seen so far, to which new ones are added."""
+    encoded = column.dictionary_encode(null_encoding="encode")
+    places = [seen.setdefault(value, len(seen)) for value in encoded.dictionary.to_pylist()]
+    return np.array(places, np.int32)[encoded.indices.to_numpy()]
+
+
+def _hashed(column: pa.Array) -> np.ndarray:
+    encoded = column.dictionary_encode(null_encoding="encode")
+    return np.array([hash(value) for value in encoded.dictionary.to_pylist()])[encoded.indices.to_numpy()]
+
+
+def _small(places: np.ndarray) -> np.ndarray:
+    return places.astype(np.min_scalar_type(places.max(initial=0)))
+
+
+def _extended(column: np.ndarray, used: int, values: np.ndarray) -> np.ndarray:
+    """The column with the values after its used part; it doubles when it is full, and widens when they need it."""
+    rows, kind = used + len(values), np.promote_types(column.dtype, values.dtype)
+    if rows > len(column) or kind != column.dtype:
+        column, old = np.empty(max(rows, 2 * len(column)), kind), column
+        column[:used] = old[:used]
+    column[used:rows] = values
+    return column

@@ -1,0 +1,1 @@
+"""What the approximations lose: the kernel error of random features, and what a memory keeps."""

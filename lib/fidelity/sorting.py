@@ -1,0 +1,195 @@
+"""The sorting task of the ∞-former's paper: name the symbols of a long sequence by how often they occurred.
+
+The distribution of symbols drifts along the sequence, so that counting the recent past is not enough. The answer is a
+segment of its own, in which a single layer sees the sequence through its memory alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lib.attention.binned_memory import BinnedMemoryAttention
+from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.segments import SegmentMemoryAttention
+from lib.attention.softmax import softmax_attention
+
+
+@dataclass(frozen=True)
+class SortingConfig:
+    """Task and training; `memory` is a sampling of the ∞-former, "bins", "segment" (none) or "everything"."""
+
+    memory: str = "even"
+    length: int = 256
+    symbols: int = 8
+    segment: int = 32
+    basis: int = 32
+    contraction: float = 0.75
+    model_dim: int = 32
+    heads: int = 4
+    initial_widths: tuple[float, float] = (0.4, 0.05)
+    kl_weight: float = 0.0
+    prior_width: float = 0.05
+    steps: int = 300
+    batch: int = 32
+    learning_rate: float = 1e-2
+    test: int = 512
+
+
+def sequences(
+    count: int, length: int, symbols: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count symbols"]]:
+    """Sequences whose symbol probabilities move from one random distribution to another, and the symbols by count.
+
+    The more frequent come first and equally frequent ones in order of first occurrence; absent ones follow in order.
+    """
+    ends = torch.randint(1, 10, (count, 2, symbols), generator=generator).float()
+    ends = ends / ends.sum(-1, keepdim=True)
+    place = (torch.arange(length) + 1) / length
+    probabilities = (1 - place)[:, None] * ends[:, :1] + place[:, None] * ends[:, 1:]
+    tokens = torch.multinomial(probabilities.flatten(0, 1), 1, generator=generator).view(count, length)
+    hits = nn.functional.one_hot(tokens, symbols)
+    first = torch.where(hits.any(1), hits.argmax(1), length + torch.arange(symbols))
+    return tokens, (hits.sum(1) * (2 * length + symbols) - first).argsort(dim=-1, descending=True)
+
+
+def build_memory(config: SortingConfig) -> SegmentMemoryAttention:
+    """The attention by the name of its memory; softmax over bins also reads where bins are the events themselves."""
+    sizes = (config.model_dim, config.heads, config.basis, config.segment)
+    if config.memory in ("bins", "segment", "everything"):
+        return BinnedMemoryAttention(*sizes, causal=True)
+    return InfiniteFormerAttention(
+        *sizes,
+        sampling=config.memory,
+        contraction=config.contraction,
+        samples=2 * config.basis,
+        causal=True,
+        prior_width=config.prior_width,
+        initial_widths=config.initial_widths,
+    )
+
+
+class Sorter(nn.Module):
+    """One layer: embeddings, attention, a feed-forward network; the answer is fed with the right symbols so far.
+
+    Raises ValueError unless the history fills its segments and the answer fits into one.
+    """
+
+    def __init__(self, config: SortingConfig):
+        super().__init__()
+        if config.length % config.segment or config.symbols > config.segment:
+            raise ValueError(f"{config.length} symbols and an answer of {config.symbols} need segments that they fill")
+        self.config = config
+        self.embedding = nn.Embedding(config.symbols + 1, config.model_dim)
+        self.places = nn.Parameter(torch.randn(config.symbols, config.model_dim))
+        self.attention = build_memory(config)
+        self.norm = nn.LayerNorm(config.model_dim)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(config.model_dim),
+            nn.Linear(config.model_dim, 2 * config.model_dim),
+            nn.GELU(),
+            nn.Linear(2 * config.model_dim, config.model_dim),
+        )
+        self.head = nn.Sequential(nn.LayerNorm(config.model_dim), nn.Linear(config.model_dim, config.symbols))
+
+    def remember(self, history: Float[Tensor, "batch length model_dim"]) -> Float[Tensor, "batch basis model_dim"]:
+        """What the answer finds in memory: nothing, all events, or what the mechanism keeps of them."""
+        if self.config.memory == "everything":
+            return history
+        coefficients = self.attention.empty_memory(len(history)).coefficients
+        if self.config.memory == "segment":
+            return coefficients
+        real = history.new_ones((len(history), self.config.segment), dtype=torch.bool)
+        for index, part in enumerate(history.split(self.config.segment, dim=1)):
+            queries, _, _ = self.attention.project(part)
+            coefficients = self.attention.write(coefficients, queries, part, real, self.attention.whole_update(index))
+        return coefficients
+
+    def answer_events(self, target: Int[Tensor, "batch symbols"]) -> Float[Tensor, "batch symbols model_dim"]:
+        """A separator, then all right symbols but the last."""
+        start = torch.full_like(target[:, :1], self.config.symbols)
+        return self.embedding(torch.cat([start, target[:, :-1]], dim=1)) + self.places
+
+    def forward(
+        self, tokens: Int[Tensor, "batch length"], target: Int[Tensor, "batch symbols"]
+    ) -> tuple[Float[Tensor, "batch symbols scores"], Float[Tensor, ""]]:
+        """Scores of every place of the answer."""
+        answer = self.answer_events(target)
+        queries, keys, values = self.attention.project(self.norm(answer))
+        local = softmax_attention(queries, keys, values, causal=True)
+        context, regulariser = self.attention.read(queries, self.remember(self.norm(self.embedding(tokens))))
+        answer = answer + self.attention.merge(local)
+        answer = answer + self.attention.memory_projection(context.transpose(1, 2).flatten(2))
+        return self.head(answer + self.feedforward(answer)), regulariser.mean()
+
+
+def train_sorter(config: SortingConfig, seed: int) -> Sorter:
+    """A model trained on fresh sequences; initial weights and data follow from the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Sorter(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
+    for _ in range(config.steps):
+        tokens, target = sequences(config.batch, config.length, config.symbols, generator)
+        scores, regulariser = model(tokens, target)
+        loss = nn.functional.cross_entropy(scores.flatten(0, 1), target.flatten()) + config.kl_weight * regulariser
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """A generator of sequences that the training of no seed uses."""
+    return torch.Generator().manual_seed(1_000_000 + seed)
+
+
+@torch.no_grad()
+def sorting_accuracy(model: Sorter, seed: int) -> float:
+    """Share of right symbols on sequences that training did not see, each predicted after the right ones before it."""
+    config, generator, hits = model.config, generator_of(seed), []
+    for _ in range(-(-config.test // config.batch)):
+        tokens, target = sequences(config.batch, config.length, config.symbols, generator)
+        hits.append((model(tokens, target)[0].argmax(-1) == target).float().mean())
+    return float(torch.stack(hits).mean())
+
+
+@torch.no_grad()
+def mean_deviation(model: Sorter, seed: int) -> float:
+    """Mean standard deviation, in units of the whole past, of the densities with which an ∞-former's answer reads."""
+    tokens, target = sequences(model.config.batch, model.config.length, model.config.symbols, generator_of(seed))
+    history, answer = model.remember(model.norm(model.embedding(tokens))), model.norm(model.answer_events(target))
+    return float(model.attention.density(model.attention.project(answer)[0], history).variance.sqrt().mean())
+
+
+def sorting_rows(config: SortingConfig, memories: Sequence[str], lengths: Sequence[int], seeds: int) -> pd.DataFrame:
+    """Accuracy of every memory at every length, trained anew for each of so many seeds."""
+    rows = []
+    for memory in memories:
+        for length in lengths:
+            for seed in range(seeds):
+                model = train_sorter(replace(config, memory=memory, length=length), seed)
+                rows.append((memory, length, seed, sorting_accuracy(model, seed)))
+    table = pd.DataFrame(rows, columns=["model", "x", "seed", "value"])
+    return table.assign(axis="length", metric="accuracy")
+
+
+def regulariser_rows(
+    config: SortingConfig, weights: Sequence[float], widths: dict[str, tuple[float, float]], seeds: int
+) -> pd.DataFrame:
+    """Mean deviation and accuracy after training, by the regulariser's weight and the heads' first deviations."""
+    rows = []
+    for name, initial in widths.items():
+        for weight in weights:
+            for seed in range(seeds):
+                model = train_sorter(replace(config, kl_weight=weight, initial_widths=initial), seed)
+                rows.append((name, weight, seed, "deviation", mean_deviation(model, seed)))
+                rows.append((name, weight, seed, "accuracy", sorting_accuracy(model, seed)))
+    return pd.DataFrame(rows, columns=["split", "x", "seed", "metric", "value"]).assign(axis="kl_weight")

@@ -1,0 +1,1 @@
+"""What readers see: result rows, figures, words, and pages as self-contained HTML."""

@@ -1,0 +1,1 @@
+"""Time and memory: what is measured, how, and what the measurements say."""

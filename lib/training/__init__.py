@@ -1,0 +1,1 @@
+"""The encoder, its variants, the training loop, and looks inside trained models."""

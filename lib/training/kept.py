@@ -1,0 +1,58 @@
+"""Predictions of trainings on chosen customers, kept on disk: what cross-validation by folds does not cover."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from numpy import ndarray
+
+from lib import dependencies, paths, train
+from lib.data import Histories
+from lib.storage import write_whole
+from lib.train import TrainConfig
+from lib.training.model import ModelConfig
+
+
+def probabilities(
+    histories: Histories,
+    learners: Integer[ndarray, " learners"],
+    others: Integer[ndarray, " others"],
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+) -> Float[ndarray, "others classes"]:
+    """Class probabilities of the other customers from a model trained on the learners.
+
+    Loaded when configs, data, customers and code are unchanged. Nothing of the others but their events, at prediction,
+    is read.
+    """
+    digest = name(histories, learners, others, model_config, config, seed)
+    file = paths.MEASUREMENTS / "local" / "trainings" / f"{model_config.attention}-{digest}.npy"
+    if not file.exists():
+        model, _ = train.train(histories, learners, model_config, config, seed, title)
+        content = io.BytesIO()
+        np.save(content, train.predict(model, histories, others, config.evaluation_events))
+        write_whole(file, content.getvalue())
+    return np.load(file)
+
+
+def name(
+    histories: Histories,
+    learners: Integer[ndarray, " learners"],
+    others: Integer[ndarray, " others"],
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+) -> str:
+    """Digest of everything that decides the probabilities."""
+    settings = [dataclasses.asdict(each) for each in (model_config, config)]
+    code = dependencies.code_hash([Path(__file__), *train.sources(model_config.attention)])
+    customers = [each.tolist() for each in (learners, others)]
+    key = json.dumps([settings, histories.checksum, histories.vocabularies, customers, code, seed, torch.__version__])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -1,0 +1,266 @@
+"""One encoder classifier of event histories in which only the attention differs."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lib.attention.binned_memory import BinnedMemoryAttention
+from lib.attention.controls import LocalAttention, NoAttention, Recurrence
+from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.performer import PerformerAttention
+from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
+
+CONTEXT_SCALE = 0.2
+COUNT_SCALE = 0.1
+
+
+READOUTS = ("all", "last_segment")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes the network; the mechanisms' own settings are ignored by the others.
+
+    `readout` says which encoded events are pooled: all of a history's, or only its last `segment` ones, so that what
+    lies before reaches the scores through the attention alone.
+    """
+
+    attention: str = "softmax"
+    model_dim: int = 64
+    heads: int = 4
+    layers: int = 1
+    feedforward_dim: int = 128
+    dropout: float = 0.3
+    classes: int = 2
+    features: int = 64
+    kernel: str = "positive"
+    projection: str = "orthogonal"
+    basis: int = 64
+    segment: int = 128
+    sampling: str = "sticky"
+    contraction: float = 0.75
+    samples: int = 256
+    readout: str = "all"
+
+
+def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
+    """The attention module that the configuration names. Raises ValueError with the known names for any other."""
+    shape = (config.model_dim, config.heads)
+    known = {
+        "softmax": partial(SoftmaxAttention, *shape),
+        "explicit_softmax": partial(ExplicitSoftmaxAttention, *shape),
+        "local_softmax": partial(LocalAttention, *shape, config.segment),
+        "binned_memory": partial(BinnedMemoryAttention, *shape, config.basis, config.segment),
+        "gru": partial(Recurrence, config.model_dim),
+        "none": NoAttention,
+        "performer": partial(
+            PerformerAttention,
+            *shape,
+            generator=generator,
+            features=config.features,
+            kernel=config.kernel,
+            projection=config.projection,
+        ),
+        "infinite_former": partial(
+            InfiniteFormerAttention,
+            *shape,
+            basis=config.basis,
+            segment=config.segment,
+            sampling=config.sampling,
+            contraction=config.contraction,
+            samples=config.samples,
+        ),
+    }
+    if config.attention not in known:
+        raise ValueError(f"unknown attention {config.attention!r}; known: {', '.join(known)}")
+    return known[config.attention]()
+
+
+class EventEmbedding(nn.Module):
+    """Sum of the categories' embeddings, the numbers' projection and sinusoids of the event's age in days.
+
+    The first `code_kinds` categories are codes, the others context. At the start the codes dominate: what was bought is
+    the signal, amount, hour, weekday and age are its context.
+    """
+
+    def __init__(self, cardinalities: tuple[int, ...], code_kinds: int, numbers: int, model_dim: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(count, model_dim) for count in cardinalities)
+        self.numbers = nn.Sequential(nn.Linear(numbers, model_dim), nn.GELU(), nn.Linear(model_dim, model_dim))
+        self.age = nn.Linear(model_dim, model_dim)
+        self.norm = nn.LayerNorm(model_dim)
+        scales = [1.0] * code_kinds + [CONTEXT_SCALE] * (len(cardinalities) - code_kinds)
+        for table, scale in zip(self.tables, scales, strict=True):
+            nn.init.normal_(table.weight, std=scale)
+        wavelengths = torch.logspace(0, math.log10(1000), model_dim // 2)
+        self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
+
+    def forward(
+        self,
+        categories: Int[Tensor, "batch length kinds"],
+        numbers: Float[Tensor, "batch length numbers"],
+        days: Float[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch length model_dim"]:
+        angles = days[..., None] * self.frequencies
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        embedded = CONTEXT_SCALE * (self.numbers(numbers) + self.age(waves))
+        for position, table in enumerate(self.tables):
+            embedded = embedded + table(categories[..., position])
+        return self.norm(embedded)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm residual layer: attention, then a feed-forward network on each event."""
+
+    def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.attention = build_attention(config, generator)
+        self.attention_norm = nn.LayerNorm(config.model_dim)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(config.model_dim),
+            nn.Linear(config.model_dim, config.feedforward_dim),
+            nn.GELU(),
+            nn.Linear(config.feedforward_dim, config.model_dim),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
+    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+        attended = self.attention(self.attention_norm(events), key_mask)
+        events = events + self.dropout(attended.output)
+        return events + self.dropout(self.feedforward(events)), attended.regulariser
+
+
+class Encoder(nn.Module):
+    """A stack of layers; returns the encoded events and the sum of the attentions' regularisers."""
+
+    def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config, generator) for _ in range(config.layers))
+
+    def forward(
+        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
+    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+        regulariser = events.new_zeros(())
+        for layer in self.layers:
+            events, penalty = layer(events, key_mask)
+            regulariser = regulariser + penalty
+        return events, regulariser
+
+
+def novelty(
+    categories: Int[Tensor, "batch length kinds"], key_mask: Bool[Tensor, "batch length"], kinds: int
+) -> Float[Tensor, "batch length weights"]:
+    """One over how often the event's code has occurred in the history so far, for the first `kinds` categories.
+
+    Summed over a history this gives about the logarithm of each code's count (the harmonic numbers), the scale on
+    which counts of codes are informative. Zero on padding.
+    """
+    place = torch.arange(categories.shape[1], device=categories.device).expand_as(key_mask)
+    weights = []
+    for kind in range(kinds):
+        codes = torch.where(key_mask, categories[..., kind], -1)
+        order = codes.argsort(dim=1, stable=True)
+        sorted_codes = codes.gather(1, order)
+        starts = F.pad(sorted_codes[:, 1:] != sorted_codes[:, :-1], (1, 0), value=True)
+        first = torch.where(starts, place, 0).cummax(1).values
+        occurrence = torch.zeros_like(place).scatter(1, order, place - first + 1)
+        weights.append(key_mask / occurrence)
+    return torch.stack(weights, dim=-1)
+
+
+def last_events(key_mask: Bool[Tensor, "batch length"], count: int) -> Bool[Tensor, "batch length"]:
+    """The last `count` real events of each row, or all of a row that has fewer."""
+    return key_mask & (key_mask.flip(1).cumsum(1).flip(1) <= count)
+
+
+class Classifier(nn.Module):
+    """Class scores of a history: embedding, encoder, pooling, and a linear head beside a linear sum over codes.
+
+    The pooled vector holds the mean of the encoded events and their sums weighted by novelty. The sum over codes is a
+    logistic regression on the logarithms of code counts (a wide part beside the deep one, Cheng et al. 2016): what the
+    encoder adds to counting is learned on top of it, whatever the attention. Raises ValueError for an unknown read-out.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        cardinalities: tuple[int, ...],
+        code_kinds: int,
+        numbers: int,
+        generator: torch.Generator,
+    ) -> None:
+        if config.readout not in READOUTS:
+            raise ValueError(f"unknown readout {config.readout!r}; known: {', '.join(READOUTS)}")
+        super().__init__()
+        self.code_kinds = code_kinds
+        self.segment = config.segment
+        self.last = config.segment if config.readout == "last_segment" else None
+        self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
+        self.encoder = Encoder(config, generator)
+        self.norm = nn.LayerNorm(config.model_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
+        self.counting = nn.ModuleList(nn.Embedding(count, config.classes) for count in cardinalities[:code_kinds])
+        for weight in (self.head.weight, self.head.bias, *self.counting.parameters()):
+            nn.init.zeros_(weight)
+
+    def forward(
+        self,
+        categories: Int[Tensor, "batch length kinds"],
+        numbers: Float[Tensor, "batch length numbers"],
+        days: Float[Tensor, "batch length"],
+        key_mask: Bool[Tensor, "batch length"],
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+        encoded, regulariser = self.encode(categories, numbers, days, key_mask)
+        pooled_events = key_mask if self.last is None else last_events(key_mask, self.last)
+        mean = pooled_events / pooled_events.sum(1, keepdim=True).clamp(min=1)
+        counts = COUNT_SCALE * novelty(categories, pooled_events, self.code_kinds)
+        weights = torch.cat([mean[..., None], counts], dim=-1)
+        encoded = encoded.masked_fill(~pooled_events[..., None], 0)
+        pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
+        scores = self.head(self.dropout(pooled))
+        for kind, table in enumerate(self.counting):
+            scores = scores + (counts[..., kind, None] * table(categories[..., kind])).sum(1)
+        return scores, regulariser
+
+    def encode(
+        self,
+        categories: Int[Tensor, "batch length kinds"],
+        numbers: Float[Tensor, "batch length numbers"],
+        days: Float[Tensor, "batch length"],
+        key_mask: Bool[Tensor, "batch length"],
+    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+        """Every event in the light of the others, normalised, and the attentions' regulariser."""
+        encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
+        return self.norm(encoded), regulariser
+
+    def regularised_events(self, key_mask: Bool[Tensor, "batch length"]) -> int:
+        """Of how many events a layer's regulariser is the mean: those after the first segment, which read a memory."""
+        return int(key_mask[:, self.segment :].sum())
+
+    def attention_inputs(
+        self,
+        categories: Int[Tensor, "batch length kinds"],
+        numbers: Float[Tensor, "batch length numbers"],
+        days: Float[Tensor, "batch length"],
+        key_mask: Bool[Tensor, "batch length"],
+    ) -> list[tuple[MultiHeadAttention, Float[Tensor, "batch length model_dim"]]]:
+        """Every layer's attention with the events that reach it, to look inside a trained model."""
+        events, inputs = self.embedding(categories, numbers, days), []
+        for layer in self.encoder.layers:
+            inputs.append((layer.attention, layer.attention_norm(events)))
+            events, _ = layer(events, key_mask)
+        return inputs
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Fresh random features for every Performer attention; the other mechanisms have none."""
+        for layer in self.encoder.layers:
+            if isinstance(layer.attention, PerformerAttention):
+                layer.attention.redraw(generator)

@@ -1,0 +1,59 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.attention.binned_memory import BinnedMemoryAttention, bin_update
+from lib.attention.softmax import attention_weights
+
+DOUBLE = torch.finfo(torch.float64).eps
+
+
+def doubles(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_one_update_by_hand():
+    """Two bins of two events each make room for two new events: thirds of the interval go into halves."""
+    update = bin_update(2, doubles(2 / 3), torch.tensor([2]), 3)
+    # Cells: old bins [0, 1/3] and [1/3, 2/3], new events [2/3, 5/6] and [5/6, 1]; bins: [0, 1/2] and [1/2, 1].
+    assert torch.allclose(update.past[0], doubles([2 / 3, 1 / 3], [0, 1 / 3]), atol=4 * DOUBLE)
+    assert torch.allclose(update.new[0], doubles([0, 0, 0], [1 / 3, 1 / 3, 0]), atol=4 * DOUBLE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(bins=st.integers(1, 9), seen=st.integers(0, 40), count=st.integers(1, 12))
+def test_a_constant_stays_constant_and_the_mean_is_kept(bins, seen, count):
+    kept = seen / (seen + count)
+    update = bin_update(bins, doubles(kept), torch.tensor([count]), 12)
+    totals = update.past[0].sum(1) + update.new[0].sum(1)
+    assert torch.allclose(totals, torch.ones(bins, dtype=torch.float64), rtol=0, atol=8 * (bins + 12) * DOUBLE)
+    # Every event has the same part in the mean over the bins.
+    assert torch.allclose(update.past[0].mean(0), doubles(*[kept / bins] * bins), rtol=0, atol=64 * bins * DOUBLE)
+    fresh = (torch.arange(12) < count).double() * (1 - kept) / count
+    assert torch.allclose(update.new[0].mean(0), fresh, rtol=0, atol=64 * bins * DOUBLE)
+
+
+def test_bins_of_whole_segments_are_exact_means():
+    """Where new bins are unions of old ones, streaming loses nothing: 8 segments of 4 bins' worth each fit 4 bins."""
+    torch.manual_seed(0)
+    module, events = (
+        BinnedMemoryAttention(4, 1, basis=4, segment=8).double(),
+        torch.randn(1, 16, 4, dtype=torch.float64),
+    )
+    memory = None
+    for start in (0, 8):
+        _, memory = module.step(events[:, start : start + 8], None, memory)
+    # Updates are stored in single precision, but these are sums of powers of two.
+    assert torch.allclose(memory.coefficients[0], events[0].unflatten(0, (4, 4)).mean(1), rtol=0, atol=64 * DOUBLE)
+
+
+def test_read_is_softmax_over_bins():
+    torch.manual_seed(0)
+    module, coefficients = BinnedMemoryAttention(4, 2, basis=3), torch.randn(2, 3, 4)
+    queries = torch.randn(2, 2, 5, 2)
+    context, regulariser = module.read(queries, coefficients)
+    keys = module.memory_keys(coefficients).unflatten(-1, (2, 2)).transpose(1, 2)
+    values = module.memory_values(coefficients).unflatten(-1, (2, 2)).transpose(1, 2)
+    literal = attention_weights(queries, keys) @ values
+    assert torch.allclose(context, literal, rtol=0, atol=32 * torch.finfo(torch.float32).eps)
+    assert regulariser.abs().max() == 0

@@ -1,0 +1,76 @@
+"""Tiles cover every event once, and a summary of keys is the sums it stands for."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.attention.linear_attention import LOG2_E, FeatureMap, Scratch, over_columns, over_tokens, read, summary, tiles
+
+DOUBLE = torch.finfo(torch.float64).eps
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def exponential_map(rows=3, columns=5, head_dim=4):
+    levels, norm_share = normal(rows, columns, seed=7), torch.full((rows,), -0.5, dtype=torch.float64)
+    return FeatureMap("exponential", normal(columns, head_dim, seed=6), levels, norm_share)
+
+
+@given(st.integers(1, 40), st.integers(1, 2000), st.sampled_from([1, 64, 300]), st.integers(1, 600))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_tiles_cover_every_event_once(rows, length, columns, tokens):
+    counts = torch.zeros(rows, length, dtype=torch.int64)
+    for row, token in tiles(rows, length, columns, tokens, torch.device("cpu")):
+        counts[row, token] += 1
+        assert token.stop - token.start <= tokens
+    assert (counts == 1).all()
+
+
+def test_scratch_is_one_buffer():
+    scratch = Scratch(torch.zeros(1), 4)
+    first, second = scratch.view(2, 3, 4), scratch.view(3, 4)
+    first.fill_(1)
+    assert (second == 1).all()
+    assert second.data_ptr() == first.data_ptr()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_weighted_sums(rows):
+    features, by_column, by_token = normal(rows, 6, 5), normal(rows, 5, seed=1), normal(rows, 6, 1, seed=2)
+    torch.testing.assert_close(
+        over_columns(features, by_column)[..., 0], torch.einsum("rtc,rc->rt", features, by_column)
+    )
+    torch.testing.assert_close(over_tokens(features, by_token), torch.einsum("rtc,rt->rc", features, by_token[..., 0]))
+
+
+def test_a_summary_holds_the_sums_over_keys():
+    """Context · 2^level is the sum of feature · value, normaliser · 2^level that of features, hidden keys apart."""
+    keys, values, feature_map = normal(3, 9, 4), normal(3, 9, 2, seed=1), exponential_map()
+    hidden = torch.zeros(3, 9, dtype=torch.bool)
+    hidden[0, 2:5] = True
+    logits = keys @ feature_map.directions.T - keys.square().sum(-1, keepdim=True) / 2
+    features = (logits + feature_map.column_level[:, None] / LOG2_E).exp() * ~hidden[..., None]
+    state = summary(keys, values, hidden, feature_map)
+    scale = state.level.exp2()
+    rounding = {"rtol": 1000 * DOUBLE, "atol": 1000 * DOUBLE}
+    torch.testing.assert_close(state.normaliser * scale, features.sum(1), **rounding)
+    torch.testing.assert_close(state.context * scale[..., None], features.transpose(1, 2) @ values, **rounding)
+
+
+def test_an_empty_summary_reads_zero():
+    keys, feature_map = normal(3, 9, 4), exponential_map()
+    state = summary(keys, keys, torch.ones(3, 9, dtype=torch.bool), feature_map)
+    assert (state.normaliser == 0).all()
+    assert (read(keys, state, feature_map) == 0).all()
+
+
+def test_one_column_reads_the_same_mean_everywhere():
+    """By hand: with a direction of zero and no share of the norm every key has weight one."""
+    feature_map = FeatureMap("exponential", torch.zeros(1, 2), torch.zeros(1, 1), torch.zeros(1))
+    values = torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1)
+    hidden = torch.tensor([[False, True, False]])
+    output = read(torch.ones(1, 2, 2), summary(torch.ones(1, 3, 2), values, hidden, feature_map), feature_map)
+    torch.testing.assert_close(output, torch.full((1, 2, 1), 3.5))

@@ -1,0 +1,230 @@
+"""What every memory must hold: rows, padding, streams and earlier calls change nothing."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.attention.binned_memory import BinnedMemoryAttention
+from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.segments import masked_mean
+from lib.attention.softmax import SoftmaxAttention
+
+KINDS = ("sticky", "uniform", "even", "bins")
+SINGLE = torch.finfo(torch.float32).eps
+
+
+def attention(kind, model_dim=16, heads=2, **settings):
+    torch.manual_seed(0)
+    settings = {"basis": 8, "segment": 16, **settings}
+    if kind == "bins":
+        return BinnedMemoryAttention(model_dim, heads, **settings)
+    return InfiniteFormerAttention(model_dim, heads, sampling=kind, samples=32, **settings)
+
+
+def events(rows, length, model_dim=16, seed=1):
+    return torch.randn(rows, length, model_dim, generator=torch.Generator().manual_seed(seed))
+
+
+def prefix(counts, length):
+    return torch.arange(length) < torch.tensor(counts)[:, None]
+
+
+def streamed(module, inputs, mask, piece):
+    memory, outputs = None, []
+    for start in range(0, inputs.shape[1], piece):
+        part = None if mask is None else mask[:, start : start + piece]
+        attended, memory = module.step(inputs[:, start : start + piece], part, memory)
+        outputs.append(attended.output)
+    return torch.cat(outputs, 1), memory
+
+
+def assert_equal_to_rounding(one, other, rounds):
+    """Sums in another order: `rounds` is the number of rounding errors that can add up in one entry."""
+    assert (one - other).abs().max() <= rounds * SINGLE * other.abs().max().clamp(min=1)
+
+
+# An output passes through sums of up to 48 terms of like size, once for each of at most six segments.
+ROUNDS = 6 * 48
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_equals_streamed(kind, causal):
+    module, inputs = attention(kind, causal=causal), events(3, 80)
+    mask = prefix([80, 50, 3], 80)
+    whole = module(inputs, mask).output
+    output, memory = streamed(module, inputs, mask, 16)
+    assert memory.events.tolist() == [80, 50, 3]
+    assert_equal_to_rounding(output[mask], whole[mask], ROUNDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=10, deadline=None)
+@given(counts=st.lists(st.integers(1, 90), min_size=1, max_size=5))
+def test_batch_equals_row_by_row(kind, counts):
+    module, length = attention(kind), max(counts)
+    inputs = events(len(counts), length)
+    together = module(inputs, prefix(counts, length)).output
+    for row, count in enumerate(counts):
+        alone = module(inputs[row : row + 1, :count]).output[0]
+        assert_equal_to_rounding(together[row, :count], alone, ROUNDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_of_mixed_pieces_equal_row_by_row(kind):
+    """Rows whose segments end at different events, and one that pauses, each keep the memory they would have alone."""
+    module, inputs = attention(kind), events(3, 16)
+    pieces = [[16, 5, 7], [3, 16, 0], [16, 1, 9], [16, 16, 16]]
+    memory, alone = None, [None, None, None]
+    for piece, counts in enumerate(pieces):
+        part = inputs.roll(piece, dims=1)
+        attended, memory = module.step(part, prefix(counts, 16), memory)
+        for row, count in enumerate(counts):
+            if count:
+                single, alone[row] = module.step(part[row : row + 1, :count], None, alone[row])
+                assert_equal_to_rounding(attended.output[row, :count], single.output[0], ROUNDS)
+                assert_equal_to_rounding(memory.coefficients[row], alone[row].coefficients[0], ROUNDS)
+    assert memory.events.tolist() == [51, 38, 32]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_batch_mates_and_earlier_calls_change_nothing(kind):
+    module, inputs, mask = attention(kind), events(2, 48), prefix([48, 37], 48)
+    first = module(inputs, mask)
+    changed = inputs.clone()
+    changed[1, 37:] = 1e3
+    changed[0] = events(1, 48, seed=2)
+    module(changed * 3, mask)
+    second = module(changed, mask).output[1, :37]
+    assert_equal_to_rounding(second, first.output[1, :37], ROUNDS)
+    again = module(inputs, mask)
+    assert torch.equal(again.output, first.output)
+    assert torch.equal(again.regulariser, first.regulariser)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_segment_sees_the_past_and_not_the_future(kind):
+    module, inputs = attention(kind), events(1, 48)
+    before = module(inputs).output
+    later = inputs.clone()
+    later[:, 32:] += 1
+    after = module(later).output
+    assert_equal_to_rounding(after[:, :32], before[:, :32], ROUNDS)
+    earlier = inputs.clone()
+    earlier[:, :16] += 1
+    assert (module(earlier).output[:, 16:] - before[:, 16:]).abs().min() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_first_segment_is_softmax_attention(kind):
+    module = attention(kind)
+    softmax = SoftmaxAttention(16, 2)
+    softmax.load_state_dict(
+        {name: value for name, value in module.state_dict().items() if name in softmax.state_dict()}
+    )
+    inputs, mask = events(2, 11), prefix([11, 4], 11)
+    attended = module(inputs, mask)
+    assert attended.regulariser == 0
+    assert torch.equal(attended.output[mask], softmax(inputs, mask).output[mask])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reset_rows_start_again(kind):
+    module, inputs = attention(kind), events(2, 16)
+    _, memory = module.step(inputs)
+    _, memory = module.step(inputs, None, memory.reset(torch.tensor([True, False])))
+    _, fresh = module.step(inputs)
+    assert memory.events.tolist() == [16, 32]
+    assert_equal_to_rounding(memory.coefficients[0], fresh.coefficients[0], ROUNDS)
+    assert (memory.coefficients[1] - fresh.coefficients[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("through_memory", [True, False])
+def test_gradients_reach_every_parameter_and_the_past_if_asked(kind, through_memory):
+    module, inputs = attention(kind, through_memory=through_memory), events(2, 48).requires_grad_()
+    attended = module(inputs)
+    (attended.output[:, 32:].square().sum() + attended.regulariser).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+    assert inputs.grad[:, 32:].abs().max() > 0
+    assert (inputs.grad[:, :16].abs().max() > 0) == through_memory
+    _, memory = module.step(inputs[:, :16])
+    assert memory.coefficients.requires_grad == through_memory
+    assert not memory.detach().coefficients.requires_grad
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_large_norms_stay_finite(kind, scale):
+    module, inputs = attention(kind), (events(2, 40) * scale).requires_grad_()
+    attended = module(inputs, prefix([40, 21], 40))
+    assert attended.output.isfinite().all()
+    assert attended.regulariser.isfinite()
+    (attended.output / scale).sum().backward()
+    assert inputs.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_events_are_finite(kind):
+    module, mask = attention(kind), prefix([40, 0], 40)
+    assert module(events(2, 40), mask).output.isfinite().all()
+    attended, memory = module.step(events(2, 16), prefix([16, 0], 16))
+    assert attended.output.isfinite().all()
+    assert memory.coefficients[1].abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_autocast_stays_near_single_precision(kind):
+    module, inputs = attention(kind), events(2, 48)
+    plain = module(inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        attended = module(inputs)
+        _, memory = module.step(inputs[:, :16])
+    assert attended.output.dtype == torch.bfloat16
+    assert memory.coefficients.dtype == torch.float32
+    # Four products in a row (projections, scores, values, output), each rounding its terms to eight bits.
+    bound = 4 * torch.finfo(torch.bfloat16).eps * plain.output.abs().max()
+    assert (attended.output.float() - plain.output).abs().max() <= bound
+    assert abs(attended.regulariser - plain.regulariser) <= 4 * torch.finfo(torch.bfloat16).eps * plain.regulariser
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 65_536])
+def test_any_length(length):
+    module = attention("uniform", model_dim=4, heads=1, segment=min(512, max(16, length)))
+    with torch.no_grad():
+        assert module(events(1, length, 4)).output.shape == (1, length, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_histories_longer_than_the_updates_solved_in_advance(kind, monkeypatch):
+    monkeypatch.setattr("lib.attention.segments.WHOLE_UPDATES", 2)
+    short, inputs = attention(kind), events(1, 96)
+    monkeypatch.setattr("lib.attention.segments.WHOLE_UPDATES", 64)
+    assert_equal_to_rounding(short(inputs).output, attention(kind)(inputs).output, ROUNDS)
+
+
+def test_wrong_inputs_are_refused():
+    module, inputs = attention("uniform"), events(2, 20)
+    with pytest.raises(ValueError, match="events must be"):
+        module.check(inputs[0], None)
+    with pytest.raises(ValueError, match="events must be"):
+        module.check(inputs[:, :0], None)
+    with pytest.raises(ValueError, match="key_mask must be boolean"):
+        module.check(inputs, torch.ones(2, 19, dtype=torch.bool))
+    with pytest.raises(ValueError, match="before padding"):
+        module(inputs, torch.arange(20).expand(2, 20) > 3)
+    with pytest.raises(ValueError, match="at most 16"):
+        module.step(inputs)
+    with pytest.raises(ValueError, match="does not fit"):
+        module.step(inputs[:, :16], None, module.empty_memory(3))
+    with pytest.raises(ValueError, match="segment"):
+        attention("uniform", segment=0)
+
+
+def test_masked_mean_counts_only_true_places():
+    values = torch.tensor([[[1.0, 5.0]], [[9.0, 3.0]]])
+    assert masked_mean(values, torch.tensor([[True, False], [False, True]])[:, None]) == 2
+    assert masked_mean(values, torch.zeros(2, 1, 2, dtype=torch.bool)) == 0
