@@ -12,7 +12,7 @@ import pytest
 import torch
 import two_processes
 
-from lib import train
+from lib import data, train
 from lib.paths import ROOT
 from lib.storage import intact, read_sealed
 from lib.training import pretrain
@@ -110,10 +110,8 @@ def test_a_killed_process_ends_all_and_the_command_goes_on_to_the_same_weights(l
 
 def test_another_number_of_processes_makes_another_run(histories):
     arguments = (histories, 0, 3, two_processes.MODEL, two_processes.CONFIG, 0)
-    names = [train.run_name(*arguments, Processes(rank, world)) for rank, world in ((0, 1), (0, 2), (1, 2), (0, 3))]
-    assert names[0] == train.run_name(*arguments)
-    assert names[1] == names[2]
-    assert len(set(names)) == 3
+    alone, first, second = (train.run_name(*arguments, each) for each in (ALONE, Processes(0, 2), Processes(1, 2)))
+    assert alone != first == second
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
@@ -137,6 +135,13 @@ def test_one_process_weighs_nothing():
     assert ALONE.weights((3, 0), 3) == [1.0, 0.0]
     assert ALONE.mean((0.1, 0.3)) == [0.1, 0.3]
     assert ALONE.gathered("x") == ["x"]
+
+
+def test_a_batch_lies_on_the_device_asked_for(histories):
+    customers, device = np.arange(4), torch.device("meta")
+    batch = data.collate(histories, customers, *data.last_events(histories, customers, 8), device)
+    tensors = [each for each in vars(batch).values() if isinstance(each, torch.Tensor)]
+    assert [each.device for each in tensors] == [device] * 5
 
 
 def test_a_card_that_is_not_there_is_an_error_that_says_so(monkeypatch):
