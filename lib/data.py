@@ -114,7 +114,13 @@ class Batch:
     labels: Tensor
 
 
-def collate(histories: Histories, customers: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Batch:
+def collate(
+    histories: Histories,
+    customers: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    device: torch.device | None = None,
+) -> Batch:
     """Padded tensors of one slice of events per customer; days count back from each slice's last event."""
     index = starts[:, None] + np.arange(max(1, lengths.max()))
     mask = np.arange(index.shape[1]) < lengths[:, None]
@@ -122,11 +128,11 @@ def collate(histories: Histories, customers: np.ndarray, starts: np.ndarray, len
     last = histories.days[starts + lengths - 1]
     return Batch(
         customers=customers,
-        categories=torch.from_numpy(histories.categories[index].astype(np.int64) * mask[..., None]),
-        numbers=torch.from_numpy(histories.numbers[index] * mask[..., None]),
-        days=torch.from_numpy(((last[:, None] - histories.days[index]) * mask).astype(np.float32)),
-        key_mask=torch.from_numpy(mask),
-        labels=torch.from_numpy(histories.labels[customers].astype(np.int64)),
+        categories=torch.from_numpy(histories.categories[index].astype(np.int64) * mask[..., None]).to(device),
+        numbers=torch.from_numpy(histories.numbers[index] * mask[..., None]).to(device),
+        days=torch.from_numpy(((last[:, None] - histories.days[index]) * mask).astype(np.float32)).to(device),
+        key_mask=torch.from_numpy(mask).to(device),
+        labels=torch.from_numpy(histories.labels[customers].astype(np.int64)).to(device),
     )
 
 

@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib import data, dependencies, paths
@@ -21,9 +21,10 @@ from lib.accuracy.evaluate import prediction_frame
 from lib.data import Batch, Histories
 from lib.storage import intact, whole_folder, write_whole
 from lib.training.checkpoint import NOT_KEPT, Checkpoint
-from lib.training.loop import TrainConfig, fit
+from lib.training.loop import Outcome, TrainConfig, fit
 from lib.training.model import Classifier, ModelConfig
 from lib.training.pretrain import MaskedEvents, masked_prediction
+from lib.training.processes import ALONE, Processes, joined
 from lib.training.variants import VARIANTS
 
 MECHANISMS = ("softmax", "performer", "infinite_former")
@@ -43,8 +44,7 @@ class Run:
 def build(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
     """A model whose initial weights follow from the seed alone."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with ALONE.seeded(seed):
         return Classifier(
             dataclasses.replace(config, classes=histories.classes),
             histories.cardinalities,
@@ -63,6 +63,7 @@ def train(
     title: str,
     checkpoint: Checkpoint = NOT_KEPT,
     pretrained: dict[str, Tensor] | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[Classifier, pd.DataFrame]:
     """A model trained on the given customers, and its loss, accuracy and seconds per epoch.
 
@@ -71,20 +72,27 @@ def train(
     model = build(histories, model_config, seed)
     if pretrained is not None:
         model.load_state_dict(pretrained)
-    groups = _parameter_groups(model, config)
-    history = fit(model, classification, groups, histories, customers, config, config.epochs, seed, title, checkpoint)
-    return model.eval(), pd.DataFrame(history)
+    groups = _parameter_groups(model.to(processes.device), config)
+    arguments = (histories, customers, config, config.epochs, seed, title, checkpoint, processes)
+    history = pd.DataFrame(fit(model, classification, groups, *arguments))
+    return model.eval(), history
 
 
-def classification(model: Classifier, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+def classification(model: Classifier, batch: Batch) -> Outcome:
     """Cross-entropy, regulariser and accuracy."""
     scores, regulariser = _scores(model, batch)
     accuracy = (scores.argmax(1) == batch.labels).float().mean()
-    return nn.functional.cross_entropy(scores, batch.labels), regulariser, accuracy
+    loss = nn.functional.cross_entropy(scores, batch.labels)
+    return Outcome(loss, regulariser, accuracy, len(scores), model.regularised_events(batch.key_mask))
 
 
 def pretrained_weights(
-    histories: Histories, model_config: ModelConfig, config: TrainConfig, seed: int, fresh: bool = False
+    histories: Histories,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    fresh: bool = False,
+    processes: Processes = ALONE,
 ) -> dict[str, Tensor] | None:
     """Weights after predicting hidden events of all customers, labelled or not, from data/runs where they are kept.
 
@@ -92,22 +100,19 @@ def pretrained_weights(
     """
     if not config.pretraining_epochs:
         return None
-    folder = paths.RUNS / f"pretrained-{_key_name(histories, model_config, config, seed)}"
+    folder = paths.RUNS / f"pretrained-{_key_name(histories, model_config, config, processes, seed)}"
     checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
     if fresh:
         checkpoint.remove()
-    if fresh or not intact(folder):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = MaskedEvents(build(histories, model_config, seed))
+    if processes.from_first(lambda: fresh or not intact(folder)):
+        with ALONE.seeded(seed):
+            model = MaskedEvents(build(histories, model_config, seed)).to(processes.device)
         groups = [{"params": list(model.parameters()), "lr": config.pretraining_rate, "weight_decay": 0.01}]
-        everyone = np.arange(len(histories.customers))
-        title = f"pre-training {model_config.attention} repeat {seed}"
-        epochs = config.pretraining_epochs
-        history = fit(model, masked_prediction, groups, histories, everyone, config, epochs, seed, title, checkpoint)
-        with whole_folder(folder) as partial:
-            torch.save(model.classifier.state_dict(), partial / "weights.pt")
-            pd.DataFrame(history).to_csv(partial / "history.csv", index=False)
+        everyone, title = np.arange(len(histories.customers)), f"pre-training {model_config.attention} repeat {seed}"
+        arguments = (histories, everyone, config, config.pretraining_epochs, seed, title, checkpoint, processes)
+        history = pd.DataFrame(fit(model, masked_prediction, groups, *arguments))
+        configs = {"model": model_config, "train": config, "seed": seed, **processes.facts}
+        processes.from_first(lambda: _save(folder, model.classifier, configs, history=history))
     checkpoint.remove()
     return torch.load(folder / "weights.pt", weights_only=True)
 
@@ -137,13 +142,18 @@ def predict(
     model: Classifier, histories: Histories, customers: np.ndarray, limit: int, batch_size: int = 32
 ) -> np.ndarray:
     """Class probabilities of customers from their last `limit` events, in the order given."""
-    model.eval()
+    device = model.eval().head.weight.device
     starts, lengths = data.last_events(histories, customers, limit)
     probabilities = np.zeros((len(customers), model.head.out_features), np.float32)
     for group in data.batches(lengths, batch_size):
-        batch = data.collate(histories, customers[group], starts[group], lengths[group])
-        probabilities[group] = _scores(model, batch)[0].float().softmax(1).numpy()
+        batch = data.collate(histories, customers[group], starts[group], lengths[group], device)
+        probabilities[group] = _scores(model, batch)[0].float().softmax(1).cpu().numpy()
     return probabilities
+
+
+def _predicted(model: Classifier, histories: Histories, customers: np.ndarray, limit: int) -> pd.DataFrame:
+    columns = enumerate(predict(model, histories, customers, limit).T)
+    return pd.DataFrame({"position": customers} | {f"class_{i}": column for i, column in columns})
 
 
 def run_or_load(
@@ -154,28 +164,27 @@ def run_or_load(
     config: TrainConfig,
     seed: int,
     fresh: bool = False,
+    processes: Processes = ALONE,
 ) -> Run:
     """One training of one fold, from its folder under data/runs when configs, data and code are unchanged.
 
     The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers. A training
-    that was killed goes on after its last epoch; a damaged folder is named on stderr and made anew.
+    that was killed goes on after its last epoch; a damaged folder is named on stderr and made anew. Several processes
+    train it together and share data/runs.
     """
-    folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed)
+    folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed, processes)
     checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
     if fresh:
         checkpoint.remove()
-    if fresh or not intact(folder):
+    if processes.from_first(lambda: fresh or not intact(folder)):
         train_customers, test_customers = data.folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
-        pretrained = pretrained_weights(histories, model_config, config, seed, fresh and fold == 0)
-        model, history = train(
-            histories, train_customers, model_config, config, 1000 * seed + fold, title, checkpoint, pretrained
-        )
-        probabilities = predict(model, histories, test_customers, config.evaluation_events)
-        predictions = pd.DataFrame(probabilities, columns=[f"class_{i}" for i in range(probabilities.shape[1])])
-        predictions.insert(0, "position", test_customers)
-        configs = {"model": model_config, "train": config, "seed": seed, "fold": fold}
-        _save(folder, model, history, predictions, configs)
+        pretrained = pretrained_weights(histories, model_config, config, seed, fresh and fold == 0, processes)
+        arguments = (histories, train_customers, model_config, config, 1000 * seed + fold, title)
+        model, history = train(*arguments, checkpoint, pretrained, processes)
+        configs = {"model": model_config, "train": config, "seed": seed, "fold": fold, **processes.facts}
+        predicted = partial(_predicted, model, histories, test_customers, config.evaluation_events)
+        processes.from_first(lambda: _save(folder, model, configs, history=history, predictions=predicted()))
     checkpoint.remove()
     model = build(histories, model_config, 1000 * seed + fold)
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
@@ -218,37 +227,45 @@ def out_of_fold(
 def sources(attention: str) -> list[Path]:
     """The modules that decide a training's result: everything this one rests on but the other mechanisms."""
     others = frozenset(f"attention.{name}" for name in MECHANISMS if name not in (attention, "softmax"))
-    return [
-        Path(__file__),
-        *dependencies.modules(Path(__file__), skip=others | UNINVOLVED),
-    ]
+    return [Path(__file__), *dependencies.modules(Path(__file__), skip=others | UNINVOLVED)]
 
 
 def run_name(
-    histories: Histories, fold: int, fold_count: int, model: ModelConfig, config: TrainConfig, seed: int
+    histories: Histories,
+    fold: int,
+    fold_count: int,
+    model: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    processes: Processes = ALONE,
 ) -> str:
-    """Folder of a training: readable, and another one when data, configs or code are others."""
-    return _key_name(histories, model, config, seed, fold, fold_count)
+    """Folder of a training: readable, and another one when data, configs, code, device or number of processes are."""
+    return _key_name(histories, model, config, processes, seed, fold, fold_count)
 
 
-def _key_name(histories: Histories, model: ModelConfig, config: TrainConfig, seed: int, *fold: int) -> str:
-    configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
+def _key_name(
+    histories: Histories, model: ModelConfig, config: TrainConfig, processes: Processes, seed: int, *fold: int
+) -> str:
+    configs = [dataclasses.asdict(model), dataclasses.asdict(config), processes.facts]
     code = dependencies.code_hash(sources(model.attention))
     key = json.dumps([*configs, histories.checksum, histories.vocabularies, code, seed, *fold, torch.__version__])
     place = f"repeat{seed}-fold{fold[0]}" if fold else f"repeat{seed}"
     return f"{model.attention}-{place}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _save(folder: Path, model: nn.Module, history: pd.DataFrame, predictions: pd.DataFrame, configs: dict) -> None:
+def _save(folder: Path, model: nn.Module, configs: dict, **tables: pd.DataFrame) -> None:
     with whole_folder(folder) as partial:
-        torch.save(model.state_dict(), partial / "weights.pt")
-        history.to_csv(partial / "history.csv", index=False)
-        predictions.to_csv(partial / "predictions.csv", index=False)
+        torch.save(model.cpu().state_dict(), partial / "weights.pt")
+        for name, table in tables.items():
+            table.to_csv(partial / f"{name}.csv", index=False)
         (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
 
 
 def main() -> int:
-    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded."""
+    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded.
+
+    `torchrun --standalone --nproc-per-node 2 -m lib.train …` trains each fold across two processes or graphics cards.
+    """
     parser = argparse.ArgumentParser(prog="python -m lib.train", description=main.__doc__)
     parser.add_argument("mechanism", choices=VARIANTS)
     parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
@@ -258,22 +275,25 @@ def main() -> int:
     parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], help="default: cpu, under torchrun cuda where there is one"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    histories = data.prepare(options.source, options.customers)
-    configs = VARIANTS[options.mechanism].configs(options.epochs)
-    names = []
-    for fold in range(options.folds) if options.fold is None else [options.fold]:
-        run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
-        names.append(run_name(histories, fold, options.folds, *configs, options.repeat))
-        last = run.history.iloc[-1]
-        print(
-            f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}: "
-            f"training loss {last['loss']:.3f}, {run.history['seconds'].sum():.0f} s of training",
-            file=sys.stderr,
-        )
-    write_whole(options.out, json.dumps(names, indent=1) + "\n")
+    configs, names = VARIANTS[options.mechanism].configs(options.epochs), []
+    with joined(options.device) as processes:
+        with processes.after_first():
+            histories = data.prepare(options.source, options.customers)
+        for fold in range(options.folds) if options.fold is None else [options.fold]:
+            run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh, processes)
+            names.append(run_name(histories, fold, options.folds, *configs, options.repeat, processes))
+            title = f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}"
+            loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
+            if processes.first:
+                print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+        if processes.first:
+            write_whole(options.out, json.dumps(names, indent=1) + "\n")
     return 0
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from lib.storage import read_sealed, write_sealed
+from lib.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
 class Progress:
     """Everything that changes while a model is trained: parts, generators, and the rows of the history so far.
 
-    PyTorch's own generator, which dropout draws from, belongs to it as well.
+    PyTorch's own generator, which dropout draws from, belongs to it as well: every process has another state of it.
     """
 
     model: nn.Module
@@ -26,6 +27,7 @@ class Progress:
     order: np.random.Generator
     draws: torch.Generator
     history: list[dict[str, float]]
+    processes: Processes = ALONE
 
     def state(self) -> dict[str, object]:
         """All of it as tensors, numbers and text: numpy's state holds integers of 128 bits, which JSON can write."""
@@ -34,7 +36,7 @@ class Progress:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "order": json.dumps(self.order.bit_generator.state),
-            "generators": [each.get_state() for each in self._generators()],
+            "generators": self.processes.gathered([each.get_state() for each in self._generators()]),
             "history": self.history,
         }
 
@@ -44,12 +46,12 @@ class Progress:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.order.bit_generator.state = json.loads(state["order"])
-        for each, values in zip(self._generators(), state["generators"], strict=True):
+        for each, values in zip(self._generators(), state["generators"][self.processes.rank], strict=True):
             each.set_state(values)
         self.history[:] = state["history"]
 
     def _generators(self) -> Iterator[torch.Generator]:
-        yield torch.default_generator
+        yield from self.processes.generators
         yield self.draws
         for part in self.model.modules():
             if isinstance(getattr(part, "generator", None), torch.Generator):
@@ -64,15 +66,20 @@ class Checkpoint:
 
     def load(self, progress: Progress) -> None:
         """Bring the progress to where the last epoch ended; nothing happens where none is stored, or a damaged one."""
-        content = None if self.path is None else read_sealed(self.path)
+        if self.path is None:
+            return
+        content = progress.processes.from_first(lambda: read_sealed(self.path))
         if content is not None:
-            progress.restore(torch.load(io.BytesIO(content), weights_only=True))
+            progress.restore(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
     def save(self, progress: Progress) -> None:
-        """Replace what is stored, in one step."""
-        if self.path is not None:
+        """Replace what is stored, in one step, by what the first process writes for all."""
+        if self.path is None:
+            return
+        state = progress.state()
+        if progress.processes.first:
             content = io.BytesIO()
-            torch.save(progress.state(), content)
+            torch.save(state, content)
             write_sealed(self.path, content.getvalue())
 
     def remove(self) -> None:

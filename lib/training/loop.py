@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +16,23 @@ from tqdm import tqdm
 from lib import data
 from lib.data import Batch, Histories
 from lib.training.checkpoint import NOT_KEPT, Checkpoint, Progress
+from lib.training.processes import ALONE, Processes
 
-Objective = Callable[[nn.Module, Batch], tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]]
-"""From a model and a batch: the mean loss, the regulariser, and the share of right answers."""
+
+class Outcome(NamedTuple):
+    """Of a batch: mean loss, regulariser and share of right answers, and over how many things these are means.
+
+    `answers` counts for the loss and the share, `regularised` counts events for the regulariser.
+    """
+
+    loss: Float[Tensor, ""]
+    regulariser: Float[Tensor, ""]
+    right: Float[Tensor, ""]
+    answers: int
+    regularised: int
+
+
+Objective = Callable[[nn.Module, Batch], Outcome]
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,12 @@ def fit(
     seed: int,
     title: str,
     checkpoint: Checkpoint = NOT_KEPT,
+    processes: Processes = ALONE,
 ) -> list[dict]:
     """Train a model in place; its loss, accuracy and seconds per epoch.
 
-    `groups` are the optimizer's parameter groups. Goes on from the checkpoint, which every epoch replaces. Raises
+    `groups` are the optimizer's parameter groups. Goes on from the checkpoint, which every epoch replaces. The model is
+    on the device of the processes, whose number changes nothing but rounding and what is drawn inside a batch. Raises
     FloatingPointError when the loss is not finite.
     """
     generator, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
@@ -73,16 +90,18 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, partial(warm_up_and_decay, steps=steps, warmup=config.warmup)
     )
-    progress = Progress(model, optimizer, schedule, generator, draws, history=[])
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    progress = Progress(model, optimizer, schedule, generator, draws, [], processes)
+    step = processes.parallel(model, objective)
+    with processes.seeded(seed):
         checkpoint.load(progress)
         remaining = range(len(progress.history), epochs)
-        for epoch in tqdm(remaining, desc=title, unit="epoch", disable=None, leave=False):
+        for epoch in tqdm(remaining, desc=title, unit="epoch", disable=None if processes.first else True, leave=False):
             started = time.perf_counter()
             if config.redraw_epochs and epoch % config.redraw_epochs == 0:
                 model.redraw(draws)
-            loss, accuracy = one_epoch(model, objective, histories, customers, config, optimizer, schedule, generator)
+            loss, accuracy = one_epoch(
+                model, step, histories, customers, config, optimizer, schedule, generator, processes
+            )
             if not np.isfinite(loss):
                 raise FloatingPointError(f"{title}: the loss is {loss} in epoch {epoch + 1}; lower the learning rate")
             progress.history.append(
@@ -94,29 +113,32 @@ def fit(
 
 def one_epoch(
     model: nn.Module,
-    objective: Objective,
+    step: Callable[[Batch], Outcome],
     histories: Histories,
     customers: np.ndarray,
     config: TrainConfig,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: np.random.Generator,
+    processes: Processes,
 ) -> tuple[float, float]:
     """One pass over a new random part of each customer's history; mean loss and share of right answers."""
     model.train()
     starts, lengths = data.random_slices(histories, customers, config.max_events, config.shortest_slice, generator)
     losses, hits = 0.0, 0.0
     for group in data.batches(lengths, config.batch_size, generator):
-        batch = data.collate(histories, customers[group], starts[group], lengths[group])
-        loss, regulariser, right = objective(model, batch)
+        share = processes.share(group)
+        outcome = step(data.collate(histories, customers[share], starts[share], lengths[share], processes.device))
+        answers, regularised = processes.weights((outcome.answers, outcome.regularised), len(group))
+        loss, regulariser = answers * outcome.loss, regularised * outcome.regulariser
         optimizer.zero_grad(set_to_none=True)
         (loss + config.kl_weight * regulariser).backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         schedule.step()
         losses += loss.item() * len(group)
-        hits += right.item() * len(group)
-    return losses / len(customers), hits / len(customers)
+        hits += answers * outcome.right.item() * len(group)
+    return tuple(processes.mean((losses / len(customers), hits / len(customers))))
 
 
 def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:

@@ -180,6 +180,7 @@ class Classifier(nn.Module):
             raise ValueError(f"unknown readout {config.readout!r}; known: {', '.join(READOUTS)}")
         super().__init__()
         self.code_kinds = code_kinds
+        self.segment = config.segment
         self.last = config.segment if config.readout == "last_segment" else None
         self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
@@ -221,6 +222,10 @@ class Classifier(nn.Module):
         """Every event in the light of the others, normalised, and the attentions' regulariser."""
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
         return self.norm(encoded), regulariser
+
+    def regularised_events(self, key_mask: Bool[Tensor, "batch length"]) -> int:
+        """Of how many events a layer's regulariser is the mean: those after the first segment, which read a memory."""
+        return int(key_mask[:, self.segment :].sum())
 
     def attention_inputs(
         self,

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from lib.data import Batch
+from lib.training.loop import Outcome
 from lib.training.model import Classifier
 
 HIDDEN_SHARE = 0.15
@@ -25,9 +26,7 @@ class MaskedEvents(nn.Module):
         self.codes = nn.ModuleList(nn.Linear(width, table.num_embeddings) for table in tables)
         self.numbers = nn.Linear(width, classifier.embedding.numbers[0].in_features)
 
-    def forward(
-        self, batch: Batch, hidden: Bool[Tensor, "batch length"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    def forward(self, batch: Batch, hidden: Bool[Tensor, "batch length"]) -> Outcome:
         """Loss over hidden events (cross-entropy of codes, squared error of numbers), regulariser, hits on codes."""
         kept = ~hidden[..., None]
         categories = batch.categories.clone()
@@ -40,7 +39,8 @@ class MaskedEvents(nn.Module):
             scores = head(seen)
             loss = loss + F.cross_entropy(scores, truth[:, kind])
             hits.append((scores.argmax(1) == truth[:, kind]).float().mean())
-        return loss, regulariser, torch.stack(hits).mean()
+        regularised = self.classifier.regularised_events(batch.key_mask)
+        return Outcome(loss, regulariser, torch.stack(hits).mean(), len(seen), regularised)
 
     def redraw(self, generator: torch.Generator) -> None:
         """Fresh random features for the encoder's attentions."""
@@ -49,14 +49,12 @@ class MaskedEvents(nn.Module):
 
 def hide(key_mask: Bool[Tensor, "batch length"], share: float = HIDDEN_SHARE) -> Bool[Tensor, "batch length"]:
     """Real events chosen at random from the global generator, at least one of the whole batch."""
-    hidden = key_mask & (torch.rand(key_mask.shape) < share)
+    hidden = key_mask & (torch.rand(key_mask.shape, device=key_mask.device) < share)
     if not hidden.any():
         hidden[0, 0] = True
     return hidden
 
 
-def masked_prediction(
-    model: MaskedEvents, batch: Batch
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+def masked_prediction(model: MaskedEvents, batch: Batch) -> Outcome:
     """The objective of pre-training: loss, regulariser and share of hidden codes that are named rightly."""
     return model(batch, hide(batch.key_mask))

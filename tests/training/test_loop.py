@@ -5,7 +5,7 @@ import torch
 
 from lib import train
 from lib.training import loop
-from lib.training.loop import TrainConfig, warm_up_and_decay
+from lib.training.loop import Outcome, TrainConfig, warm_up_and_decay
 from lib.training.model import ModelConfig
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16)
@@ -22,8 +22,8 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
 
 def test_a_loss_that_is_not_finite_is_an_error(histories):
     def objective(model, batch):
-        loss, regulariser, accuracy = train.classification(model, batch)
-        return loss * float("nan"), regulariser, accuracy
+        outcome = train.classification(model, batch)
+        return outcome._replace(loss=outcome.loss * float("nan"))
 
     model = train.build(histories, MODEL, 0)
     groups = [{"params": list(model.parameters()), "lr": 0.0}]
@@ -34,7 +34,7 @@ def test_a_loss_that_is_not_finite_is_an_error(histories):
 
 def test_the_regulariser_enters_with_its_weight(histories):
     def objective(model, batch):
-        return model.head.bias.sum() * 0, model.head.bias.sum(), torch.ones(())
+        return Outcome(model.head.bias.sum() * 0, model.head.bias.sum(), torch.ones(()), 1, 1)
 
     model = train.build(histories, MODEL, 0)
     groups = [{"params": [model.head.bias], "lr": 0.1, "weight_decay": 0.0}]

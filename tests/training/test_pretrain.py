@@ -65,7 +65,7 @@ def test_labels_are_never_looked_at_and_kept_weights_are_loaded(histories, tmp_p
 
 def test_a_pretrained_run_starts_from_those_weights(histories, tmp_path, monkeypatch):
     monkeypatch.setattr(train.paths, "RUNS", tmp_path)
-    frozen = dataclasses.replace(CONFIG, learning_rate=0.0, counting_rate=0.0)
+    frozen = dataclasses.replace(CONFIG, learning_rate=0.0, counting_rate=0.0, group_rate=0.0)
     run = train.run_or_load(histories, 0, 3, MODEL, frozen, 0)
     weights = train.pretrained_weights(histories, MODEL, frozen, 0)
     assert all(torch.equal(run.model.state_dict()[name], weights[name]) for name in weights)

@@ -1,0 +1,160 @@
+"""One training across processes: each takes its share of every batch, and PyTorch's DDP averages the gradients.
+
+`torchrun` starts the processes and ends all of them when one fails. Every process draws the same numbers, so that the
+order of the data and the random features are the same without a word between them; only what is drawn inside a batch
+(dropout, hidden events) is each process's own. The first process alone writes.
+"""
+
+import datetime
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Integer
+from numpy import ndarray
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+CPU = torch.device("cpu")
+APART = 1_000_003
+"""Between the seeds of two processes; no two trainings of a study come so far apart."""
+PATIENCE = datetime.timedelta(days=1)
+"""How long processes wait for one another: as long as the first may encode or predict. A failure ends all at once."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many train together, which of them this is, and the device it computes on."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = CPU
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and reports."""
+        return self.rank == 0
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """What of them decides a training's numbers: the same on every rank."""
+        return {"processes": self.world, "device": self.device.type}
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """PyTorch's own, which dropout draws from: the processor's, and the graphics card's where this is one."""
+        cards = [torch.cuda.default_generators[self.device.index]] if self.device.type == "cuda" else []
+        return [torch.default_generator, *cards]
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Each process draws its own numbers inside a batch, the first those of the seed; after it all is as before."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for generator in self.generators:
+                generator.manual_seed(seed + APART * self.rank)
+            yield
+
+    def share(self, batch: Integer[ndarray, " batch"]) -> Integer[ndarray, " share"]:
+        """This process's customers of a batch sorted by length; where none is left for it, one that `weights` ignores.
+
+        Without a forward pass it would keep the others waiting.
+        """
+        own = batch[self.rank :: self.world]
+        return own if len(own) else batch[:1]
+
+    def weights(self, counts: tuple[int, ...], batch: int) -> list[float]:
+        """What turns means over so many things of this share into terms whose mean over processes is the batch's mean.
+
+        `batch` is the batch's number of customers. Exactly one in a single process; zero where nothing is counted.
+        """
+        own = torch.tensor(counts, dtype=torch.float64, device=self.device) * (self.rank < batch)
+        total = self._summed(own)
+        return (own * self.world / total.clamp(min=1)).tolist()
+
+    def mean(self, values: tuple[float, ...]) -> list[float]:
+        """The mean of each value over the processes."""
+        own = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return (self._summed(own) / self.world).tolist()
+
+    def parallel(self, model: nn.Module, objective: Callable) -> Callable:
+        """The objective as a function of a batch alone, whose backward pass averages gradients over the processes."""
+        if self.world == 1:
+            return partial(objective, model)
+        # Buffers are drawn alike. A share without a second segment uses no memory, and pre-training no head.
+        return DistributedDataParallel(_Step(model, objective), forward_sync_buffers=False, find_unused_parameters=True)
+
+    def from_first(self, call: Callable[[], T]) -> T:
+        """What the call returns in the first process, which alone makes it while the others wait."""
+        if self.world == 1:
+            return call()
+        answer = [call() if self.first else None]
+        dist.broadcast_object_list(answer, src=0)
+        return answer[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """Every process's value, by rank."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    @contextmanager
+    def after_first(self) -> Iterator[None]:
+        """The first process goes through the block before the others: they find what it has stored."""
+        if not self.first:
+            dist.barrier()
+        yield
+        if self.first and self.world > 1:
+            dist.barrier()
+
+    def _summed(self, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total
+
+
+ALONE = Processes()
+
+
+class _Step(nn.Module):
+    """A model and its objective as one forward pass, which is what DDP wraps."""
+
+    def __init__(self, model: nn.Module, objective: Callable) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: object) -> object:
+        return self.objective(self.model, batch)
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Processes]:
+    """The processes that `torchrun` started, joined by NCCL on graphics cards and by Gloo otherwise; or one alone.
+
+    `device` is cpu or cuda; by default each process of `torchrun` takes a card where there are any, and one alone the
+    processor. Raises ValueError when there are too few cards.
+    """
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    kind = device or ("cuda" if world > 1 and torch.cuda.is_available() else "cpu")
+    if kind == "cpu":
+        place = CPU
+    elif local < torch.cuda.device_count():
+        place = torch.device(kind, local)
+        torch.cuda.set_device(place)
+    else:
+        cards = torch.cuda.device_count()
+        raise ValueError(f"process {local} needs a graphics card, {cards} are here: give --device cpu or start fewer")
+    if world == 1:
+        yield Processes(device=place)
+        return
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
+    yield Processes(dist.get_rank(), world, place)
+    dist.destroy_process_group()  # not after an error, when it would wait for the others
