@@ -1,4 +1,4 @@
-"""Classical models to beat, on the same folds: counting codes, counting pairs of codes, boosting on aggregates.
+"""Classical models to beat, on the same folds: counting codes, their pairs, their sizes; boosting on aggregates.
 
 Features are functions of a customer's own events in columns that the bank's published codes fix; whatever is learned,
 the choice of columns and of the penalty included, is learned by the model inside the training fold.
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Integer
 from numpy import ndarray
 from scipy import sparse
@@ -20,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from lib import data
 from lib.accuracy.evaluate import prediction_frame
 from lib.data import Histories
+from lib.training.counting import SIZES, crossed
 
 INNER_FOLDS = data.FEWEST_TO_TRAIN
 PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
@@ -59,6 +61,16 @@ def pair_counts(histories: Histories) -> sparse.csr_array:
     pair = (code[:-1] * kinds + code[1:])[inside]
     pairs = log_counts(owner[1:][inside], pair, len(histories.customers), kinds**2)
     return sparse.hstack([sparse.csr_array(code_counts(histories)), pairs], format="csr")
+
+
+def size_counts(histories: Histories) -> sparse.csr_array:
+    """The bag of codes, and log(1 + count) of every MCC by the size of its amount: what the networks' sums count."""
+    owner, kinds = owners(histories), histories.cardinalities[0] * SIZES
+    code_by_size = crossed(
+        torch.from_numpy(histories.categories.astype(np.int64))[None], torch.from_numpy(histories.numbers)[None]
+    )
+    sizes = log_counts(owner, code_by_size[0].numpy(), len(histories.customers), kinds)
+    return sparse.hstack([sparse.csr_array(code_counts(histories)), sizes], format="csr")
 
 
 def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
@@ -104,6 +116,7 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
     return {
         "logistic_regression": (code_counts, regression()),
         "bigram_regression": (pair_counts, make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())),
+        "size_regression": (size_counts, make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())),
         "gradient_boosting": (aggregates, boosting),
     }
 

@@ -50,7 +50,7 @@ class TrainConfig:
     learning_rate: float = 2e-4
     table_rate: float = 0.05
     counting_rate: float = 0.02
-    counting_decay: float = 0.3
+    counting_decay: float = 0.5
     group_rate: float = 0.05
     group_decay: float = 0.0
     weight_decay: float = 0.1

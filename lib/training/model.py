@@ -46,7 +46,7 @@ class ModelConfig:
     contraction: float = 0.75
     samples: int = 256
     readout: str = "all"
-    groups: int = 8
+    groups: int = 4
 
 
 def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:

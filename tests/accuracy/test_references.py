@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from lib import data
 from lib.accuracy import evaluate, references
+from lib.training.counting import SIZES
 
 
 def test_counts_and_aggregates_belong_to_their_customer(histories):
@@ -62,3 +63,14 @@ def test_nothing_of_other_customers_reaches_a_prediction(histories):
     assert len(first) == len(references.references(0)) * len(kept)
     assert first.equals(second)
     assert not tables[0].equals(tables[1])
+
+
+def test_sizes_are_counted_by_code_and_factor_e(histories):
+    codes, table = histories.cardinalities[0], references.size_counts(histories)
+    by_size = table[:, -codes * SIZES :]
+    for customer in (0, 1, 27):
+        piece = slice(histories.offsets[customer], histories.offsets[customer + 1])
+        expected = np.zeros((codes, SIZES))
+        sizes = np.floor(histories.numbers[piece, 0]).astype(int) + SIZES // 2
+        np.add.at(expected, (histories.categories[piece, 0], sizes), 1)
+        np.testing.assert_allclose(by_size[[customer]].toarray()[0], np.log1p(expected).ravel(), rtol=1e-6)
