@@ -57,7 +57,12 @@ def values(name):
 
 
 # Every step holds a lock that the next run waits for: steps outlive a workflow that is killed.
-shell.prefix("exec 8>.steps; flock --shared 8; ")
+# Opened for reading too, without which NFS gives no shared lock.
+shell.prefix("exec 8<>.steps; flock --shared 8; ")
+
+
+# On a cluster, what takes seconds is no job of its own (where the executor is the local one, this changes nothing).
+localrules: all, page, index
 
 
 rule all:
@@ -94,8 +99,8 @@ for name in NOTEBOOKS:
         output: f"{OUT}/notebooks/{name}.ipynb"
         benchmark: f"{OUT}/durations/{name}.tsv"
         params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
-        # Measurements run alone.
-        threads: workflow.cores or 1 if name in ALONE else 1
+        # Measurements run alone: on all cores here; the profile of a cluster says how there.
+        threads: os.cpu_count() if name in ALONE else 1
         shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
 
 
