@@ -77,6 +77,11 @@ if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
     "${pip[@]}" install --no-deps --no-build-isolation --editable .
     echo "$stamp" >.venv/stamp
 fi
+wanted=$cluster/requirements.txt
+if [[ -n $cluster && -f $wanted ]] && ! cmp -s "$wanted" .venv/profile; then
+    .venv/bin/pip --quiet --disable-pip-version-check install --require-hashes -r "$wanted"
+    cp "$wanted" .venv/profile
+fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
 
 export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
@@ -100,7 +105,8 @@ where=(--cores all) stop=TERM
 [[ -z $cluster ]] || where=(--workflow-profile "$cluster") stop=INT # at which Snakemake cancels the jobs
 work=(snakemake "${where[@]}" --rerun-incomplete ${fresh:+--forceall})
 if [[ -n $dry ]]; then
-    "${work[@]}" --dry-run | awk '
+    plan=$("${work[@]}" --dry-run) || refuse "the workflow cannot be planned: $plan"
+    awk '
         /^(local)?rule / { made = "" }
         /^    output: / { made = substr($0, 13) }
         /^    reason: / && made {
@@ -109,7 +115,7 @@ if [[ -n $dry ]]; then
             why = many > 3 ? each[1] ", " each[2] ", " each[3] " and " many - 3 " more" : $0
             print made ": " (why ? why : "does not exist"); steps++
         }
-        END { print steps ? steps " steps would run" : "nothing would run" }'
+        END { print steps ? steps " steps would run" : "nothing would run" }' <<<"$plan"
     exit
 fi
 

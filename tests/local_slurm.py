@@ -42,6 +42,7 @@ JobCompLoc={folder}/jobs
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 ReturnToService=2
+MinJobAge=86400
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -64,7 +65,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(cpus: int = os.cpu_count() or 1):
-    """The daemons at work; gives the environment in which its commands find them, `SLURM_JOBS` names its finished jobs."""
+    """The daemons at work; gives the environment for its commands, in which `SLURM_JOBS` is the list of ended jobs."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
     for name in ("state", "spool"):
@@ -94,7 +95,9 @@ def running(cpus: int = os.cpu_count() or 1):
                 daemons.append(subprocess.Popen(call, env=environment, stdout=log, stderr=log))
             if command[0] == "munged":
                 wait_until((folder / "munge.socket").exists, START, lambda: logs(folder))
-        wait_until(lambda: asked(environment, "sinfo", "--noheader", "--format=%T") == "idle", START, lambda: logs(folder))
+        wait_until(
+            lambda: asked(environment, "sinfo", "--noheader", "--format=%T") == "idle", START, lambda: logs(folder)
+        )
         yield environment
     finally:
         if len(daemons) == 3:
