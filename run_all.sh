@@ -101,11 +101,12 @@ if [[ -n $verify ]]; then
     [[ ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a killed verification goes on, a finished one is over
 fi
 export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
-where=(--cores all) stop=TERM
-[[ -z $cluster ]] || where=(--workflow-profile "$cluster") stop=INT # at which Snakemake cancels the jobs
-work=(snakemake "${where[@]}" --rerun-incomplete ${fresh:+--forceall})
+work=(snakemake --cores all) stop=TERM
+# At SIGINT Snakemake cancels its jobs; a run in the background of a script would ignore it.
+[[ -z $cluster ]] || work=(env --default-signal=INT snakemake --workflow-profile "$cluster") stop=INT
+work+=(--rerun-incomplete ${fresh:+--forceall})
 if [[ -n $dry ]]; then
-    plan=$("${work[@]}" --dry-run) || refuse "the workflow cannot be planned: $plan"
+    plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
     awk '
         /^(local)?rule / { made = "" }
         /^    output: / { made = substr($0, 13) }
