@@ -57,11 +57,17 @@ def values(name):
 
 
 # Every step holds a lock that the next run waits for: steps outlive a workflow that is killed.
-shell.prefix("exec 8>.steps; flock --shared 8; ")
+# Opened for reading too, without which NFS gives no shared lock.
+shell.prefix("exec 8<>.steps; flock --shared 8; ")
 
 
+# On a cluster, what takes seconds is no job of its own (where the executor is the local one, this changes nothing).
+localrules: all, page, index
+
+
+# `local`: written in its place even where a storage plugin holds the files.
 rule all:
-    input: f"{OUT}/index.html"
+    input: local(f"{OUT}/index.html")
 
 
 rule data:
@@ -94,8 +100,8 @@ for name in NOTEBOOKS:
         output: f"{OUT}/notebooks/{name}.ipynb"
         benchmark: f"{OUT}/durations/{name}.tsv"
         params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
-        # Measurements run alone.
-        threads: workflow.cores or 1 if name in ALONE else 1
+        # Measurements run alone: on all cores here; the profile of a cluster says how there.
+        threads: os.cpu_count() if name in ALONE else 1
         shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
 
 
@@ -107,7 +113,7 @@ rule page:
 
 rule index:
     input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], LOOK, "lib/pages.py", code("lib/pages.py")
-    output: f"{OUT}/index.html"
+    output: local(f"{OUT}/index.html")
     params:
         study=STUDY,
         parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, "source": Path(SOURCE).name, **parameters}, sort_keys=True))

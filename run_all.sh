@@ -13,6 +13,8 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --quick, --full                 small parameters: minutes instead of tens of minutes; large ones: many hours
   --fresh                         ignore caches, kept measurements and earlier results
   --out NAME                      folder of the report under reports/ (default: the data's name)
+  --profile slurm|kubernetes|DIR  the steps as jobs of a cluster (docs/cluster.md), instead of on all cores here;
+                                  DIR: a folder with a Snakemake profile (config.yaml) of your own
   --dry-run                       print what would run and why, and stop
   --verify                        make the report anew beside the old one and name every table row that differs
   --setup                         make the environment (.venv) and stop
@@ -22,11 +24,13 @@ TEXT
 }
 refuse() { echo "error: $1" >&2; exit 2; }
 
-data=synthetic profile=default fresh='' out='' setup='' dry='' verify=''
+data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' cluster=''
 while (($#)); do
     case $1 in
-        --data|--out) [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
-                      [[ $1 == --data ]] && data=$2 || out=$2; shift ;;
+        --data|--out|--profile)
+            [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
+            case $1 in --data) data=$2 ;; --out) out=$2 ;; --profile) cluster=$2 ;; esac
+            shift ;;
         --quick|--full) profile=${1#--} ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
         --dry-run) dry=yes ;; --verify) verify=yes ;;
         --help|-h) usage; exit 0 ;;
@@ -44,10 +48,21 @@ named=$out out=${out:-$(basename -- "$data" | LC_ALL=C sed -E 's/[^A-Za-z0-9._-]
 [[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
     refuse "${out:-$data}: cannot name a report; give --out NAME of Latin letters, digits, dots, dashes and underscores"
 report=reports/$out
+if [[ -n $cluster ]]; then
+    known=$(cd profiles && echo * | sed 's/ /, /g') given=$cluster
+    [[ -d profiles/$cluster ]] && cluster=$PWD/profiles/$cluster || cluster=$(cd "$caller" && readlink -m -- "$cluster")
+    [[ -f $cluster/config.yaml ]] || refuse "$given: no such profile; known: $known, or a folder with a config.yaml"
+fi
 
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
-exec 8>.steps
+# Jobs of a killed run, waiting or at work: their steps are this run's.
+cancel_jobs() {
+    [[ ! -d .snakemake/slurm_logs ]] || squeue --me --noheader --format='%i %Z' |
+        awk -v here="$PWD" 'substr($0, index($0, " ") + 1) == here { print $1 }' | xargs -r scancel
+}
+cancel_jobs || echo "SLURM does not answer: jobs that a killed run has left may still be at work" >&2
+exec 8<>.steps
 flock -n 8 || { echo "waiting for the steps that a killed run has left" >&2; flock 8; }
 exec 8>&-
 find data reports -name '.*.tmp' -prune -exec rm -rf {} + 2>/dev/null || true # what killed steps left
@@ -61,6 +76,11 @@ if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
     "${pip[@]}" install ${STUDY_TORCH_INDEX:+--index-url "$STUDY_TORCH_INDEX"} -r requirements-torch.txt
     "${pip[@]}" install --no-deps --no-build-isolation --editable .
     echo "$stamp" >.venv/stamp
+fi
+wanted=$cluster/requirements.txt
+if [[ -n $cluster && -f $wanted ]] && ! cmp -s "$wanted" .venv/profile; then
+    .venv/bin/pip --quiet --disable-pip-version-check install --require-hashes -r "$wanted"
+    cp "$wanted" .venv/profile
 fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
 
@@ -81,9 +101,13 @@ if [[ -n $verify ]]; then
     [[ ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a killed verification goes on, a finished one is over
 fi
 export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
-work=(snakemake --cores all --rerun-incomplete ${fresh:+--forceall})
+work=(snakemake --cores all) stop=TERM
+# At SIGINT Snakemake cancels its jobs; a run in the background of a script would ignore it.
+[[ -z $cluster ]] || work=(env --default-signal=INT snakemake --workflow-profile "$cluster") stop=INT
+work+=(--rerun-incomplete ${fresh:+--forceall})
 if [[ -n $dry ]]; then
-    "${work[@]}" --dry-run | awk '
+    plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
+    awk '
         /^(local)?rule / { made = "" }
         /^    output: / { made = substr($0, 13) }
         /^    reason: / && made {
@@ -92,7 +116,7 @@ if [[ -n $dry ]]; then
             why = many > 3 ? each[1] ", " each[2] ", " each[3] " and " many - 3 " more" : $0
             print made ": " (why ? why : "does not exist"); steps++
         }
-        END { print steps ? steps " steps would run" : "nothing would run" }'
+        END { print steps ? steps " steps would run" : "nothing would run" }' <<<"$plan"
     exit
 fi
 
@@ -107,11 +131,16 @@ folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STU
 [[ -z $(ls -A .snakemake/locks 2>/dev/null) ]] || snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
 "${work[@]}" --quiet rules host >&2 &
-trap 'kill -TERM -- "-$!" 2>/dev/null' INT TERM HUP
+trap 'kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
 status=0
 wait $! || status=$?
 while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
-[[ $status == 0 ]] || { cat "$report"/notebooks/*.failed 2>/dev/null || true; exit $status; } >&2
+if [[ $status != 0 ]]; then
+    cancel_jobs || true
+    [[ ! -d .snakemake/slurm_logs ]] || echo "what failed jobs printed: $PWD/.snakemake/slurm_logs"
+    cat "$report"/notebooks/*.failed 2>/dev/null || true
+    exit $status
+fi >&2
 [[ -z $verify ]] || python -m lib.verify "$published" "$report" >&2 || status=1
 echo "$PWD/$report/index.html"
 exit $status

@@ -46,6 +46,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
     for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
         shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)

@@ -1,0 +1,165 @@
+"""The steps as jobs of a cluster: a small study on a SLURM of one node, started here, against one without it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import local_slurm
+import psutil
+import pytest
+import small_study
+import yaml
+
+from lib import verify
+from lib.paths import ROOT
+
+LIMIT = 600.0  # seconds that a run may take on a loaded machine
+STEPS = {"data", "notebook_04_train_softmax", "train"}
+
+
+def run(folder, *options, environment=os.environ):
+    command = ["./run_all.sh", "--quick", *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def tables(folder):
+    return verify.compared_files(folder / "reports" / "synthetic")
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    if absent := local_slurm.missing():
+        pytest.skip(f"no SLURM on this machine ({', '.join(absent)}; Debian: apt-get install slurm-wlm munge)")
+    with local_slurm.running(cpus=2) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A small study that asks SLURM for news every second, more often than a shared one would like."""
+    folder = small_study.copy(tmp_path_factory.mktemp("cluster") / "study")
+    settings = folder / "profiles" / "slurm" / "config.yaml"
+    often = re.sub(r"(before-status-checks:) \d+", r"\1 1", settings.read_text())
+    assert often != settings.read_text()
+    settings.write_text(often)
+    return folder
+
+
+class Cluster:
+    """What SLURM says of a study's jobs."""
+
+    def __init__(self, environment: dict[str, str], folder: Path):
+        self.environment, self.folder = environment, folder
+
+    def steps(self, states: str) -> list[str]:
+        listed = local_slurm.asked(self.environment, "squeue", "--noheader", f"--states={states}", "--format=%k|%Z")
+        jobs = [line.split("|") for line in listed.splitlines()]
+        return sorted(
+            re.sub("^rule_|_wildcards_.*", "", comment) for comment, place in jobs if place == str(self.folder)
+        )
+
+    def wait_for(self, step: str) -> None:
+        local_slurm.wait_until(lambda: step in self.steps("RUNNING"), LIMIT, lambda: f"{step} does not run")
+
+    def start(self) -> subprocess.Popen:
+        command = ["./run_all.sh", "--quick", "--profile", "slurm"]
+        with (self.folder / "log").open("a") as log:
+            return subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, env=self.environment, start_new_session=True
+            )
+
+
+def lock_is_held(folder):
+    return subprocess.run(["flock", "--nonblock", ".steps", "true"], cwd=folder, check=False).returncode != 0
+
+
+def kill_all(process):
+    family = psutil.Process(process.pid)
+    for each in [*family.children(recursive=True), family]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait(LIMIT)
+
+
+def test_jobs_are_cancelled_with_their_run_and_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, study, tmp_path):
+    cluster = Cluster(slurm, study)
+    politely = cluster.start()
+    cluster.wait_for("data")
+    politely.send_signal(signal.SIGTERM)
+    assert politely.wait(LIMIT) != 0
+    alive = "PENDING,RUNNING,COMPLETING"
+    local_slurm.wait_until(lambda: not cluster.steps(alive), LIMIT, lambda: "jobs outlive their run")
+    assert cluster.steps("CANCELLED") == ["data"]
+
+    at_once = cluster.start()
+    cluster.wait_for("train")
+    local_slurm.wait_until(lambda: lock_is_held(study), LIMIT, lambda: "a job holds no lock")
+    kill_all(at_once)
+    assert lock_is_held(study), "a job lives on without its lock"
+
+    local = small_study.copy(tmp_path / "study")
+    with subprocess.Popen(["./run_all.sh", "--quick"], cwd=local, stdout=subprocess.DEVNULL) as beside:
+        shown = run(study, "--profile", "slurm", environment=slurm)
+        assert beside.wait(LIMIT) == 0
+    assert shown == f"{study}/reports/synthetic/index.html\n"
+    assert set(cluster.steps("COMPLETED")) == STEPS
+    assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < tables(local).keys()
+    assert tables(study) == tables(local)
+
+
+def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
+    folder = small_study.copy(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
+    command = ["./run_all.sh", "--quick", "--profile", "slurm"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=slurm)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2:] == [
+        f"what failed jobs printed: {folder}/.snakemake/slurm_logs",
+        "FAILED notebooks/01_data.ipynb, cell conclusion (In [4]): ValueError: too bad · see "
+        "reports/synthetic/notebooks/01_data.partial.ipynb",
+    ]
+    assert Cluster(slurm, folder).steps("FAILED") == ["notebook_01_data", "notebook_01_data"]
+    assert len(list((folder / ".snakemake" / "slurm_logs" / "rule_notebook_01_data").glob("*.log"))) == 2
+
+
+def test_the_measurements_have_a_node_to_themselves_in_every_profile():
+    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "Snakefile").read_text())
+    rules = {f"notebook_{name}" for name in yaml.safe_load(alone[1])}
+    slurm, kubernetes = (
+        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text()) for name in ("slurm", "kubernetes")
+    )
+    assert slurm["set-threads"].keys() == slurm["set-resources"].keys() == rules
+    assert {each["slurm_extra"] for each in slurm["set-resources"].values()} == {"'--exclusive'"}
+    assert kubernetes["set-threads"].keys() == rules
+
+
+def test_a_profile_pins_what_the_study_pins():
+    lock, own = (
+        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / folder / "requirements.txt").read_text(), flags=re.MULTILINE))
+        for folder in (".", "profiles/kubernetes")
+    )
+    assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
+    assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
+
+
+def test_an_unknown_profile_gets_one_line_that_names_the_known_ones():
+    command = ["./run_all.sh", "--profile", "nowhere"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: nowhere: no such profile; known: kubernetes, slurm, or a folder with a config.yaml\n"
+    )
+
+
+def test_a_folder_may_be_the_profile(tmp_path):
+    folder = small_study.copy(tmp_path / "study")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("cores: 1\n")
+    script = folder / "run_all.sh"
+    command = [script, "--quick", "--profile", "mine", "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=LIMIT)
+    assert done.stdout.splitlines()[-1] == "6 steps would run", done.stderr
