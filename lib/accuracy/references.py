@@ -67,7 +67,7 @@ def size_counts(histories: Histories) -> sparse.csr_array:
     """The bag of codes, and log(1 + count) of every MCC by the size of its amount: what the networks' sums count."""
     owner, kinds = owners(histories), histories.cardinalities[0] * SIZES
     code_by_size = crossed(
-        torch.from_numpy(histories.categories.astype(np.int64))[None], torch.from_numpy(histories.numbers)[None]
+        torch.from_numpy(histories.categories.astype(np.int64))[None], torch.tensor(histories.numbers)[None]
     )
     sizes = log_counts(owner, code_by_size[0].numpy(), len(histories.customers), kinds)
     return sparse.hstack([sparse.csr_array(code_counts(histories)), sizes], format="csr")

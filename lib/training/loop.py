@@ -58,7 +58,7 @@ class TrainConfig:
     clip: float = 1.0
     max_events: int = 512
     shortest_slice: float = 0.5
-    evaluation_events: int = 1024
+    evaluation_events: int = 2048
     kl_weight: float = 1e-3
     redraw_epochs: int = 1
     pretraining_epochs: int = 0
