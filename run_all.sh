@@ -129,6 +129,8 @@ folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STU
 [[ $data == synthetic || -z $check ]] || python -m lib.data "$data" --folds "$(python -c "$folds")" >/dev/null
 [[ -z $fresh ]] || rm -rf data/measurements/local
 [[ -z $(ls -A .snakemake/locks 2>/dev/null) ]] || snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
+made() { date -r "$report/index.html" +%s%N 2>/dev/null || true; }
+before=$(made)
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
 "${work[@]}" --quiet rules host >&2 &
 trap 'kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
@@ -141,6 +143,7 @@ if [[ $status != 0 ]]; then
     cat "$report"/notebooks/*.failed 2>/dev/null || true
     exit $status
 fi >&2
+[[ -z $before || $before != "$(made)" ]] || echo "nothing has changed: the report is as it was" >&2
 [[ -z $verify ]] || python -m lib.verify "$published" "$report" >&2 || status=1
 echo "$PWD/$report/index.html"
 exit $status

@@ -114,7 +114,9 @@ def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(clone, 
     shown = run(clone, "--dry-run").stdout.splitlines()
     assert shown[0] == "reports/synthetic/04_train_softmax.html: Updated input files: lib/pages.py"
     assert shown[-1] == "2 steps would run"
-    assert run(clone, HOME=str(tmp_path)).returncode == 0
+    said = [run(clone, HOME=str(tmp_path)) for _ in range(2)]
+    assert [done.returncode for done in said] == [0, 0]
+    assert ["nothing has changed" in done.stderr for done in said] == [False, True]
     assert list(tmp_path.iterdir()) == []
     assert run(clone, "--dry-run").stdout == "nothing would run\n"
 
