@@ -24,6 +24,7 @@ FILES = [] if SOURCE in ("synthetic", "sberbank") else describe(Path(SOURCE)).fi
 LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib/presentation").glob(f"*.{kind}"))]
 KEPT = [str(path) for path in sorted(Path("data/measurements").glob("*/*")) if path.parent.name != "local"]
 FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
+TRIED = [str(path) for path in sorted(Path("data/tuning").glob("*.csv"))]
 
 
 def code(source):
@@ -44,7 +45,7 @@ def inputs(name):
         "03_continuous_memory": training("infinite_former"),
         "07_speed_and_memory": KEPT,
         "08_comparison": [path for name in [*MECHANISMS.values(), "mean_pooling"] for path in training(name)]
-        + [path for name in SHARED["controls"] for path in training(name, SHARED["control_repeats"])],
+        + [path for name in SHARED["controls"] for path in training(name, SHARED["control_repeats"])] + TRIED,
     }.get(name, [])
 
 

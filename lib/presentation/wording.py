@@ -1,6 +1,8 @@
 """Words for readers where the code and its rows have names."""
 
 WORDS = {
+    "behind_best": "behind the best",
+    "behind_best_error": "behind the best, standard error",
     "brier": "Brier score",
     "calibration_error_by_chance": "mean were the probabilities true",
     "calibration_error_limit": "95 % quantile were they true",
