@@ -105,6 +105,7 @@ work=(snakemake --cores all) stop=TERM
 # At SIGINT Snakemake cancels its jobs; a run in the background of a script would ignore it.
 [[ -z $cluster ]] || work=(env --default-signal=INT snakemake --workflow-profile "$cluster") stop=INT
 work+=(--rerun-incomplete ${fresh:+--forceall})
+[[ -f $report/data.json ]] || work+=(--forcerun data) # a published report has pages, and nothing that they were made from
 if [[ -n $dry ]]; then
     plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
     awk '

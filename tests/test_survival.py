@@ -119,6 +119,13 @@ def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(clone, 
     assert ["nothing has changed" in done.stderr for done in said] == [False, True]
     assert list(tmp_path.iterdir()) == []
     assert run(clone, "--dry-run").stdout == "nothing would run\n"
+    # As a published report lies in a clone: pages without what they were made from.
+    report = clone / "reports" / "synthetic"
+    (report / "data.json").unlink()
+    for folder in ("runs", "notebooks"):
+        shutil.rmtree(report / folder)
+    would = run(clone, "--dry-run").stdout
+    assert all(f"reports/synthetic/{made}: " in would for made in ("data.json", "04_train_softmax.html", "index.html"))
 
 
 def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(tmp_path):
