@@ -77,7 +77,12 @@ def with_signal(process, number):
 def broken_files(clone):
     """Files of the report that are empty or end in the middle."""
     report = clone / "reports" / "synthetic"
-    ends = {"*.html": b"</html>\n", "tables/*.csv": b"\n", "claims/*.json": b"]\n", "figures/*.svg": b"</svg>\n"}
+    ends = {
+        "*.html": (b"</html>", b"</html>\n"),
+        "tables/*.csv": b"\n",
+        "claims/*.json": b"]\n",
+        "figures/*.svg": b"</svg>\n",
+    }
     return [
         path for pattern, end in ends.items() for path in report.glob(pattern) if not path.read_bytes().endswith(end)
     ]
