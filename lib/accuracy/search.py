@@ -72,7 +72,7 @@ def own_best(rows: pd.DataFrame) -> pd.DataFrame:
 def is_recipe(rows: pd.DataFrame) -> pd.Series:
     """Whether a row's candidate is the study's recipe as it is now."""
     names = _settings(rows)
-    return np.isclose(rows[names], [RECIPE[name] for name in names]).all(axis=1) & pd.Series(True, rows.index)
+    return pd.Series(np.isclose(rows[names], [RECIPE[name] for name in names]).all(axis=1), rows.index)
 
 
 def _settings(rows: pd.DataFrame) -> list[str]:
