@@ -16,7 +16,8 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --profile slurm|kubernetes|DIR  the steps as jobs of a cluster (docs/cluster.md), instead of on all cores here;
                                   DIR: a folder with a Snakemake profile (config.yaml) of your own
   --dry-run                       print what would run and why, and stop
-  --verify                        make the report anew beside the old one and name every table row that differs
+  --verify                        make a report anew beside the old one and name every table row that differs: the one
+                                  of --data or --out, by default the published quick one, reports/quick
   --setup                         make the environment (.venv) and stop
   --help                          this text
 STUDY_TORCH_INDEX=URL takes torch from that package index (for example a CPU-only one).
@@ -44,6 +45,7 @@ if [[ $data != synthetic && $data != sberbank ]]; then
     [[ -f $data/dataset.yaml || -f $data/transactions.csv || -f $data/transactions.csv.gz ]] ||
         refuse "$data: no transactions.csv or transactions.csv.gz, and no dataset.yaml that names other files"
 fi
+[[ -z $verify || -n $out || $data != synthetic ]] || out=quick
 named=$out out=${out:-$(basename -- "$data" | LC_ALL=C sed -E 's/[^A-Za-z0-9._-]+/_/g; s/^[^A-Za-z0-9]+//')}
 [[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
     refuse "${out:-$data}: cannot name a report; give --out NAME of Latin letters, digits, dots, dashes and underscores"

@@ -118,7 +118,7 @@ def pretrained_weights(
 
 
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
-    """Tables and counts at their own rates; matrices with weight decay; biases, norms and groups without."""
+    """Tables, sums and groups of codes at rates and decays of their own; other matrices with decay, vectors without."""
     rate, decay = config.learning_rate, config.weight_decay
     tables, sums = [*model.embedding.tables.parameters()], [*model.sums.parameters()]
     groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]

@@ -187,18 +187,19 @@ def test_what_killed_steps_left_is_deleted(clone):
 def test_nothing_finished_cannot_be_verified(clone):
     done = run("./run_all.sh", "--verify", cwd=clone)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: reports/synthetic: no finished report of synthetic to verify\n"
+    assert done.stderr == "error: reports/quick: no finished report of synthetic to verify\n"
 
 
-def test_a_report_is_verified_with_its_own_profile_and_its_own_caches(clone):
-    assert run("./run_all.sh", "--quick", cwd=clone).returncode == 0
+@pytest.mark.parametrize(("name", "asked_for"), [("quick", []), ("synthetic", ["--out", "synthetic"])])
+def test_a_report_is_verified_with_its_own_profile_and_its_own_caches(clone, name, asked_for):
+    assert run("./run_all.sh", "--quick", "--out", name, cwd=clone).returncode == 0
     (clone / "asked").unlink(missing_ok=True)
-    done = run("./run_all.sh", "--verify", cwd=clone)
-    assert "workflow synthetic synthetic-verify quick\n" in done.stderr
-    assert f"kept {clone}/data/verify/synthetic-verify\n" in done.stderr
-    assert (clone / "asked").read_text() == "-m lib.verify reports/synthetic reports/synthetic-verify\n"
+    done = run("./run_all.sh", "--verify", *asked_for, cwd=clone)
+    assert f"workflow synthetic {name}-verify quick\n" in done.stderr
+    assert f"kept {clone}/data/verify/{name}-verify\n" in done.stderr
+    assert (clone / "asked").read_text() == f"-m lib.verify reports/{name} reports/{name}-verify\n"
     assert done.returncode == 1  # this workflow makes no tables to compare
-    assert done.stdout == f"{clone}/reports/synthetic-verify/index.html\n"
+    assert done.stdout == f"{clone}/reports/{name}-verify/index.html\n"
 
 
 def test_every_package_is_pinned_once_with_hashes_and_explained():

@@ -55,22 +55,27 @@ def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
 
 
 def pair_counts(histories: Histories) -> sparse.csr_array:
-    """The bag of codes, and log(1 + count) of every pair of MCCs of neighbouring events."""
+    """log(1 + count) of every pair of MCCs of neighbouring events."""
     owner, kinds = owners(histories), histories.cardinalities[0]
     code, inside = histories.categories[:, 0].astype(np.int64), owner[1:] == owner[:-1]
     pair = (code[:-1] * kinds + code[1:])[inside]
-    pairs = log_counts(owner[1:][inside], pair, len(histories.customers), kinds**2)
-    return sparse.hstack([sparse.csr_array(code_counts(histories)), pairs], format="csr")
+    return log_counts(owner[1:][inside], pair, len(histories.customers), kinds**2)
 
 
 def size_counts(histories: Histories) -> sparse.csr_array:
-    """The bag of codes, and log(1 + count) of every MCC by the size of its amount: what the networks' sums count."""
-    owner, kinds = owners(histories), histories.cardinalities[0] * SIZES
+    """log(1 + count) of every MCC by the size of its amount: what the networks' sums count beside the codes."""
     code_by_size = crossed(
         torch.from_numpy(histories.categories.astype(np.int64))[None], torch.tensor(histories.numbers)[None]
     )
-    sizes = log_counts(owner, code_by_size[0].numpy(), len(histories.customers), kinds)
-    return sparse.hstack([sparse.csr_array(code_counts(histories)), sizes], format="csr")
+    kinds = histories.cardinalities[0] * SIZES
+    return log_counts(owners(histories), code_by_size[0].numpy(), len(histories.customers), kinds)
+
+
+def codes_and(*others: Features) -> Features:
+    """The bag of codes beside other counts."""
+    return lambda histories: sparse.hstack(
+        [sparse.csr_array(code_counts(histories)), *(counts(histories) for counts in others)], format="csr"
+    )
 
 
 def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
@@ -113,10 +118,12 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
         max_features=0.05,
         random_state=seed,
     )
+    selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())
     return {
         "logistic_regression": (code_counts, regression()),
-        "bigram_regression": (pair_counts, make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())),
-        "size_regression": (size_counts, make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())),
+        "bigram_regression": (codes_and(pair_counts), selected),
+        "size_regression": (codes_and(size_counts), selected),
+        "count_regression": (codes_and(size_counts, pair_counts), selected),
         "gradient_boosting": (aggregates, boosting),
     }
 

@@ -38,6 +38,7 @@ MODEL_STYLE = {
     "logistic_regression": {"color": "#77756f", "marker": "D", "label": "logistic regression"},
     "bigram_regression": {"color": "#4f8291", "marker": "d", "label": "logistic regression, code pairs"},
     "size_regression": {"color": "#a8734a", "marker": "p", "label": "logistic regression, the networks' counts"},
+    "count_regression": {"color": "#6f8f1f", "marker": "h", "label": "logistic regression, all counts"},
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
     "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "pooling without attention"},
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
