@@ -24,7 +24,7 @@ from lib.events import bank, encoding
 from lib.events.dataset import FILE, DataError
 from lib.events.download import download
 from lib.events.histories import UNKNOWN_HOUR, Histories, load, save
-from lib.storage import intact, whole_folder, write_whole
+from lib.storage import file_checksum, intact, whole_folder, write_whole
 
 __all__ = ["UNKNOWN_HOUR", "DataError", "Histories"]
 FEWEST_TO_TRAIN = 5
@@ -79,11 +79,7 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
 
 def checksum(files: list[Path]) -> str:
     """Digest of the files' contents, in their order."""
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(bytes.fromhex(file_checksum(file)) for file in files)).hexdigest()
 
 
 def folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -25,11 +25,20 @@ def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
 
 
 def code_hash(files: list[Path]) -> str:
-    """Digest of what the files do: comments and layout do not enter."""
+    """Digest of what the files do: comments, documentation and layout do not enter."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode())
+        done = _Undocumented().visit(ast.parse(file.read_text(encoding="utf-8")))
+        digest.update(ast.dump(done).encode())
     return digest.hexdigest()
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Code without its documentation: statements that are nothing but text."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else self.generic_visit(node)
 
 
 def _imported(source: Path) -> set[str]:

@@ -100,7 +100,8 @@ def pretrained_weights(
     """
     if not config.pretraining_epochs:
         return None
-    folder = paths.RUNS / f"pretrained-{_key_name(histories, model_config, config, processes, seed)}"
+    decides = fingerprint(histories, model_config, config, processes.facts, seed)
+    folder = paths.RUNS / f"pretrained-{model_config.attention}-repeat{seed}-{decides}"
     checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
     if fresh:
         checkpoint.remove()
@@ -240,17 +241,16 @@ def run_name(
     processes: Processes = ALONE,
 ) -> str:
     """Folder of a training: readable, and another one when data, configs, code, device or number of processes are."""
-    return _key_name(histories, model, config, processes, seed, fold, fold_count)
+    decides = fingerprint(histories, model, config, processes.facts, seed, fold, fold_count)
+    return f"{model.attention}-repeat{seed}-fold{fold}-{decides}"
 
 
-def _key_name(
-    histories: Histories, model: ModelConfig, config: TrainConfig, processes: Processes, seed: int, *fold: int
-) -> str:
-    configs = [dataclasses.asdict(model), dataclasses.asdict(config), processes.facts]
-    code = dependencies.code_hash(sources(model.attention))
-    key = json.dumps([*configs, histories.checksum, histories.vocabularies, code, seed, *fold, torch.__version__])
-    place = f"repeat{seed}-fold{fold[0]}" if fold else f"repeat{seed}"
-    return f"{model.attention}-{place}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+def fingerprint(histories: Histories, model: ModelConfig, config: TrainConfig, *others: object) -> str:
+    """Digest of all that decides a training: data, configs, what the code does, torch's version, and what else does."""
+    made_by = [dependencies.code_hash(sources(model.attention)), torch.__version__]
+    configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
+    key = json.dumps([histories.checksum, histories.vocabularies, configs, made_by, others])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _save(folder: Path, model: nn.Module, configs: dict, **tables: pd.DataFrame) -> None:
@@ -275,9 +275,7 @@ def main() -> int:
     parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
-    parser.add_argument(
-        "--device", choices=["cpu", "cuda"], help="default: cpu, under torchrun cuda where there is one"
-    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cpu, under torchrun cuda if there is one")
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

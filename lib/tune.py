@@ -14,7 +14,6 @@ import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,9 +61,17 @@ class Plan(NamedTuple):
     folds: int
 
 
-def attempt(plan: Plan, mechanism: str, candidate: dict) -> tuple[Float[np.ndarray, "customers classes"], float]:
-    """Probabilities of the labelled customers out of fold, equal ones where a training diverges, and CPU seconds."""
-    histories, started = data.prepare(*plan[:3]), time.process_time()
+class Attempt(NamedTuple):
+    """Probabilities of the labelled customers out of fold, equal ones where a training diverged; in how many folds."""
+
+    probabilities: Float[np.ndarray, "customers classes"]
+    diverged: int
+    cpu_seconds: float
+
+
+def attempt(plan: Plan, mechanism: str, candidate: dict) -> Attempt:
+    """One cross-validation of a mechanism with the candidate's settings in the place of the recipe's."""
+    histories, started, diverged = data.prepare(*plan[:3]), time.process_time(), 0
     probabilities = np.full((len(histories.customers), histories.classes), 1 / histories.classes)
     model, recipe = (
         dataclasses.replace(config, **{name: value for name, value in candidate.items() if hasattr(config, name)})
@@ -72,10 +79,13 @@ def attempt(plan: Plan, mechanism: str, candidate: dict) -> tuple[Float[np.ndarr
     )
     for fold, (learners, others) in enumerate(data.folds(histories, plan.folds, plan.seed)):
         title = f"{mechanism} fold {fold + 1}/{plan.folds}"
-        with suppress(FloatingPointError):
+        try:
             trained, _ = train.train(histories, learners, model, recipe, 1000 * plan.seed + fold, title)
-            probabilities[others] = train.predict(trained, histories, others, recipe.evaluation_events)
-    return probabilities[histories.labelled], time.process_time() - started
+        except FloatingPointError:
+            diverged += 1
+            continue
+        probabilities[others] = train.predict(trained, histories, others, recipe.evaluation_events)
+    return Attempt(probabilities[histories.labelled], diverged, time.process_time() - started)
 
 
 def kept(histories: Histories, plan: Plan, mechanism: str) -> optuna.Study:
@@ -95,16 +105,19 @@ def made(plan: Plan, histories: Histories, mechanisms: list[str], tried: list[di
         waiting = {pool.submit(attempt, plan, *each): each for each in missing}
         try:
             for number, future in enumerate(as_completed(waiting), 1):
-                (mechanism, candidate), (probabilities, seconds) = waiting[future], future.result()
-                (value,) = evaluate.value("roc_auc", probabilities[None], histories.labels[histories.labelled])
-                facts = {"probabilities": probabilities.tolist(), "cpu_seconds": seconds}
+                (mechanism, candidate), found = waiting[future], future.result()
+                (value,) = evaluate.value("roc_auc", found.probabilities[None], histories.labels[histories.labelled])
+                facts = found._asdict() | {"probabilities": found.probabilities.tolist()}
                 trial = {"params": candidate, "distributions": SPACE, "value": float(value), "user_attrs": facts}
                 studies[mechanism].add_trial(optuna.trial.create_trial(**trial))
-                print(f"{number}/{len(waiting)} {mechanism}: {value:.3f} ROC-AUC, {seconds:.0f} s", file=sys.stderr)
+                print(
+                    f"{number}/{len(waiting)} {mechanism}: {value:.3f} ROC-AUC, {found.cpu_seconds:.0f} s",
+                    file=sys.stderr,
+                )
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    found = [(name, study.trials) for name, study in studies.items()]
-    return {name: [next(one.user_attrs for one in of if one.params == each) for each in tried] for name, of in found}
+    trials = [(name, study.trials) for name, study in studies.items()]
+    return {name: [next(one.user_attrs for one in of if one.params == each) for each in tried] for name, of in trials}
 
 
 def _begin() -> None:

@@ -45,13 +45,19 @@ def test_packages_run_no_code_of_their_own():
         assert isinstance(docstring.value.value, str), file
 
 
-def test_hash_sees_code_and_not_layout(tmp_path):
-    (tmp_path / "a.py").write_text("x = 1\n")
-    first = dependencies.code_hash([tmp_path / "a.py"])
-    (tmp_path / "a.py").write_text("# a comment\nx   =   1\n")
-    assert dependencies.code_hash([tmp_path / "a.py"]) == first
-    (tmp_path / "a.py").write_text("x = 2\n")
-    assert dependencies.code_hash([tmp_path / "a.py"]) != first
+@pytest.mark.parametrize(
+    ("other", "alike"),
+    [
+        ('"""Module."""\n\nx   =   f("text")  # a comment\n"""What x is."""\n', True),
+        ('x = f("other")\n', False),
+        ('x = f("text")\nx\n', False),
+    ],
+)
+def test_hash_sees_what_is_done_and_not_how_it_is_written_about(tmp_path, other, alike):
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text('x = f("text")\n')
+    two.write_text(other)
+    assert (dependencies.code_hash([one]) == dependencies.code_hash([two])) == alike
 
 
 def test_relative_paths_start_at_the_root():

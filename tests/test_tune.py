@@ -47,8 +47,9 @@ def test_a_candidates_values_reach_the_training(histories, monkeypatch):
     monkeypatch.setattr(tune.data, "prepare", lambda *origin: histories)
     monkeypatch.setattr(train, "train", diverging)
     candidate = tune.candidates(2, 0)[1]
-    probabilities, _ = tune.attempt(tune.Plan("synthetic", 24, 0, 3, 2), "performer", candidate)
-    assert (probabilities == 0.5).all()
+    found = tune.attempt(tune.Plan("synthetic", 24, 0, 3, 2), "performer", candidate)
+    assert (found.probabilities == 0.5).all()
+    assert found.diverged == 2
     assert len(seen) == 2
     for model, recipe in seen:
         values = dataclasses.asdict(model) | dataclasses.asdict(recipe)

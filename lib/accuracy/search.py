@@ -17,7 +17,7 @@ MEAN = "mean"
 RECIPE = dataclasses.asdict(ModelConfig()) | dataclasses.asdict(TrainConfig())
 """The study's own settings by name."""
 Tried = dict[str, list[dict]]
-"""By mechanism, of every candidate: out-of-fold `probabilities` (customer, class) and `cpu_seconds`."""
+"""By mechanism, of every candidate: out-of-fold `probabilities` (customer, class), `diverged` folds, `cpu_seconds`."""
 
 
 def table(
@@ -26,7 +26,8 @@ def table(
     """One row per mechanism and candidate, then those of the mechanisms' mean.
 
     Standard errors by bootstrap over customers. `behind_best` is what a candidate lacks to the best one of its
-    mechanism, on the same customers, so that its error is that of a paired difference.
+    mechanism, on the same customers, so that its error is that of a paired difference. `diverged` counts folds whose
+    training did, and whose customers then have equal probabilities.
     """
     groups = {name: [of_all] for name, of_all in found.items()}
     if len(found) > 1:
@@ -35,12 +36,14 @@ def table(
     for name, group in groups.items():
         each = [np.array([one["probabilities"] for one in alike]) for alike in zip(*group, strict=True)]
         seconds = np.mean([[one["cpu_seconds"] for one in of_all] for of_all in group], axis=0)
+        diverged = np.sum([[one["diverged"] for one in of_all] for of_all in group], axis=0)
         best = max(each, key=lambda one: evaluate.value("roc_auc", one, labels).mean())
         for number, (one, values) in enumerate(zip(each, tried, strict=True)):
             value, error = _with_error(evaluate.interval(one, labels, "roc_auc", seed=seed))
             behind, paired = _with_error(evaluate.interval(best, labels, "roc_auc", minus=one, seed=seed))
             row = {"mechanism": name, "trial": number, **values, "roc_auc": value, "standard_error": error}
-            row |= {"behind_best": behind, "behind_best_error": paired, "cpu_seconds": seconds[number]}
+            row |= {"behind_best": behind, "behind_best_error": paired}
+            row |= {"diverged": diverged[number], "cpu_seconds": seconds[number]}
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from lib.attention.segments import require_padding_last
 from lib.attention.softmax import Attended, MultiHeadAttention, softmax_attention
 
 
@@ -54,6 +55,6 @@ class Recurrence(nn.Module):
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
     ) -> Attended:
         """Padding follows the events, so that no real event sees it. Raises ValueError if it precedes one."""
-        if key_mask is not None and (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
-            raise ValueError("real events must come before padding in every row")
+        if key_mask is not None:
+            require_padding_last(key_mask)
         return Attended(self.unit(events)[0], events.new_zeros(()))

@@ -224,8 +224,13 @@ class SegmentMemoryAttention(MultiHeadAttention):
             raise ValueError(
                 f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}"
             )
-        if (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
-            raise ValueError("real events must come before padding in every row")
+        require_padding_last(key_mask)
+
+
+def require_padding_last(key_mask: Bool[Tensor, "batch length"]) -> None:
+    """Raise ValueError where padding precedes a real event."""
+    if (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
+        raise ValueError("real events must come before padding in every row")
 
 
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "..."]) -> Float[Tensor, ""]:

@@ -1,13 +1,9 @@
 """Predictions of trainings on chosen customers, kept on disk: what cross-validation by folds does not cover."""
 
-import dataclasses
-import hashlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Integer
 from numpy import ndarray
 
@@ -51,8 +47,5 @@ def name(
     seed: int,
 ) -> str:
     """Digest of everything that decides the probabilities."""
-    settings = [dataclasses.asdict(each) for each in (model_config, config)]
-    code = dependencies.code_hash([Path(__file__), *train.sources(model_config.attention)])
-    customers = [each.tolist() for each in (learners, others)]
-    key = json.dumps([settings, histories.checksum, histories.vocabularies, customers, code, seed, torch.__version__])
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    own, customers = dependencies.code_hash([Path(__file__)]), [each.tolist() for each in (learners, others)]
+    return train.fingerprint(histories, model_config, config, own, customers, seed)

@@ -10,7 +10,7 @@ TRIED = [SETTINGS, {"learning_rate": 0.001, "dropout": 0.1}]
 
 
 def scored(*second_class: float) -> dict:
-    return {"probabilities": [[1 - each, each] for each in second_class], "cpu_seconds": 2.0}
+    return {"probabilities": [[1 - each, each] for each in second_class], "diverged": 1, "cpu_seconds": 2.0}
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def test_scores_and_what_is_behind_the_best_by_hand(rows):
     assert rows["behind_best"].tolist() == [0, 0.5, 0.25, 0, 0, 0.125]
     assert rows.loc[[0, 3, 4], "behind_best_error"].tolist() == [0, 0, 0]
     assert rows["cpu_seconds"].tolist() == [2] * 6
+    assert rows["diverged"].tolist() == [1] * 4 + [2] * 2
 
 
 def test_the_error_is_that_of_the_paired_difference(rows):
