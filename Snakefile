@@ -12,7 +12,7 @@ from lib.dependencies import modules, relative
 from lib.events.bank import describe
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
-PROFILE = os.environ.get("STUDY_PROFILE", "default")
+PROFILE, THREADS = os.environ.get("STUDY_PROFILE", "default"), int(os.environ.get("STUDY_THREADS", "1"))
 parameters = yaml.safe_load(Path("study.yaml").read_text())[PROFILE]
 SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs", "controls", "control_repeats")}
 SHARED |= {"study": STUDY, "source": SOURCE}
@@ -59,7 +59,9 @@ def values(name):
 
 # Every step holds a lock that the next run waits for: steps outlive a workflow that is killed.
 # Opened for reading too, without which NFS gives no shared lock.
-shell.prefix("exec 8<>.steps; flock --shared 8; ")
+# Threads are the study's: Snakemake would set them to the cores of the step, on which results must not depend.
+LIBRARIES = " ".join(f"{name}_NUM_THREADS={THREADS}" for name in ("OMP", "OPENBLAS", "MKL"))
+shell.prefix(f"exec 8<>.steps; flock --shared 8; export {LIBRARIES}; ")
 
 
 # On a cluster, what takes seconds is no job of its own (where the executor is the local one, this changes nothing).
@@ -87,6 +89,7 @@ rule train:
     input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
     output: f"{OUT}/runs/{{variant}}-{{repeat}}-{{fold}}.json"
     benchmark: f"{OUT}/durations/train-{{variant}}-{{repeat}}-{{fold}}.tsv"
+    threads: THREADS
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
     shell:
@@ -102,7 +105,7 @@ for name in NOTEBOOKS:
         benchmark: f"{OUT}/durations/{name}.tsv"
         params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
         # Measurements run alone: on all cores here; the profile of a cluster says how there.
-        threads: os.cpu_count() if name in ALONE else 1
+        threads: os.cpu_count() if name in ALONE else THREADS
         shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
 
 

@@ -15,6 +15,7 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --out NAME                      folder of the report under reports/ (default: the data's name)
   --profile slurm|kubernetes|DIR  the steps as jobs of a cluster (docs/cluster.md), instead of on all cores here;
                                   DIR: a folder with a Snakemake profile (config.yaml) of your own
+  --threads N                     threads of every step (default 1, as everything published): with others, rounding differs
   --dry-run                       print what would run and why, and stop
   --verify                        make a report anew beside the old one and name every table row that differs: the one
                                   of --data or --out, by default the published quick one, reports/quick
@@ -25,12 +26,12 @@ TEXT
 }
 refuse() { echo "error: $1" >&2; exit 2; }
 
-data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' cluster=''
+data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' cluster='' threads=1
 while (($#)); do
     case $1 in
-        --data|--out|--profile)
+        --data|--out|--profile|--threads)
             [[ $# -gt 1 && -n $2 ]] || refuse "$1 needs a value; see ./run_all.sh --help"
-            case $1 in --data) data=$2 ;; --out) out=$2 ;; --profile) cluster=$2 ;; esac
+            case $1 in --data) data=$2 ;; --out) out=$2 ;; --profile) cluster=$2 ;; --threads) threads=$2 ;; esac
             shift ;;
         --quick|--full) profile=${1#--} ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
         --dry-run) dry=yes ;; --verify) verify=yes ;;
@@ -39,6 +40,7 @@ while (($#)); do
     esac
     shift
 done
+[[ $threads =~ ^[1-9][0-9]*$ ]] || refuse "--threads $threads: give a whole number, at least 1"
 if [[ $data != synthetic && $data != sberbank ]]; then
     data=$(cd "$caller" && readlink -m -- "$data")
     [[ -d $data ]] || refuse "$data: no such folder; give --data synthetic, sberbank or a folder"
@@ -86,7 +88,7 @@ if [[ -n $cluster && -f $wanted ]] && ! cmp -s "$wanted" .venv/profile; then
 fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
 
-export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
+export PATH=$PWD/.venv/bin:$PATH STUDY_THREADS=$threads PYTHONUNBUFFERED=1
 # Nothing is written outside this folder: what tools would keep in the home folder stays here.
 export XDG_CACHE_HOME=$PWD/.cache MPLCONFIGDIR=$PWD/.cache/matplotlib IPYTHONDIR=$PWD/.cache/ipython
 export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter

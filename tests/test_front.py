@@ -11,9 +11,9 @@ import sys
 from importlib.metadata import requires
 
 import pytest
+import small_study
 import yaml
 from packaging.requirements import Requirement
-from small_study import own_environment
 
 from lib.events import bank
 from lib.paths import NOTEBOOKS, ROOT
@@ -39,6 +39,7 @@ def test_help_names_every_option():
         (["--data"], "--data needs a value"),
         (["--data", "/nowhere"], "/nowhere: no such folder"),
         (["--data", "lib"], "no transactions.csv"),
+        (["--threads", "two"], "--threads two: give a whole number, at least 1"),
         (["--out", "../elsewhere"], "../elsewhere: cannot name a report; give --out NAME"),
     ],
 )
@@ -51,7 +52,7 @@ def test_wrong_arguments_get_one_line_and_status_2(arguments, message):
 
 
 WORKFLOW = """[[ $* != *--unlock* ]] || exit 0
-echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" >&2
+echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" "$STUDY_THREADS threads" >&2
 echo "kept ${STUDY_KEPT:-}" >&2
 mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
@@ -70,7 +71,7 @@ def clone(tmp_path):
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
     for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):
         shutil.copy(ROOT / name, folder)
-    own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
+    small_study.own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
     return folder
 
 
@@ -124,7 +125,7 @@ def test_any_name_of_a_folder_works(bank_folder, tmp_path, clone, folder, name):
     done = run("./run_all.sh", "--data", f"../{folder}", cwd=clone)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{clone}/reports/{name}/index.html\n"
-    assert f"workflow {source} {name} default\n" in done.stderr
+    assert f"workflow {source} {name} default 1 threads\n" in done.stderr
 
 
 def test_a_folder_without_a_usable_name_needs_one(bank_folder, tmp_path, clone):
@@ -194,8 +195,8 @@ def test_nothing_finished_cannot_be_verified(clone):
 def test_a_report_is_verified_with_its_own_profile_and_its_own_caches(clone, name, asked_for):
     assert run("./run_all.sh", "--quick", "--out", name, cwd=clone).returncode == 0
     (clone / "asked").unlink(missing_ok=True)
-    done = run("./run_all.sh", "--verify", *asked_for, cwd=clone)
-    assert f"workflow synthetic {name}-verify quick\n" in done.stderr
+    done = run("./run_all.sh", "--verify", "--threads", "2", *asked_for, cwd=clone)
+    assert f"workflow synthetic {name}-verify quick 2 threads\n" in done.stderr
     assert f"kept {clone}/data/verify/{name}-verify\n" in done.stderr
     assert (clone / "asked").read_text() == f"-m lib.verify reports/{name} reports/{name}-verify\n"
     assert done.returncode == 1  # this workflow makes no tables to compare
@@ -265,6 +266,21 @@ def test_the_graph_takes_any_path_and_name(bank_folder, tmp_path):
     shown = dry_run(STUDY_DATA=str(source), STUDY_NAME="1.10", STUDY_PROFILE="quick")
     assert "reports/1.10/index.html" in shown
     assert f"--source {shlex.quote(str(source))} --customers 200 " in shown
+
+
+SAYS_THREADS = """import os, torch
+print(torch.get_num_threads(), *(os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")))
+"""
+
+
+def test_a_step_with_all_cores_to_itself_has_the_threads_of_the_study(tmp_path):
+    """Which are one, unless told otherwise: Snakemake by itself would set as many as there are cores."""
+    clone = small_study.copy(tmp_path / "study", "07_speed_and_memory", SAYS_THREADS, "pass")
+    made = "reports/any/notebooks/07_speed_and_memory.ipynb"
+    environment = {"STUDY_NAME": "any", "PATH": f"{clone}/.venv/bin:{os.environ['PATH']}"}
+    done = run("snakemake", "--cores", "2", made, cwd=clone, **environment)
+    assert done.returncode == 0, done.stderr
+    assert '"1 1 1 1\\n"' in (clone / made).read_text()
 
 
 def test_notebooks_that_measure_run_alone_and_redraw_with_the_style():

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from tiny_study import build
 
-from lib import readme
-from lib.paths import ROOT
+from lib import readme, verify
+from lib.paths import NOTEBOOKS, ROOT
 from lib.presentation.report import load_rows
 
-PUBLISHED = "reports/sberbank_sample"
+PUBLISHED, QUICK = "reports/sberbank_sample", "reports/quick"
 MARKED = f"# Title\n\n{readme.START}\nold\n{readme.END}\n\nThe rest.\n"
 
 
@@ -80,7 +80,7 @@ def test_a_report_without_a_comparison_gets_one_line(study, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
     """The report and README of the last commit, which a later run over the report does not change."""
-    command = ["git", "archive", "HEAD", "README.md", PUBLISHED]
+    command = ["git", "archive", "HEAD", "README.md", PUBLISHED, QUICK]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         pytest.skip("no committed report, or no repository")
@@ -106,9 +106,19 @@ def test_the_committed_report_is_small_and_whole(published):
     assert parameters["profile"] == "default"
 
 
-def test_the_committed_report_has_no_customer_and_no_place(published):
+def test_the_committed_quick_report_holds_what_is_compared(published):
+    files = {str(path.relative_to(published / QUICK)) for path in (published / QUICK).rglob("*") if path.is_file()}
+    assert {"parameters.json", "provenance.json"} < files
+    assert files - {"parameters.json", "provenance.json"} == verify.compared_files(published / QUICK).keys()
+    notebooks = {path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")} - {"07_speed_and_memory"}
+    assert {name for name in files if name.startswith("tables/")} == {f"tables/{name}.csv" for name in notebooks}
+    parameters = json.loads((published / QUICK / "parameters.json").read_text(encoding="utf-8"))
+    assert (parameters["profile"], parameters["source"]) == ("quick", "synthetic")
+
+
+def test_the_committed_reports_have_no_customer_and_no_place(published):
     """Aggregates alone: no table has a row for a customer, and no file names a folder of the machine."""
-    for path in (published / PUBLISHED).rglob("*"):
+    for path in (published / "reports").rglob("*"):
         if path.suffix == ".csv":
             with path.open(encoding="utf-8", newline="") as stream:
                 columns = next(csv.reader(stream))
