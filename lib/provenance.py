@@ -24,14 +24,23 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def processor_facts() -> dict[str, str]:
+    """What the system tells of its first processor, by Linux's names of the fields; empty elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if cpuinfo.exists() else []
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def processor() -> str:
     """The processor's marketing name where the system tells it, its architecture otherwise."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return processor_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def processor_model() -> str | None:
+    """Which of the processors of that name it is, where the system tells; kernels are chosen by it."""
+    facts = processor_facts()
+    told = [f"{name} {facts[name]}" for name in ("cpu family", "model", "stepping") if name in facts]
+    return ", ".join(told) or None
 
 
 def packages() -> dict[str, str]:
@@ -61,6 +70,7 @@ def provenance() -> dict[str, object]:
         "requirements_sha256": file_checksum(lock) if lock.exists() else None,
         "system": platform.platform(terse=True),
         "processor": processor(),
+        "processor_model": processor_model(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),

@@ -3,7 +3,8 @@
 python -m lib.verify reports/synthetic reports/synthetic-verify
 
 What shows times or memory is left out. With the same processor, threads and packages the two must be equal byte for
-byte; elsewhere rounding differs, trainings amplify it, and rows are compared within a tolerance.
+byte; elsewhere rounding differs, trainings amplify it, and rows are compared within a tolerance: `TOLERANCE` for the
+scores and whatever else notebooks save, `UNSTABLE` times as much for the two that save ill-conditioned numbers.
 """
 
 import argparse
@@ -15,11 +16,15 @@ import pandas as pd
 
 from lib.presentation.report import KEYS
 
-SAME = ("processor", "instructions", "threads", "python", "versions")
+SAME = ("processor", "processor_model", "instructions", "threads", "python", "versions")
 """What two runs share when their results have to be the same bits."""
 TOLERANCE = 0.02
-"""One customer in fifty on the other side of a threshold: a training's probabilities differ by less than a millionth
-between instruction sets, which turns over who is near it."""
+"""Three customers of the quick study's 156 on the other side of a threshold. The largest difference seen between 1 and
+2 threads is THREADS_SEEN, between AVX-512 and SSE instructions 0.006 (0.0004 among the scores of 08)."""
+UNSTABLE = 10
+"""Where a memory that is trained for a few steps reads (03), and the errors of features that explode (02): 0.08 and
+0.10 were seen."""
+UNSTABLE_IN = ("02_kernel_error", "03_continuous_memory")
 
 
 def tables(study: Path) -> list[Path]:
@@ -47,16 +52,18 @@ def rows_of(study: Path) -> pd.DataFrame:
 def differing_rows(published: pd.DataFrame, again: pd.DataFrame, tolerance: float) -> list[str]:
     """A line for every row that only one of the two has, or whose values are further apart than the tolerance.
 
-    The tolerance is relative for values above one in size and absolute below: scores are shares, errors are ratios.
+    The tolerance is relative for values above one in size and absolute below: scores are shares, errors are ratios. It
+    is `UNSTABLE` times as much where numbers are ill-conditioned.
     """
     both = published.merge(again, on=KEYS, how="outer", suffixes=("", "_again"), validate="1:1", indicator=True)
     apart = (both["value"] - both["value_again"]).abs() / both[["value", "value_again"]].abs().max(axis=1).clip(lower=1)
+    allowed = tolerance * both["experiment"].isin(UNSTABLE_IN).map({True: UNSTABLE, False: 1})
     lines = []
-    for row, distance in zip(both.to_dict("records"), apart, strict=True):
+    for row, distance, most in zip(both.to_dict("records"), apart, allowed, strict=True):
         key = " ".join(str(row[name]) for name in KEYS)
         if row["_merge"] != "both":
             lines.append(f"{key}: only in the {'published' if row['_merge'] == 'left_only' else 'new'} report")
-        elif not distance <= tolerance:
+        elif not distance <= most:
             lines.append(f"{key}: {row['value']} was published, {row['value_again']} came out")
     return lines
 

@@ -81,6 +81,14 @@ def test_the_tolerance_is_relative_above_one(studies):
     assert len(verify.differing_rows(large, large.assign(value=float("nan")), 0.01)) == len(table)
 
 
+def test_ill_conditioned_rows_have_ten_times_the_tolerance(studies):
+    table = verify.rows_of(studies[0]).assign(value=0.1)
+    unstable = table.assign(experiment="02_kernel_error")
+    assert verify.differing_rows(unstable, unstable.assign(value=0.19), 0.01) == []
+    assert len(verify.differing_rows(unstable, unstable.assign(value=0.21), 0.01)) == len(table)
+    assert len(verify.differing_rows(table, table.assign(value=0.19), 0.01)) == len(table)
+
+
 def test_claims_and_figures_count_unless_they_are_of_the_machine(tmp_path, capsys):
     folders = []
     for folder, seconds in (("one", 1.0), ("two", 2.0)):
