@@ -111,9 +111,20 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 on_cell_start=starts,
             )
-    except DeadKernelError as error:
+    except RuntimeError as error:
+        if "Kernel died" not in str(error):
+            raise
         raise DeadKernelError(f"{current.get('cell', 'at its start')}: its kernel {KILLED}") from error
     partial.replace(target)
+
+
+def read_executed(path: Path) -> nbformat.NotebookNode:
+    """An executed notebook. Raises ValueError where the file is damaged, and deletes it, so that it is made anew."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except ValueError as error:
+        path.unlink()
+        raise ValueError(f"{path} was damaged and is deleted: the same command makes it anew") from error
 
 
 def partial_of(target: Path) -> Path:

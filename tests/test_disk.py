@@ -43,6 +43,7 @@ while read -r _ _ _ _ mounted _; do
     [[ " ${writable[*]} " == *" $mounted "* ]] || mount -o remount,bind,ro "$mounted"
 done </proc/self/mountinfo
 cd "$PWD"
+[[ ! -w /tmp ]]
 ./run_all.sh "$@"
 """
 """The study $1 where only it and the folders $2 and $3 can be written; options follow."""
