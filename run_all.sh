@@ -114,8 +114,9 @@ work+=(--rerun-incomplete ${fresh:+--forceall})
 touch .lock
 find lib notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
 find "$report" -newer .lock -exec touch -t 197001020000 {} + 2>/dev/null || true
-unknown=$(python -m lib.records "$report") # pages of a published report, or records that are lost
-[[ -z $unknown ]] || work+=(--forcerun $unknown)
+anew=$(python -m lib.records "$report") # damaged files, and those that Snakemake has no record of
+[[ -f $report/data.json ]] || anew+=" data" # a published report has pages, and nothing that they were made from
+[[ -z $anew ]] || work+=(--forcerun $anew)
 if [[ -n $dry ]]; then
     plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
     awk '

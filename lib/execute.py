@@ -118,15 +118,6 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
     partial.replace(target)
 
 
-def read_executed(path: Path) -> nbformat.NotebookNode:
-    """An executed notebook. Raises ValueError where the file is damaged, and deletes it, so that it is made anew."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except ValueError as error:
-        path.unlink()
-        raise ValueError(f"{path} was damaged and is deleted: the same command makes it anew") from error
-
-
 def partial_of(target: Path) -> Path:
     """Where the notebook is written until it is complete."""
     return target.with_suffix(".partial.ipynb")

@@ -21,7 +21,6 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from lib.execute import read_executed
 from lib.paths import NOTEBOOKS, REPORTS
 from lib.presentation.frame import framed, parts_of, themed, title_of
 from lib.presentation.index import write_index
@@ -119,7 +118,7 @@ def notebook_html(notebook: nbformat.NotebookNode, renderer: PageText) -> str:
 
 def write_page(executed: Path, target: Path, notebooks: Path = NOTEBOOKS) -> None:
     """The page of one executed notebook."""
-    notebook = read_executed(executed)
+    notebook = nbformat.read(executed, as_version=4)
     renderer = PageText()
     body = notebook_html(notebook, renderer)
     parts, number = parts_of(notebooks), int(executed.stem[:2])

@@ -1,4 +1,4 @@
-"""Files of a report that Snakemake keeps no readable record of: nobody knows with which parameters they were made.
+"""Files of a report to make anew: damaged ones, and those of which Snakemake does not know with which parameters.
 
 python -m lib.records reports/synthetic     (prints them; a damaged record is deleted)
 """
@@ -32,10 +32,21 @@ def readable(record: Path) -> bool:
         return False
 
 
+def whole(output: Path) -> bool:
+    """Whether the output, a page or JSON, does not end in the middle."""
+    content = output.read_bytes()
+    if output.suffix == ".html":
+        return content.rstrip().endswith(b"</html>")
+    try:
+        return bool(json.loads(content))
+    except ValueError:
+        return False
+
+
 def unknown(report: Path, records: Path = RECORDS) -> list[Path]:
-    """The report's files without a readable record."""
+    """The report's files that are damaged or have no readable record."""
     made = sorted(path for pattern in OUTPUTS for path in report.glob(pattern) if ".partial." not in path.name)
-    return [path for path in made if not readable(record_of(path, records))]
+    return [path for path in made if not (readable(record_of(path, records)) and whole(path))]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from lib.execute import check_parameters, default_parameters, main, read_executed
+from lib.execute import check_parameters, default_parameters, main
 
 
 def stored_notebook(folder: Path, body: str, parameters: str = "width = 2  # units\nname = 'a'\n") -> Path:
@@ -73,15 +73,6 @@ def test_a_kernel_that_is_killed_is_told_from_an_error(tmp_path, capfd):
     source = stored_notebook(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert main([str(source), str(tmp_path / "01_out.ipynb")]) == 1
     assert "cell 2 of 2 (body-cell): its kernel was killed, as happens when" in capfd.readouterr().err.splitlines()[-1]
-
-
-def test_a_damaged_executed_notebook_is_named_and_made_anew(tmp_path):
-    executed = stored_notebook(tmp_path, "1 + 1")
-    assert len(read_executed(executed).cells) == 2
-    executed.write_bytes(executed.read_bytes()[:100])
-    with pytest.raises(ValueError, match="was damaged and is deleted"):
-        read_executed(executed)
-    assert not executed.exists()
 
 
 def test_defaults_are_read_in_order():

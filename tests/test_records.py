@@ -1,4 +1,4 @@
-"""What Snakemake knows of a report's files, and files that it knows nothing of."""
+"""Files of a report that are whole and known to Snakemake, and those that are not."""
 
 from pathlib import Path
 
@@ -7,7 +7,12 @@ from snakemake.persistence.file import FilePersistence
 
 from lib.records import record_of, unknown
 
-MADE = ["data.json", "runs/softmax-0-0.json", "notebooks/01_data.ipynb", "index.html"]
+MADE = {
+    "data.json": '{"source": "x"}\n',
+    "runs/softmax-0-0.json": '["softmax-run"]\n',
+    "notebooks/01_data.ipynb": '{"cells": []}',
+    "index.html": "<html></html>\n",
+}
 
 
 @pytest.fixture
@@ -15,10 +20,10 @@ def report(tmp_path, monkeypatch):
     """A report whose files all have records; paths are those of the workflow."""
     monkeypatch.chdir(tmp_path)
     folder = Path("reports") / "x"
-    for name in [*MADE, "notebooks/01_data.partial.ipynb", "parameters.json"]:
+    for name, content in (MADE | {"notebooks/01_data.partial.ipynb": "", "parameters.json": ""}).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_text(content)
     for name in MADE:
         record = record_of(folder / name)
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -32,9 +37,16 @@ def test_what_has_a_record_is_known(report):
 
 @pytest.mark.parametrize("content", [None, b"", b'{"rule": "ma', b"\0" * 40, b"\xff\xfe", b"{}"])
 def test_a_lost_or_damaged_record_is_named(report, content):
-    record = record_of(report / MADE[1])
+    record = record_of(report / "index.html")
     record.unlink() if content is None else record.write_bytes(content)
-    assert unknown(report) == [report / MADE[1]]
+    assert unknown(report) == [report / "index.html"]
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("left", [0, 7])
+def test_a_file_that_ends_early_is_named(report, name, left):
+    (report / name).write_text(MADE[name][:left])
+    assert unknown(report) == [report / name]
 
 
 def test_records_are_where_snakemake_has_them(tmp_path):

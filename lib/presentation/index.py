@@ -4,10 +4,11 @@ import json
 from itertools import groupby
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 from markupsafe import Markup
 
-from lib.execute import default_parameters, read_executed
+from lib.execute import default_parameters
 from lib.paths import NOTEBOOKS
 from lib.presentation.formulas import mathml
 from lib.presentation.frame import environment, framed, parts_of, script, themed
@@ -165,7 +166,7 @@ def names_of(study: Path) -> list[str]:
 
 def effective_parameters(executed: Path) -> dict[str, object]:
     """The values that a notebook ran with, its seed among them: its defaults, replaced by what it was given."""
-    notebook = read_executed(executed)
+    notebook = nbformat.read(executed, as_version=4)
     return default_parameters(notebook) | notebook.metadata.get("papermill", {}).get("parameters", {})
 
 
