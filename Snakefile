@@ -1,6 +1,7 @@
 # The study as a graph: data -> trainings (variant x repeat x fold) -> notebooks -> pages -> index.
 # run_all.sh chooses data, report and profile through the environment; STUDY_FRESH=yes there ignores caches.
 # Paths of data and other text that may hold braces are given as functions: Snakemake would take braces for wildcards.
+import hashlib
 import json
 import os
 import shlex
@@ -30,6 +31,14 @@ TRIED = [str(path) for path in sorted(Path("data/tuning").glob("*.csv"))]
 def code(source):
     """Modules that a step rests on: when one changes, the step runs again."""
     return relative(modules(Path(source)))
+
+
+def content(*files):
+    """Digest of files: a change counts even where its date is older than what was made before it."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 def training(variant, repeats=SHARED["repeats"]):
@@ -79,10 +88,11 @@ rule data:
     benchmark: f"{OUT}/durations/data.tsv"
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"],
+        content=content(*FACTS, "lib/data.py", *code("lib/data.py")),
         # Not inputs, because names of inputs cannot hold braces: another size or date runs the step again all the same.
         files=lambda _: [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in FILES]
     shell:
-        "python -m lib.data {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}} --out {output}"
+        "python -m lib.step {output} lib.data {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
 rule train:
@@ -91,9 +101,10 @@ rule train:
     benchmark: f"{OUT}/durations/train-{{variant}}-{{repeat}}-{{fold}}.tsv"
     threads: THREADS
     params:
-        source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"]
+        source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"],
+        content=content("lib/train.py", *code("lib/train.py"))
     shell:
-        "python -m lib.train {wildcards.variant} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
+        "python -m lib.step {output} lib.train {wildcards.variant} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
         " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
@@ -103,23 +114,27 @@ for name in NOTEBOOKS:
         input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/presentation/study.mplstyle"
         output: f"{OUT}/notebooks/{name}.ipynb"
         benchmark: f"{OUT}/durations/{name}.tsv"
-        params: values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb"
+        params:
+            values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb",
+            content=content(f"notebooks/{name}.ipynb", *code(f"notebooks/{name}.ipynb"), "lib/execute.py",
+                *(path for path in inputs(name) if not path.startswith(OUT)))
         # Measurements run alone: on all cores here; the profile of a cluster says how there.
         threads: os.cpu_count() if name in ALONE else THREADS
-        shell: "python -m lib.execute {params.notebook} {output} --parameters {params.values}"
+        shell: "python -m lib.step {output} lib.execute {params.notebook} {output} --parameters {params.values}"
 
 
 rule page:
     input: f"{OUT}/notebooks/{{name}}.ipynb", LOOK, "lib/pages.py", code("lib/pages.py")
     output: f"{OUT}/{{name}}.html"
-    shell: "python -m lib.pages page {input[0]} {output}"
+    params: content=content(*LOOK, "lib/pages.py", *code("lib/pages.py"))
+    shell: "python -m lib.step {output} lib.pages page {input[0]} {output}"
 
 
 rule index:
     input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], LOOK, "lib/pages.py", code("lib/pages.py")
     output: local(f"{OUT}/index.html")
     params:
-        study=STUDY,
+        study=STUDY, content=content(*LOOK, "lib/pages.py", *code("lib/pages.py")),
         parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, "source": Path(SOURCE).name, **parameters}, sort_keys=True))
     shell:
-        "printf '%s\n' {params.parameters} > reports/{params.study}/parameters.json && python -m lib.pages index {params.study}"
+        "python -m lib.step {output} lib.pages index {params.study} --parameters {params.parameters}"

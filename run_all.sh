@@ -58,6 +58,9 @@ if [[ -n $cluster ]]; then
     [[ -f $cluster/config.yaml ]] || refuse "$given: no such profile; known: $known, or a folder with a config.yaml"
 fi
 
+# Whatever has failed: on a full disk that is why.
+full() { df -Pk . "${TMPDIR:-/tmp}" | awk 'NR > 1 && $4 < 16384 { print $6; exit }'; }
+trap '(($? == 0)) || [[ -z $(full) ]] || echo "error: No space left on device: $(full); free some, then run the same command again" >&2' EXIT
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
 # Jobs of a killed run, waiting or at work: their steps are this run's.
@@ -74,6 +77,7 @@ stamp="$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD"
 if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
     echo "making the environment in .venv (minutes, about 2 GB)" >&2
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || refuse "Python 3.11 or 3.12 is needed as python3"
+    rm -f .venv/stamp # first of all: half of an environment must not have one
     python3 -m venv --clear .venv
     pip=(.venv/bin/pip --quiet --disable-pip-version-check)
     "${pip[@]}" install --require-hashes -r requirements.txt
@@ -91,6 +95,7 @@ fi
 export PATH=$PWD/.venv/bin:$PATH STUDY_THREADS=$threads PYTHONUNBUFFERED=1
 # Nothing is written outside this folder: what tools would keep in the home folder stays here.
 export XDG_CACHE_HOME=$PWD/.cache MPLCONFIGDIR=$PWD/.cache/matplotlib IPYTHONDIR=$PWD/.cache/ipython
+export TORCHINDUCTOR_CACHE_DIR=$PWD/.cache/torchinductor
 export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter
 noted() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1" "$2" 2>/dev/null || true; }
 made_from=$(noted "$report/data.json" source)
@@ -109,7 +114,13 @@ work=(snakemake --cores all) stop=TERM
 # At SIGINT Snakemake cancels its jobs; a run in the background of a script would ignore it.
 [[ -z $cluster ]] || work=(env --default-signal=INT snakemake --workflow-profile "$cluster") stop=INT
 work+=(--rerun-incomplete ${fresh:+--forceall})
-[[ -f $report/data.json ]] || work+=(--forcerun data) # a published report has pages, and nothing that they were made from
+# A clock that went back makes files of the future: sources count as new, results as old, so that contents decide.
+touch .lock
+find lib notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
+find "$report" -newer .lock -exec touch -t 197001020000 {} + 2>/dev/null || true
+anew=$(python -m lib.records "$report") # damaged files, and those that Snakemake has no record of
+[[ -f $report/data.json ]] || anew+=" data" # a published report has pages, and nothing that they were made from
+[[ -z $anew ]] || work+=(--forcerun $anew)
 if [[ -n $dry ]]; then
     plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
     awk '
@@ -136,16 +147,18 @@ folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STU
 [[ -z $(ls -A .snakemake/locks 2>/dev/null) ]] || snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
 made() { date -r "$report/index.html" +%s%N 2>/dev/null || true; }
 before=$(made)
+find "$report" -name '*.failed' -delete 2>/dev/null || true
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
 "${work[@]}" --quiet rules host >&2 &
-trap 'kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
-status=0
+status=0 ended=''
+trap 'ended=yes; kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
 wait $! || status=$?
 while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
 if [[ $status != 0 ]]; then
     cancel_jobs || true
     [[ ! -d .snakemake/slurm_logs ]] || echo "what failed jobs printed: $PWD/.snakemake/slurm_logs"
-    cat "$report"/notebooks/*.failed 2>/dev/null || true
+    [[ -n $ended ]] || find "$report" -name '*.failed' -exec cat {} + 2>/dev/null || true
+    ((status != 137)) || echo "FAILED: the workflow (Snakemake) was killed, as happens when memory runs out"
     exit $status
 fi >&2
 [[ -z $before || $before != "$(made)" ]] || echo "nothing has changed: the report is as it was" >&2

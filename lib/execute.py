@@ -16,9 +16,10 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from traitlets.config import Config
 
-from lib.storage import write_whole
+from lib.step import KILLED, first_line, tell
 
 KERNEL = "python3"
 HEARTBEAT_SECONDS = 20
@@ -90,26 +91,30 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
     check_parameters(parameters, default_parameters(notebook))
     partial = partial_of(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for old in (target, failed_of(target)):
-        old.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
     current: dict[str, str] = {}
 
     def starts(cell: nbformat.NotebookNode, cell_index: int) -> None:
         current["cell"] = f"cell {cell_index + 1} of {len(notebook.cells) + bool(parameters)} ({cell.get('id')})"
 
-    with heartbeat(source.stem, current):
-        papermill.execute_notebook(
-            source,
-            partial,
-            parameters=dict(parameters),
-            kernel_name=KERNEL,
-            progress_bar=False,
-            store_widget_state=False,
-            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-            # The kernel's own log has an error on some normal shutdowns; a kernel that dies is reported by the client.
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-            on_cell_start=starts,
-        )
+    try:
+        with heartbeat(source.stem, current):
+            papermill.execute_notebook(
+                source,
+                partial,
+                parameters=dict(parameters),
+                kernel_name=KERNEL,
+                progress_bar=False,
+                store_widget_state=False,
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                # The kernel's own log has an error on some normal shutdowns; the client reports a kernel that dies.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                on_cell_start=starts,
+            )
+    except RuntimeError as error:
+        if "Kernel died" not in str(error):
+            raise
+        raise DeadKernelError(f"{current.get('cell', 'at its start')}: its kernel {KILLED}") from error
     partial.replace(target)
 
 
@@ -118,24 +123,16 @@ def partial_of(target: Path) -> Path:
     return target.with_suffix(".partial.ipynb")
 
 
-def failed_of(target: Path) -> Path:
-    """Where the line about a failure is kept, so that a run of many notebooks can end with it."""
-    return target.with_suffix(".failed")
-
-
 def failure(error: Exception, partial: Path) -> str:
     """One line: which cell failed, with what."""
+    if isinstance(error, DeadKernelError):
+        return str(error)
     if not isinstance(error, papermill.PapermillExecutionError):
         return f"{type(error).__name__}: {first_line(error)}"
     cells = nbformat.read(partial, as_version=4).cells
     failed = [cell for cell in cells if any(out.output_type == "error" for out in cell.get("outputs", []))]
     name = failed[-1].get("id", "unnamed") if failed else "unnamed"
     return f"cell {name} (In [{error.exec_count}]): {error.ename}: {first_line(error.evalue)}"
-
-
-def first_line(message: object) -> str:
-    """The first line of a message that says something."""
-    return next((line.strip() for line in str(message).splitlines() if line.strip("- \n")), "no message")
 
 
 def literal(text: str) -> object:
@@ -179,9 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"INTERRUPTED {options.source} · see {partial}", file=sys.stderr)
         return 130
     except Exception as error:
-        line = f"FAILED {options.source}, {failure(error, partial)} · see {partial}"
-        write_whole(failed_of(options.target), line + "\n")
-        print(line, file=sys.stderr)
+        tell(f"FAILED {options.source}, {failure(error, partial)} · see {partial}")
         return 1
     print(f"{name}: done in {time.monotonic() - start:.0f} s", flush=True)
     return 0

@@ -27,6 +27,7 @@ from lib.presentation.index import write_index
 from lib.presentation.prose import PageText, text_html
 from lib.presentation.report import html_table
 from lib.provenance import without_folders
+from lib.step import tell
 from lib.storage import write_whole
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -147,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     page.add_argument("target", type=Path)
     index = commands.add_parser("index", help="the report's first page")
     index.add_argument("study", help="the report's folder name")
+    index.add_argument("--parameters", help="JSON to show and to keep beside the report: what the study ran with")
     pdf = commands.add_parser("pdf", help="a page printed by headless Chromium")
     pdf.add_argument("html", type=Path)
     pdf.add_argument("target", type=Path)
@@ -157,9 +159,11 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "pdf":
             print_page(options.html, options.target)
         else:
+            if options.parameters:
+                write_whole(REPORTS / options.study / "parameters.json", options.parameters + "\n")
             write_index(REPORTS / options.study)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        print(f"NO PAGE: {error}", file=sys.stderr)
+        tell(f"NO PAGE: {options.study if options.command == 'index' else options.target}: {error}")
         return 1
     return 0
 

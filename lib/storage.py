@@ -1,19 +1,22 @@
 """Files that appear whole or not at all, and whose checksums tell whether they are still what was written.
 
-Everything is written under a temporary name, `.NAME.*.tmp`, beside its place and renamed: a killed process, or a full
-disk, leaves the old content or none, never half of it. `run_all.sh` deletes what killed processes left.
+Everything is written under a temporary name, `.NAME.*.tmp`, beside its place and renamed: a killed process, a full disk
+or a power cut leaves the old content or none, never half of it. `run_all.sh` deletes what killed processes left.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHECKSUMS = "SHA256SUMS"
+LEAST_FREE = 2**20
+"""Bytes below which a disk counts as full."""
 
 
 def file_checksum(path: Path) -> str:
@@ -27,7 +30,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        with temporary.open("wb") as stream:
+            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())  # some disks take the name first, and some say only now that they are full
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,17 +57,45 @@ def read_sealed(path: Path) -> bytes | None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which then gets its checksums and takes the folder's place."""
+    """A temporary folder to fill, which then gets its checksums and takes the folder's place.
+
+    Where several processes make the same folder at once, each finds one that is whole. Raises OSError where the disk is
+    full, also where what fills the folder has another word for it.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         yield partial
         lines = [f"{file_checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
         (partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        _take_place(partial, folder)
+    except RuntimeError as error:
+        if shutil.disk_usage(partial).free < LEAST_FREE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_place(partial: Path, folder: Path) -> None:
+    """Rename a folder to where an older one may be, or appear meanwhile; one of the same content stays in its place."""
+    old, sums = partial.with_name(f"{partial.name}.old.tmp"), (partial / CHECKSUMS).read_bytes()
+    while not (_content(folder / CHECKSUMS) == sums and intact(folder)):
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def intact(folder: Path) -> bool:
@@ -72,11 +106,12 @@ def intact(folder: Path) -> bool:
     if not folder.exists():
         return False
     sums = folder / CHECKSUMS
-    listed = [line.split("  ", 1) for line in sums.read_text("utf-8").splitlines()] if sums.exists() else []
-    expected = {name: digest for digest, name in listed}
-    for name in sorted({CHECKSUMS, *expected}):
+    listed = sums.read_text("utf-8", "replace").splitlines() if sums.exists() else []
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in listed)}
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    for name in sorted({CHECKSUMS, *expected, *found}):
         path = folder / name
-        if not path.is_file() or (name in expected and file_checksum(path) != expected[name]):
+        if not path.is_file() or (name != CHECKSUMS and file_checksum(path) != expected.get(name)):
             print(f"{path}: missing or damaged, made anew", file=sys.stderr)
             return False
     return True

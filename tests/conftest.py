@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import small_study
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from lib.events import bank, encoding
@@ -65,3 +67,17 @@ def visits_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def visits(visits_folder):
     return encoding.read(visits_folder, bank.describe(visits_folder), "checksum")
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory, worker_id):
+    """The small study after a run that nothing stopped: made once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "uninterrupted"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            done = small_study.run(small_study.copy(folder))
+            assert (done.returncode, done.stdout) == (0, f"{folder}/reports/synthetic/index.html\n"), done.stderr[
+                -3000:
+            ]
+    return folder

@@ -1,5 +1,6 @@
 """A copy of the study that runs for real within seconds: one notebook, two trainings, this environment."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from lib import verify
 from lib.paths import ROOT
+
+LIMIT = 600.0  # seconds that a run may take on a loaded machine
 
 PARAMETERS = """study = "by_hand"
 source = "synthetic"
@@ -39,6 +43,7 @@ STUDY = """default: &small
   {customers: 60, folds: 2, repeats: 1, epochs: 4, controls: [], control_repeats: 0, notebooks: {}}
 quick: *small
 """
+COMMANDS = {"python": f'exec {sys.executable} "$@"', "snakemake": f'exec {sys.executable} -m snakemake "$@"'}
 
 
 def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: str = CLAIM) -> Path:
@@ -59,8 +64,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb")
-    commands = {"python": 'exec {} "$@"', "snakemake": 'exec {} -m snakemake "$@"'}
-    own_environment(folder, {name: command.format(sys.executable) for name, command in commands.items()})
+    own_environment(folder, COMMANDS)
     return folder
 
 
@@ -73,3 +77,42 @@ def own_environment(folder: Path, commands: dict[str, str]) -> None:
         path.chmod(0o755)
     stamp = 'echo "$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD" >.venv/stamp'
     subprocess.run(["bash", "-c", stamp], cwd=folder, check=True)
+
+
+def again(study: Path, folder: Path) -> Path:
+    """The study as it stands, with all that it has made, in another place."""
+    shutil.copytree(study, folder, ignore=shutil.ignore_patterns(".venv"))
+    own_environment(folder, COMMANDS)
+    return folder
+
+
+def results(study: Path) -> dict[str, bytes]:
+    """Tables, claims and figures of the study."""
+    return verify.compared_files(study / "reports" / "synthetic")
+
+
+def run(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
+    """One run of the study, with what it said."""
+    command = ["./run_all.sh", "--quick", *options]
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=environment)
+
+
+def broken_files(report: Path) -> list[Path]:
+    """Files of the report that are empty or end in the middle."""
+    ends = {
+        "*.html": (b"</html>", b"</html>\n"),
+        "tables/*.csv": b"\n",
+        "claims/*.json": b"]\n",
+        "figures/*.svg": b"</svg>\n",
+        "figures/*.json": b"}\n",
+        "runs/*.json": b"]\n",
+        "*.json": b"}\n",
+        "notebooks/??_*[a-z].ipynb": b"}",
+    }
+    return [
+        path
+        for pattern, end in ends.items()
+        for path in report.glob(pattern)
+        if ".partial." not in path.name and not path.read_bytes().endswith(end)
+    ]

@@ -69,6 +69,12 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, capfd, opti
     assert not target.exists()
 
 
+def test_a_kernel_that_is_killed_is_told_from_an_error(tmp_path, capfd):
+    source = stored_notebook(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert main([str(source), str(tmp_path / "01_out.ipynb")]) == 1
+    assert "cell 2 of 2 (body-cell): its kernel was killed, as happens when" in capfd.readouterr().err.splitlines()[-1]
+
+
 def test_defaults_are_read_in_order():
     notebook = new_notebook(cells=[new_code_cell("b = -1\na = [1.5, 'x']", metadata={"tags": ["parameters"]})])
     assert list(default_parameters(notebook).items()) == [("b", -1), ("a", [1.5, "x"])]

@@ -58,7 +58,7 @@ mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
 echo "{\\"profile\\": \\"$STUDY_PROFILE\\"}" >"reports/$STUDY_NAME/parameters.json"
 """
-PYTHON = f"""[[ $1 != -m ]] || echo "$*" >>asked
+PYTHON = f"""[[ $1 != -m || $2 == lib.records ]] || echo "$*" >>asked
 exec {sys.executable} "$@"
 """
 

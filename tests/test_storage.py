@@ -1,6 +1,8 @@
 """Files that appear whole or not at all, and damage that is noticed."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,3 +63,31 @@ def test_every_missing_or_changed_file_is_named(tmp_path, capsys, name):
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     assert not intact(folder)
     assert capsys.readouterr().err.startswith(f"{folder}{os.sep}")
+
+
+@pytest.mark.parametrize("left", [0, 30, 71, 75])
+def test_a_list_of_checksums_that_ends_early_is_damage(tmp_path, capsys, left):
+    sums = filled(tmp_path / "run") / CHECKSUMS
+    sums.write_bytes(sums.read_bytes()[:left])
+    assert not intact(tmp_path / "run")
+    assert capsys.readouterr().err != ""
+
+
+def test_processes_that_make_the_same_folder_at_once_all_find_it_whole(tmp_path):
+    def make_and_look():
+        for _ in range(50):
+            filled(tmp_path / "run")
+            assert (tmp_path / "run" / "a.txt").exists()
+
+    with ThreadPoolExecutor(4) as threads:
+        for each in [threads.submit(make_and_look) for _ in range(4)]:
+            each.result()
+    assert intact(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_full_disk_is_named_whatever_the_writer_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left on device"), whole_folder(tmp_path / "run"):
+        raise RuntimeError("unexpected pos 64 vs 0")
+    assert list(tmp_path.iterdir()) == []

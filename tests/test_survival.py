@@ -6,6 +6,7 @@ STUDY_KILLS=20 ./run_tests.sh tests/test_survival.py     (kills 20 times, minute
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,18 +15,13 @@ import time
 import psutil
 import pytest
 import small_study
+from small_study import LIMIT, broken_files, results, run
 
-from lib import verify
+from lib.records import RECORDS, record_of
 
 KILLS = int(os.environ.get("STUDY_KILLS", "3"))
 SHORTEST, LONGEST = 1.0, 12.0  # seconds until a kill
-LIMIT = 600.0  # seconds that a run may take on a loaded machine
-
-
-def run(clone, *options, **environment):
-    command = ["./run_all.sh", "--quick", *options]
-    environment = os.environ | environment
-    return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=LIMIT, env=environment)
+AT_WORK = 50 * 2**20  # bytes of memory
 
 
 def start(clone):
@@ -39,7 +35,7 @@ def finish(clone):
     done = run(clone)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{clone}/reports/synthetic/index.html\n"
-    return verify.compared_files(clone / "reports" / "synthetic")
+    return results(clone)
 
 
 def whole_tree(process):
@@ -65,6 +61,12 @@ def end_workflow(process):
                 each.kill()
 
 
+def end_largest(process):
+    """What the system does when memory runs out."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        max(whole_tree(process), key=lambda each: each.memory_info().rss).kill()
+
+
 def end_politely(process):
     with_signal(psutil.Process(process.pid), signal.SIGTERM)
 
@@ -74,55 +76,70 @@ def with_signal(process, number):
         process.send_signal(number)
 
 
-def broken_files(clone):
-    """Files of the report that are empty or end in the middle."""
-    report = clone / "reports" / "synthetic"
-    ends = {
-        "*.html": (b"</html>", b"</html>\n"),
-        "tables/*.csv": b"\n",
-        "claims/*.json": b"]\n",
-        "figures/*.svg": b"</svg>\n",
-    }
-    return [
-        path for pattern, end in ends.items() for path in report.glob(pattern) if not path.read_bytes().endswith(end)
-    ]
+@pytest.fixture
+def clone(tmp_path):
+    return small_study.copy(tmp_path / "study")
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    return small_study.copy(tmp_path_factory.mktemp("survival") / "study")
-
-
-def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone):
-    expected = finish(clone)
-    assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < expected.keys()
-    moments, ways = random.Random(KILLS), [end_at_once, end_politely, end_workflow, end_script]
-    fresh_start(clone)
+def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone, uninterrupted):
+    assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < results(uninterrupted).keys()
+    moments, ways = random.Random(KILLS), [end_at_once, end_politely, end_largest, end_workflow, end_script]
     for number in range(KILLS):
         process = start(clone)
         time.sleep(moments.uniform(SHORTEST, LONGEST))
         if process.poll() is not None:
             assert process.returncode == 0
-            assert verify.compared_files(clone / "reports" / "synthetic") == expected
+            assert results(clone) == results(uninterrupted)
             fresh_start(clone)
             continue
         ways[number % len(ways)](process)
         process.wait(LIMIT)
-        assert broken_files(clone) == []
-    assert finish(clone) == expected
+        assert broken_files(clone / "reports" / "synthetic") == []
+    assert finish(clone) == results(uninterrupted)
     assert not list((clone / "data" / "runs").glob("*.checkpoint"))
 
 
-def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(clone, tmp_path):
+KILLED = {
+    "snakemake": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
+    "lib.train": r"FAILED reports/synthetic/runs/softmax-0-.\.json: was killed, as happens when memory runs out",
+    "ipykernel_launcher": r"FAILED notebooks/04_train_softmax.ipynb, .*: its kernel was killed, as happens when .*",
+}
+"""What is killed, and the last line of a run then."""
+
+
+def test_a_run_says_which_of_its_processes_was_killed_and_goes_on(clone, uninterrupted):
+    for victim, said in KILLED.items():
+        process = start(clone)
+        while process.poll() is None and not killed(victim, process):
+            time.sleep(0.05)
+        assert process.wait(LIMIT) != 0
+        assert re.fullmatch(said, (clone / "log").read_text().splitlines()[-1])
+    assert finish(clone) == results(uninterrupted)
+    assert not list(clone.glob("reports/**/*.failed"))
+
+
+def killed(word, process):
+    """Whether a process with the word in its command line was at work, and now is not."""
+    for each in whole_tree(process):
+        with contextlib.suppress(psutil.Error):
+            if word in each.cmdline() and each.memory_info().rss > AT_WORK:
+                each.kill()
+                return True
+    return False
+
+
+def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(uninterrupted, tmp_path):
+    clone, home = small_study.again(uninterrupted, tmp_path / "study"), tmp_path / "home"
+    home.mkdir()
     with (clone / "lib" / "pages.py").open("a") as stream:
         stream.write("\n")
     shown = run(clone, "--dry-run").stdout.splitlines()
     assert shown[0] == "reports/synthetic/04_train_softmax.html: Updated input files: lib/pages.py"
     assert shown[-1] == "2 steps would run"
-    said = [run(clone, HOME=str(tmp_path)) for _ in range(2)]
+    said = [run(clone, HOME=str(home)) for _ in range(2)]
     assert [done.returncode for done in said] == [0, 0]
     assert ["nothing has changed" in done.stderr for done in said] == [False, True]
-    assert list(tmp_path.iterdir()) == []
+    assert list(home.iterdir()) == []
     assert run(clone, "--dry-run").stdout == "nothing would run\n"
     # As a published report lies in a clone: pages without what they were made from.
     report = clone / "reports" / "synthetic"
@@ -131,6 +148,26 @@ def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(clone, 
         shutil.rmtree(report / folder)
     would = run(clone, "--dry-run").stdout
     assert all(f"reports/synthetic/{made}: " in would for made in ("data.json", "04_train_softmax.html", "index.html"))
+
+
+def test_nothing_stale_hides_behind_dates_or_lost_records(uninterrupted, tmp_path):
+    clone = small_study.again(uninterrupted, tmp_path / "study")
+
+    def would():
+        return run(clone, "--dry-run").stdout
+
+    for path in (clone / "reports").rglob("*.*"):
+        os.utime(path, times=(2**32, 2**32))  # made while the clock was wrong, far in the future
+    assert would() == "nothing would run\n"
+    report = clone / "reports" / "synthetic"
+    for path in report.rglob("*.*"):
+        os.utime(path)
+    with (clone / "lib" / "pages.py").open("a") as stream:
+        stream.write("ANOTHER = 1\n")
+    os.utime(clone / "lib" / "pages.py", (1, 1))  # unpacked from an archive of older files
+    assert would().startswith("reports/synthetic/04_train_softmax.html: ")
+    record_of("reports/synthetic/data.json", clone / RECORDS).write_text('{"rule": "da')
+    assert would().startswith("reports/synthetic/data.json: ")
 
 
 def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(tmp_path):
