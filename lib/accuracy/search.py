@@ -65,11 +65,22 @@ def best(rows: pd.DataFrame, count: int = 5) -> pd.DataFrame:
 
 
 def own_best(rows: pd.DataFrame) -> pd.DataFrame:
-    """By mechanism its own best candidate and what the study's recipe is behind it; missing where it was not tried."""
+    """By mechanism its own best candidate, and what two others lack to it.
+
+    `behind_best` is that of the study's recipe, missing where it was not tried; `shared_behind_best` that of the
+    candidate which is best by the mean of the mechanisms.
+    """
     found = rows.loc[rows.groupby("mechanism", sort=False)["roc_auc"].idxmax()].set_index("mechanism")
     recipe = rows[is_recipe(rows)].set_index("mechanism")
+    shared = rows[rows["trial"] == found["trial"].iloc[-1]].set_index("mechanism")
+    lacks = ["behind_best", "behind_best_error"]
     shown = found[["trial", *_varied(rows), "roc_auc"]].rename(columns={"trial": "candidate"})
-    return shown.join(recipe[["behind_best", "behind_best_error"]])
+    return shown.join(recipe[lacks]).join(shared[lacks].add_prefix("shared_"))
+
+
+def visible(gain: pd.Series, error: pd.Series, others: int) -> pd.Series:
+    """Whether the best of so many others is better by more than luck: at five percent for all of them (Bonferroni)."""
+    return gain > stats.norm.ppf(1 - 0.025 / max(1, others)) * error
 
 
 def is_recipe(rows: pd.DataFrame) -> pd.Series:

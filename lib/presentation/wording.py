@@ -19,6 +19,8 @@ WORDS = {
     "query_square": "squared length of queries",
     "resident_rise_mib": "rise of resident memory, MiB",
     "resolution_events": "resolution, events",
+    "shared_behind_best": "best for all, behind the best",
+    "shared_behind_best_error": "best for all, behind the best, standard error",
     "state_kib": "carried on, KiB",
     "std": "standard deviation",
     "time_ms": "time, ms",

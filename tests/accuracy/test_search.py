@@ -54,6 +54,15 @@ def test_each_mechanism_has_its_own_best_and_what_the_recipe_lacks_to_it(rows):
     own = search.own_best(rows)
     assert own["candidate"].to_dict() == {"softmax": 0, "performer": 1, "mean": 0}
     assert own["behind_best"].to_dict() == {"softmax": 0, "performer": 0.25, "mean": 0}
+    assert own["shared_behind_best"].to_dict() == {"softmax": 0, "performer": 0.25, "mean": 0}
+    other = rows.assign(roc_auc=1 - rows["roc_auc"])  # by the mean the second is best now
+    assert search.own_best(other)["shared_behind_best"].to_dict() == {"softmax": 0.5, "performer": 0, "mean": 0.125}
+
+
+def test_the_best_of_many_has_to_be_better_by_more():
+    gain, error = pd.Series({"a": 2.2, "b": 3.5}), pd.Series({"a": 1.0, "b": 1.0})
+    assert search.visible(gain, error, 1).tolist() == [True, True]
+    assert search.visible(gain, error, 32).tolist() == [False, True]  # the threshold is 3.16
 
 
 def test_a_recipe_that_changed_after_the_search_is_not_there(rows, monkeypatch):
