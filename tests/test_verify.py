@@ -81,9 +81,10 @@ def test_the_tolerance_is_relative_above_one(studies):
     assert len(verify.differing_rows(large, large.assign(value=float("nan")), 0.01)) == len(table)
 
 
-def test_ill_conditioned_rows_have_ten_times_the_tolerance(studies):
+@pytest.mark.parametrize("where", [{"experiment": "02_kernel_error"}, {"task": "memory"}])
+def test_ill_conditioned_rows_have_ten_times_the_tolerance(studies, where):
     table = verify.rows_of(studies[0]).assign(value=0.1)
-    unstable = table.assign(experiment="02_kernel_error")
+    unstable = table.assign(**where)
     assert verify.differing_rows(unstable, unstable.assign(value=0.19), 0.01) == []
     assert len(verify.differing_rows(unstable, unstable.assign(value=0.21), 0.01)) == len(table)
     assert len(verify.differing_rows(table, table.assign(value=0.19), 0.01)) == len(table)
