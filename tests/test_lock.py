@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def pinned(*locks: Path) -> dict[str, str]:
 
 
 def installed() -> dict[str, str]:
-    """Package to version in this environment, names as they are locked."""
-    return {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in metadata.distributions()}
+    """Package to version in this environment, names as they are locked; not what a package brings along inside it."""
+    found = metadata.distributions(path=[sysconfig.get_path("purelib")])
+    return {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in found}
 
 
 def pip(*arguments):
