@@ -82,12 +82,12 @@ def test_the_tolerance_is_relative_above_one(studies):
 
 
 @pytest.mark.parametrize("where", [{"experiment": "02_kernel_error"}, {"task": "memory"}])
-def test_ill_conditioned_rows_have_ten_times_the_tolerance(studies, where):
+def test_ill_conditioned_rows_have_a_wider_tolerance(studies, where):
     table = verify.rows_of(studies[0]).assign(value=0.1)
     unstable = table.assign(**where)
-    assert verify.differing_rows(unstable, unstable.assign(value=0.19), 0.01) == []
-    assert len(verify.differing_rows(unstable, unstable.assign(value=0.21), 0.01)) == len(table)
-    assert len(verify.differing_rows(table, table.assign(value=0.19), 0.01)) == len(table)
+    assert verify.differing_rows(unstable, unstable.assign(value=0.34), 0.01) == []
+    assert len(verify.differing_rows(unstable, unstable.assign(value=0.36), 0.01)) == len(table)
+    assert len(verify.differing_rows(table, table.assign(value=0.34), 0.01)) == len(table)
 
 
 def test_claims_and_figures_count_unless_they_are_of_the_machine(tmp_path, capsys):
