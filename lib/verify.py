@@ -23,7 +23,7 @@ TOLERANCE = 0.02
 AVX-512 and SSE instructions, on the quick study: 0.009 at most (what a memory adds, 06), 0.0004 among scores (08)."""
 UNSTABLE = 25
 """For what hangs on single short trainings of a memory, or explodes: elsewhere such rows can hardly be compared. Seen
-between 1 and 2 threads: 0.44 with the regulariser and 0.16 in sorting (03, default study), 0.09 in the memory task (08),
+between 1 and 2 threads: 0.44 with the regulariser and 0.16 in sorting (03, default study), 0.09 in its task (08),
 0.10 where a memory reads (03, quick); between instructions 0.10 in errors of features that explode (02)."""
 
 
