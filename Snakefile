@@ -1,7 +1,6 @@
 # The study as a graph: data -> trainings (variant x repeat x fold) -> notebooks -> pages -> index.
 # run_all.sh chooses data, report and profile through the environment; STUDY_FRESH=yes there ignores caches.
 # Paths of data and other text that may hold braces are given as functions: Snakemake would take braces for wildcards.
-import hashlib
 import json
 import os
 import shlex
@@ -11,6 +10,7 @@ import yaml
 
 from lib.dependencies import modules, relative
 from lib.events.bank import describe
+from lib.storage import checksum
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
 PROFILE, THREADS = os.environ.get("STUDY_PROFILE", "default"), int(os.environ.get("STUDY_THREADS", "1"))
@@ -35,10 +35,7 @@ def code(source):
 
 def content(*files):
     """Digest of files: a change counts even where its date is older than what was made before it."""
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()
+    return checksum(map(Path, files))
 
 
 def training(variant, repeats=SHARED["repeats"]):

@@ -6,7 +6,6 @@ source files.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -24,7 +23,7 @@ from lib.events import bank, encoding
 from lib.events.dataset import FILE, DataError
 from lib.events.download import download
 from lib.events.histories import UNKNOWN_HOUR, Histories, load, save
-from lib.storage import file_checksum, intact, whole_folder, write_whole
+from lib.storage import checksum, intact, whole_folder, write_whole
 
 __all__ = ["UNKNOWN_HOUR", "DataError", "Histories"]
 FEWEST_TO_TRAIN = 5
@@ -75,11 +74,6 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
         bank.verify_public(histories.found)
     save(histories, cache)
     return load(cache)
-
-
-def checksum(files: list[Path]) -> str:
-    """Digest of the files' contents, in their order."""
-    return hashlib.sha256(b"".join(bytes.fromhex(file_checksum(file)) for file in files)).hexdigest()
 
 
 def folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

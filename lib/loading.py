@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from lib.data import checksum
 from lib.events import bank, encoding, histories
 from lib.events.dataset import FILE
 from lib.speed.memory import MIB, peak_memory
+from lib.storage import checksum
 
 PUBLIC_ROWS = bank.PUBLIC_FACTS["events"]
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,11 @@ def file_checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def checksum(files: Iterable[Path]) -> str:
+    """Digest of the files' contents, in their order."""
+    return hashlib.sha256(b"".join(bytes.fromhex(file_checksum(file)) for file in files)).hexdigest()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

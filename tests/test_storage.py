@@ -1,12 +1,13 @@
 """Files that appear whole or not at all, and damage that is noticed."""
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from lib.storage import CHECKSUMS, intact, read_sealed, whole_folder, write_sealed, write_whole
+from lib.storage import CHECKSUMS, checksum, intact, read_sealed, whole_folder, write_sealed, write_whole
 
 
 def filled(folder, text="content"):
@@ -63,6 +64,15 @@ def test_every_missing_or_changed_file_is_named(tmp_path, capsys, name):
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     assert not intact(folder)
     assert capsys.readouterr().err.startswith(f"{folder}{os.sep}")
+
+
+def test_a_checksum_of_files_is_that_of_their_contents_in_order(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    digests = [hashlib.sha256(content).digest() for content in (b"1", b"2")]
+    assert checksum([one, two]) == hashlib.sha256(b"".join(digests)).hexdigest()
+    assert checksum([two, one]) == hashlib.sha256(b"".join(digests[::-1])).hexdigest()
 
 
 @pytest.mark.parametrize("left", [0, 30, 71, 75])
