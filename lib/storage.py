@@ -5,6 +5,7 @@ or a power cut leaves the old content or none, never half of it. `run_all.sh` de
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHECKSUMS = "SHA256SUMS"
+LOCK = ".lock"
+"""Beside folders: held while one of them takes its place."""
 LEAST_FREE = 2**20
 """Bytes below which a disk counts as full."""
 
@@ -83,24 +86,19 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _take_place(partial: Path, folder: Path) -> None:
-    """Rename a folder to where an older one may be, or appear meanwhile; one of the same content stays in its place."""
-    old, sums = partial.with_name(f"{partial.name}.old.tmp"), (partial / CHECKSUMS).read_bytes()
-    while not (_content(folder / CHECKSUMS) == sums and intact(folder)):
+    """Rename a folder to where an older one may be; one that is whole and of the same content stays in its place.
+
+    One process at a time looks and renames, so that none takes away what another has just put there.
+    """
+    with (folder.parent / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file, or the process's end, gives it back
+        if _content(folder / CHECKSUMS) == _content(partial / CHECKSUMS) and intact(folder):
+            return
+        old = partial.with_name(f"{partial.name}.old.tmp")
         with suppress(FileNotFoundError):
             folder.rename(old)
-        try:
-            partial.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
+        partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def intact(folder: Path) -> bool:
@@ -110,13 +108,31 @@ def intact(folder: Path) -> bool:
     """
     if not folder.exists():
         return False
-    sums = folder / CHECKSUMS
-    listed = sums.read_text("utf-8", "replace").splitlines() if sums.exists() else []
+    damaged = _first_damaged(folder)
+    if damaged:
+        print(f"{damaged}: missing or damaged, made anew", file=sys.stderr)
+    return damaged is None
+
+
+def _first_damaged(folder: Path) -> Path | None:
+    listed = (_content(folder / CHECKSUMS) or b"").decode("utf-8", "replace").splitlines()
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in listed)}
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    for name in sorted({CHECKSUMS, *expected, *found}):
-        path = folder / name
-        if not path.is_file() or (name != CHECKSUMS and file_checksum(path) != expected.get(name)):
-            print(f"{path}: missing or damaged, made anew", file=sys.stderr)
-            return False
-    return True
+    found = set()
+    with suppress(FileNotFoundError):  # another process is replacing it
+        found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    names = sorted(expected.keys() | found - {CHECKSUMS}) if expected else [CHECKSUMS]
+    return next((folder / name for name in names if not _is_as_listed(folder / name, expected.get(name))), None)
+
+
+def _is_as_listed(path: Path, digest: str | None) -> bool:
+    try:
+        return file_checksum(path) == digest
+    except OSError:
+        return False
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

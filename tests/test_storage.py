@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from lib.storage import CHECKSUMS, checksum, intact, read_sealed, whole_folder, write_sealed, write_whole
+from lib.storage import CHECKSUMS, LOCK, checksum, intact, read_sealed, whole_folder, write_sealed, write_whole
 
 
 def filled(folder, text="content"):
@@ -48,7 +49,7 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
     with pytest.raises(FileNotFoundError), whole_folder(folder) as partial:
         (partial / "a.txt").write_text("half" + (partial / "missing").read_text())
     assert (folder / "a.txt").read_text() == "newer"
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", LOCK}
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.txt", CHECKSUMS])
@@ -84,16 +85,38 @@ def test_a_list_of_checksums_that_ends_early_is_damage(tmp_path, capsys, left):
 
 
 def test_processes_that_make_the_same_folder_at_once_all_find_it_whole(tmp_path):
-    def make_and_look():
-        for _ in range(50):
-            filled(tmp_path / "run")
-            assert (tmp_path / "run" / "a.txt").exists()
+    def make_and_look(folder):
+        filled(folder)
+        assert {path.name for path in folder.iterdir()} == {"a.txt", "b.txt", CHECKSUMS}
+        assert intact(folder)
 
     with ThreadPoolExecutor(4) as threads:
-        for each in [threads.submit(make_and_look) for _ in range(4)]:
-            each.result()
-    assert intact(tmp_path / "run")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        for i in range(50):
+            for each in [threads.submit(make_and_look, tmp_path / f"run{i}") for _ in range(4)]:
+                each.result()
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, *(f"run{i}" for i in range(50))}
+
+
+def test_processes_that_mend_the_same_folder_at_once_take_away_what_is_damaged_only(tmp_path):
+    together = threading.Barrier(4)
+
+    def mend_and_look(folder):
+        together.wait(60)
+        if not intact(folder):
+            filled(folder)
+        assert intact(folder)
+
+    with ThreadPoolExecutor(4) as threads:
+        for i in range(50):
+            (filled(tmp_path / f"run{i}") / "b.txt").write_text("damaged")
+            for each in [threads.submit(mend_and_look, tmp_path / f"run{i}") for _ in range(4)]:
+                each.result()
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_not_intact(tmp_path, monkeypatch):
+    folder = filled(tmp_path / "run")
+    monkeypatch.setattr("lib.storage.file_checksum", lambda path: folder.rename(tmp_path / "old") and path.read_bytes())
+    assert not intact(folder)
 
 
 def test_a_full_disk_is_named_whatever_the_writer_says(tmp_path, monkeypatch):
