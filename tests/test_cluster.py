@@ -39,10 +39,9 @@ def slurm():
         yield environment
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(folder):
     """A small study that asks SLURM for news every second, more often than a shared one would like."""
-    folder = small_study.copy(tmp_path_factory.mktemp("cluster") / "study")
+    small_study.copy(folder)
     settings = folder / "profiles" / "slurm" / "config.yaml"
     often = re.sub(r"(before-status-checks:) \d+", r"\1 1", settings.read_text())
     assert often != settings.read_text()
@@ -86,30 +85,35 @@ def kill_all(process):
     process.wait(LIMIT)
 
 
-def test_jobs_are_cancelled_with_their_run_and_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, study, tmp_path):
-    cluster = Cluster(slurm, study)
-    politely = cluster.start()
+def test_jobs_are_cancelled_with_their_run(slurm, tmp_path):
+    cluster = Cluster(slurm, study(tmp_path / "study"))
+    settings = cluster.folder / "study.yaml"
+    settings.write_text(settings.read_text().replace("customers: 60", "customers: 15000"))  # minutes of work
+    stopped = cluster.start()
     cluster.wait_for("data")
-    politely.send_signal(signal.SIGTERM)
-    assert politely.wait(LIMIT) != 0
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(LIMIT) != 0
     alive = "PENDING,RUNNING,COMPLETING"
     local_slurm.wait_until(lambda: not cluster.steps(alive), LIMIT, lambda: "jobs outlive their run")
     assert cluster.steps("CANCELLED") == ["data"]
 
+
+def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path):
+    cluster = Cluster(slurm, study(tmp_path / "pieces"))
     at_once = cluster.start()
     cluster.wait_for("train")
-    local_slurm.wait_until(lambda: lock_is_held(study), LIMIT, lambda: "a job holds no lock")
+    local_slurm.wait_until(lambda: lock_is_held(cluster.folder), LIMIT, lambda: "a job holds no lock")
     kill_all(at_once)
-    assert lock_is_held(study), "a job lives on without its lock"
+    assert lock_is_held(cluster.folder), "a job lives on without its lock"
 
-    local = small_study.copy(tmp_path / "study")
+    local = small_study.copy(tmp_path / "local")
     with subprocess.Popen(["./run_all.sh", "--quick"], cwd=local, stdout=subprocess.DEVNULL) as beside:
-        shown = run(study, "--profile", "slurm", environment=slurm)
+        shown = run(cluster.folder, "--profile", "slurm", environment=slurm)
         assert beside.wait(LIMIT) == 0
-    assert shown == f"{study}/reports/synthetic/index.html\n"
+    assert shown == f"{cluster.folder}/reports/synthetic/index.html\n"
     assert set(cluster.steps("COMPLETED")) == STEPS
     assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < tables(local).keys()
-    assert tables(study) == tables(local)
+    assert tables(cluster.folder) == tables(local)
 
 
 def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
