@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from lib import dependencies, paths, train
 from lib.data import Histories
-from lib.storage import write_whole
+from lib.storage import read_sealed, write_sealed
 from lib.train import TrainConfig
 from lib.training.model import ModelConfig
 
@@ -25,17 +25,19 @@ def probabilities(
 ) -> Float[ndarray, "others classes"]:
     """Class probabilities of the other customers from a model trained on the learners.
 
-    Loaded when configs, data, customers and code are unchanged. Nothing of the others but their events, at prediction,
-    is read.
+    Loaded when configs, data, customers and code are unchanged; a damaged file is named on stderr and made anew.
+    Nothing of the others but their events, at prediction, is read.
     """
     digest = name(histories, learners, others, model_config, config, seed)
     file = paths.MEASUREMENTS / "local" / "trainings" / f"{model_config.attention}-{digest}.npy"
-    if not file.exists():
+    content = read_sealed(file)
+    if content is None:
         model, _ = train.train(histories, learners, model_config, config, seed, title)
-        content = io.BytesIO()
-        np.save(content, train.predict(model, histories, others, config.evaluation_events))
-        write_whole(file, content.getvalue())
-    return np.load(file)
+        stream = io.BytesIO()
+        np.save(stream, train.predict(model, histories, others, config.evaluation_events))
+        content = stream.getvalue()
+        write_sealed(file, content)
+    return np.load(io.BytesIO(content))
 
 
 def name(

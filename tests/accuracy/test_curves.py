@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -53,20 +51,3 @@ def test_sizes_that_the_folds_do_not_have_are_left_out(histories):
     assert set(rows["x"]) == {12}
     assert "softmax" in set(rows["model"])
     assert curves.by_customers(histories, {}, SHORT, 3, 1, [100], [], 0).empty
-
-
-def test_kept_predictions_are_loaded_and_what_matters_makes_others(histories, monkeypatch):
-    (learners, test), *_ = data.folds(histories, 3, 0)
-    arguments = {"learners": learners, "others": test, "model_config": MODEL, "config": SHORT, "seed": 0}
-    first = kept.probabilities(histories, **arguments, title="first")
-    monkeypatch.setattr(train, "train", None)  # loading must not train
-    assert (kept.probabilities(histories, **arguments, title="again") == first).all()
-    for change in (
-        {"learners": learners[1:]},
-        {"others": test[1:]},
-        {"seed": 1},
-        {"config": dataclasses.replace(SHORT, epochs=2)},
-        {"model_config": dataclasses.replace(MODEL, heads=4)},
-    ):
-        with pytest.raises(TypeError):
-            kept.probabilities(histories, **(arguments | change), title="other")
