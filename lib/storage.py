@@ -16,8 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHECKSUMS = "SHA256SUMS"
-LOCK = ".lock"
-"""Beside folders: held while one of them takes its place."""
 LEAST_FREE = 2**20
 """Bytes below which a disk counts as full."""
 
@@ -90,8 +88,7 @@ def _take_place(partial: Path, folder: Path) -> None:
 
     One process at a time looks and renames, so that none takes away what another has just put there.
     """
-    with (folder.parent / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file, or the process's end, gives it back
+    with _alone(folder.with_name(f".{folder.name}.lock.tmp")):
         if _content(folder / CHECKSUMS) == _content(partial / CHECKSUMS) and intact(folder):
             return
         old = partial.with_name(f"{partial.name}.old.tmp")
@@ -99,6 +96,28 @@ def _take_place(partial: Path, folder: Path) -> None:
             folder.rename(old)
         partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time is in here; the file that they all lock goes with the one that leaves."""
+    while True:
+        with path.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file, or the process's end, gives it back
+            if not _is_at(lock.fileno(), path):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def intact(folder: Path) -> bool:
