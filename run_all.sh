@@ -65,10 +65,11 @@ exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
 # Jobs of a killed run, waiting or at work: their steps are this run's.
 cancel_jobs() {
-    [[ ! -d .snakemake/slurm_logs ]] || squeue --me --noheader --format='%i %Z' |
-        awk -v here="$PWD" 'substr($0, index($0, " ") + 1) == here { print $1 }' | xargs -r scancel
+    { [[ ! -d .snakemake/slurm_logs ]] || squeue --me --noheader --format='%i %Z' |
+        awk -v here="$PWD" 'substr($0, index($0, " ") + 1) == here { print $1 }' | xargs -r scancel; } &&
+        { [[ ! -f $cluster/cancel.py || ! -f .venv/profile ]] || .venv/bin/python "$cluster/cancel.py"; }
 }
-cancel_jobs || echo "SLURM does not answer: jobs that a killed run has left may still be at work" >&2
+cancel_jobs || echo "the cluster does not answer: jobs that a killed run has left may still be at work" >&2
 exec 8<>.steps
 flock -n 8 || { echo "waiting for the steps that a killed run has left" >&2; flock 8; }
 exec 8>&-

@@ -7,6 +7,7 @@ import argparse
 import ast
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from traitlets.config import Config
 
-from lib.step import KILLED, first_line, tell
+from lib.step import KILLED, first_line, lasting, tell
 
 KERNEL = "python3"
 HEARTBEAT_SECONDS = 20
@@ -90,7 +91,8 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
     notebook = nbformat.read(source, as_version=4)
     check_parameters(parameters, default_parameters(notebook))
     partial = partial_of(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for path in (target, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     current: dict[str, str] = {}
 
@@ -115,12 +117,12 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object]) -
         if "Kernel died" not in str(error):
             raise
         raise DeadKernelError(f"{current.get('cell', 'at its start')}: its kernel {KILLED}") from error
-    partial.replace(target)
+    shutil.move(partial, target)  # a rename, unless the target is a pod's copy
 
 
 def partial_of(target: Path) -> Path:
     """Where the notebook is written until it is complete."""
-    return target.with_suffix(".partial.ipynb")
+    return lasting(target).with_suffix(".partial.ipynb")
 
 
 def failure(error: Exception, partial: Path) -> str:

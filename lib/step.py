@@ -15,6 +15,7 @@ from pathlib import Path
 
 PLACE = "STUDY_FAILED"
 KILLED = "was killed, as happens when memory runs out"
+COPIES = (".snakemake", "storage")
 LONGEST = 1000
 """Characters of a line: it stays within the block that its file has from the start."""
 
@@ -29,6 +30,12 @@ def tell(line: str) -> None:
             stream.truncate()
 
 
+def lasting(target: Path) -> Path:
+    """The target's place in the study's folder: a step in a pod makes a copy elsewhere, which goes with the pod."""
+    parts = target.parts
+    return Path(*parts[parts.index("reports") :]) if parts[:2] == COPIES else target
+
+
 def first_line(message: object) -> str:
     """The first line of a message that says something."""
     return next((line.strip() for line in str(message).splitlines() if line.strip("- \n")), "no message")
@@ -36,8 +43,9 @@ def first_line(message: object) -> str:
 
 def main() -> int:
     """Run a module as a command: the step's target, the module, its arguments."""
-    target, module, *arguments = sys.argv[1:]
-    place, killed = Path(f"{target}.failed"), f"FAILED {target}: {KILLED}\n"
+    made, module, *arguments = sys.argv[1:]
+    target = lasting(Path(made))
+    place, killed = target.with_name(f"{target.name}.failed"), f"FAILED {target}: {KILLED}\n"
     os.environ[PLACE], sys.argv[1:] = str(place), arguments
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

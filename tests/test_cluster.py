@@ -3,9 +3,12 @@
 import contextlib
 import os
 import re
+import runpy
 import signal
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import local_slurm
 import psutil
@@ -148,6 +151,51 @@ def test_a_profile_pins_what_the_study_pins():
     )
     assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
+
+
+def test_the_objects_of_kubernetes_are_those_that_its_profile_names():
+    profile, objects = ROOT / "profiles" / "kubernetes", {}
+    settings = yaml.safe_load((profile / "config.yaml").read_text())
+    for each in yaml.safe_load_all((profile / "study.yaml").read_text()):
+        objects[each["kind"]] = each
+    claim, place = settings["kubernetes-persistent-volumes"].split(":")
+    assert objects["PersistentVolumeClaim"]["metadata"]["name"] == claim
+    pod = objects["Pod"]["spec"]
+    assert pod["volumes"] == [{"name": claim, "persistentVolumeClaim": {"claimName": claim}}]
+    (container,) = pod["containers"]
+    assert container["image"] == settings["container-image"]
+    assert container["volumeMounts"] == [{"name": claim, "mountPath": place}]
+    assert settings["default-storage-prefix"].startswith(f"{place}/")
+    account = pod["serviceAccountName"]
+    assert objects["ServiceAccount"]["metadata"]["name"] == account
+    assert objects["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account}]
+    assert objects["RoleBinding"]["roleRef"]["name"] == objects["Role"]["metadata"]["name"]
+
+
+def job(name, command):
+    container = SimpleNamespace(args=["-c", command])
+    spec = SimpleNamespace(template=SimpleNamespace(spec=SimpleNamespace(containers=[container])))
+    return SimpleNamespace(metadata=SimpleNamespace(name=name), spec=spec)
+
+
+def test_only_jobs_of_this_folder_are_deleted_before_a_run_on_kubernetes(monkeypatch):
+    """Against a stand-in for the client, which is no part of the environment."""
+    deleted = []
+
+    class Batch:
+        def list_namespaced_job(self, namespace, label_selector):
+            assert (namespace, label_selector) == ("default", "app=snakemake")
+            options = "snakemake --default-storage-prefix '/study/{}' --default-storage-provider 'fs'"
+            return SimpleNamespace(items=[job(name, options.format(name)) for name in ("repository", "other", "repo")])
+
+        def delete_namespaced_job(self, name, namespace, propagation_policy):
+            deleted.append((name, namespace, propagation_policy))
+
+    config = SimpleNamespace(ConfigException=RuntimeError, load_kube_config=lambda: None)
+    client = SimpleNamespace(client=SimpleNamespace(BatchV1Api=Batch), config=config)
+    monkeypatch.setitem(sys.modules, "kubernetes", client)
+    runpy.run_path(str(ROOT / "profiles" / "kubernetes" / "cancel.py"))
+    assert deleted == [("repository", "default", "Foreground")]
 
 
 def test_an_unknown_profile_gets_one_line_that_names_the_known_ones():

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from lib.step import lasting
 
 
 @pytest.fixture
@@ -43,3 +46,11 @@ def test_a_step_that_fails_leaves_one_line(step, body, status, line):
 def test_only_a_surprise_has_a_traceback(step):
     assert "Traceback" in step("1 / 0")[2]
     assert "Traceback" not in step("open('/nowhere/at/all')")[2]
+
+
+def test_what_a_pod_says_lies_with_the_report_and_not_with_its_copy():
+    assert lasting(Path(".snakemake/storage/fs/study/repository/reports/a/runs/b.json")) == Path(
+        "reports/a/runs/b.json"
+    )
+    for other in ("reports/a/runs/b.json", "/somewhere/reports/a.html", "out/made"):
+        assert lasting(Path(other)) == Path(other)
