@@ -73,6 +73,13 @@ def test_on_another_machine_rows_agree_within_the_tolerance(studies, monkeypatch
     assert len(lines) == 9 + 1
 
 
+def test_equal_bits_are_promised_by_processor_threads_and_the_packages_of_both():
+    assert verify.same_machine(MACHINE, MACHINE | {"versions": {"torch": "2", "cluster": "1"}})
+    assert not verify.same_machine(MACHINE, MACHINE | {"versions": {"torch": "3"}})
+    for name in ("processor", "instructions", "threads", "python"):
+        assert not verify.same_machine(MACHINE, MACHINE | {name: "other"})
+
+
 def test_the_tolerance_is_relative_above_one(studies):
     table = verify.rows_of(studies[0])
     large = table.assign(value=1000.0)
