@@ -84,7 +84,7 @@ def differences(published: Path, again: Path, tolerance: float | None) -> list[s
 
 
 def same_machine(one: dict, other: dict) -> bool:
-    """Whether two records of provenance promise equal bits; what only one of two environments has adds nothing to it."""
+    """Whether two records of provenance promise equal bits; packages that only one of them has decide nothing."""
     packages, others = one["versions"], other["versions"]
     equal = all(packages[name] == others[name] for name in packages.keys() & others.keys())
     return equal and all(one.get(name) == other.get(name) for name in SAME)
