@@ -158,7 +158,10 @@ while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
 if [[ $status != 0 ]]; then
     cancel_jobs || true
     [[ ! -d .snakemake/slurm_logs ]] || echo "what failed jobs printed: $PWD/.snakemake/slurm_logs"
-    [[ -n $ended ]] || find "$report" -name '*.failed' -exec cat {} + 2>/dev/null || true
+    said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null || true)
+    why=$(echo "$said" | grep -v ": was killed" || true)
+    [[ -z $cluster || -z $why ]] || said=$why # the jobs that are cancelled then look killed, too
+    [[ -n $ended || -z $said ]] || echo "$said"
     ((status != 137)) || echo "FAILED: the workflow (Snakemake) was killed, as happens when memory runs out"
     exit $status
 fi >&2

@@ -225,7 +225,9 @@ class Page:
     ) -> None:
         """Record and show a computed sentence: `holds` when the condition is true, otherwise `fails`.
 
-        Both sentences are formatted with `values`; one about times or memory (`machine`) goes to a file of its own.
+        Both sentences are formatted with `values`, which are stored with six digits, as rows are: the last ones of fits
+        differ from run to run. One about times or memory (`machine`) goes to a file of its own.
+
         Raises TypeError unless `when` is a truth value, KeyError for a value a sentence lacks, ValueError for a value
         that is not finite or a name that was used.
         """
@@ -243,7 +245,8 @@ class Page:
             raise KeyError(f"claim {name}: a sentence needs the value {error}") from error
         true, machine = bool(when), machine or self.machine
         record = {"name": name, "notebook": self.notebook, "anchor": f"claim-{slug(name)}", "holds": true}
-        self.claims.append({**record, "sentence": sentences[true], "values": plain, "machine": machine})
+        stored = {key: float(six_digits(value)) if isinstance(value, float) else value for key, value in plain.items()}
+        self.claims.append({**record, "sentence": sentences[true], "values": stored, "machine": machine})
         path = self.directory / "claims" / f"{self.notebook}{'_machine' if machine else ''}.json"
         alike = [claim for claim in self.claims if claim["machine"] == machine]
         write_whole(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")

@@ -181,6 +181,13 @@ def test_a_claim_says_what_was_found(page, holds, sentence):
     assert claim["anchor"] == "claim-larger"
 
 
+def test_the_last_digits_of_a_fit_change_no_claim(page):
+    for name, slope in (("one", -0.5323218236709916), ("two", -0.5323218236709919)):
+        page.claim(name, "{slope:.2f} of {count}", "no", when=True, slope=slope, count=12345678)
+    one, two = json.loads(saved_text(page, "claims", "02_kernel_error.json"))
+    assert one["values"] == two["values"] == {"slope": -0.532322, "count": 12345678}
+
+
 def test_a_claim_is_escaped_where_it_is_shown(page, capsys):
     page.claim("name", "{who} won", "{who} lost", when=True, who="<script>x</script>")
     assert "&lt;script&gt;x&lt;/script&gt; won" in capsys.readouterr().out
