@@ -16,6 +16,7 @@ from pathlib import Path
 PLACE = "STUDY_FAILED"
 KILLED = "was killed, as happens when memory runs out"
 COPIES = (".snakemake", "storage")
+"""Folder in which a step in a pod finds copies of files and leaves its own."""
 LONGEST = 1000
 """Characters of a line: it stays within the block that its file has from the start."""
 
