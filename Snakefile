@@ -22,7 +22,6 @@ MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
 FILES = [] if SOURCE in ("synthetic", "sberbank") else describe(Path(SOURCE)).files(Path(SOURCE))
-LOOK = [str(path) for kind in ("css", "js", "j2") for path in sorted(Path("lib/presentation").glob(f"*.{kind}"))]
 KEPT = [str(path) for path in sorted(Path("data/measurements").glob("*/*")) if path.parent.name != "local"]
 FACTS = [str(path) for path in sorted(Path("data/facts").iterdir())]
 TRIED = [str(path) for path in sorted(Path("data/tuning").glob("*.csv"))]
@@ -71,7 +70,7 @@ shell.prefix(f"exec 8<>.steps; flock --shared 8; export {LIBRARIES}; ")
 
 
 # On a cluster, what takes seconds is no job of its own (where the executor is the local one, this changes nothing).
-localrules: all, page, index
+localrules: all, pages
 
 
 # `local`: written in its place even where a storage plugin holds the files.
@@ -120,18 +119,17 @@ for name in NOTEBOOKS:
         shell: "python -m lib.step {output} lib.execute {params.notebook} {output} --parameters {params.values}"
 
 
-rule page:
-    input: f"{OUT}/notebooks/{{name}}.ipynb", LOOK, "lib/pages.py", code("lib/pages.py")
-    output: f"{OUT}/{{name}}.html"
-    params: content=content(*LOOK, "lib/pages.py", *code("lib/pages.py"))
-    shell: "python -m lib.step {output} lib.pages page {input[0]} {output}"
+MAKERS = [Path("workflow", f"{name}.py") for name in ("frame", "front_page", "pages", "text")]
+PAGES = [str(path) for path in [*MAKERS, *sorted(Path("workflow/templates").iterdir())]]
+PAGES += sorted({path for maker in MAKERS for path in code(maker)})
 
 
-rule index:
-    input: [f"{OUT}/{name}.html" for name in NOTEBOOKS], LOOK, "lib/pages.py", code("lib/pages.py")
-    output: local(f"{OUT}/index.html")
+# One process makes them all in seconds. Pages lie where they are made, even where a storage plugin holds the files.
+rule pages:
+    input: [f"{OUT}/notebooks/{name}.ipynb" for name in NOTEBOOKS], PAGES
+    output: local(f"{OUT}/index.html"), local([f"{OUT}/{name}.html" for name in NOTEBOOKS])
     params:
-        study=STUDY, content=content(*LOOK, "lib/pages.py", *code("lib/pages.py")),
+        study=STUDY, content=content(*PAGES),
         parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, "source": Path(SOURCE).name, **parameters}, sort_keys=True))
     shell:
-        "python -m lib.step {output} lib.pages index {params.study} --parameters {params.parameters}"
+        "python -m lib.step {output[0]} workflow.pages report {params.study} --parameters {params.parameters}"

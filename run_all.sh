@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, then the whole study: data, trainings, notebooks, pages, index (the graph of steps is in Snakefile).
+# Environment, then the whole study: data, trainings, notebooks, pages (the graph of steps is in Snakefile).
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
@@ -117,7 +117,7 @@ work=(snakemake --cores all) stop=TERM
 work+=(--rerun-incomplete ${fresh:+--forceall})
 # A clock that went back makes files of the future: sources count as new, results as old, so that contents decide.
 touch .lock
-find lib notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
+find lib workflow notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
 find "$report" -newer .lock -exec touch -t 197001020000 {} + 2>/dev/null || true
 anew=$(python -m lib.records "$report") # damaged files, and those that Snakemake has no record of
 [[ -f $report/data.json ]] || anew+=" data" # a published report has pages, and nothing that they were made from
@@ -126,7 +126,7 @@ if [[ -n $dry ]]; then
     plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
     awk '
         /^(local)?rule / { made = "" }
-        /^    output: / { made = substr($0, 13) }
+        /^    output: / { made = substr($0, 13); sub(/, .*/, " and others", made) }
         /^    reason: / && made {
             sub(/^    reason: (Missing output files: [^;]*)?/, ""); sub(/^; /, "")
             many = split($0, each, ", ")

@@ -17,11 +17,11 @@ from lib import synthetic
 from lib.events import bank, encoding
 from lib.paths import ROOT
 from lib.presentation import report
-from lib.readme import with_answers
 from lib.speed import scaling
 from lib.speed.streaming import SETTLED
 from lib.storage import write_whole
 from lib.training.loop import TrainConfig
+from workflow.readme import with_answers
 
 START = "<!-- made by `python -m lib.extrapolation`, do not edit -->"
 PAGE = ROOT / "docs" / "scaling.md"

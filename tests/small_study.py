@@ -50,6 +50,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     """The study in `folder`, whose only notebook runs the two cells; only number 04 waits for trainings."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
+    shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
     shutil.copytree(ROOT / "profiles", folder / "profiles")
     for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):

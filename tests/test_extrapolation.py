@@ -14,7 +14,7 @@ import pytest
 from lib import extrapolation
 from lib.paths import ROOT
 from lib.presentation import report
-from lib.readme import END, with_answers
+from workflow.readme import END, with_answers
 
 PUBLISHED = "reports/sberbank_sample"
 SPEED = "07_speed_and_memory"

@@ -12,7 +12,7 @@ import pytest
 
 from lib.execute import default_parameters
 from lib.paths import NOTEBOOKS, ROOT
-from lib.presentation.formulas import mathml
+from workflow.text import formula
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 EXPECTED = [
@@ -151,7 +151,7 @@ def test_its_formulas_can_be_shown(notebook):
         if cell.cell_type == "markdown":
             text = re.sub(r"```.*?```|`[^`]*`", " ", cell.source, flags=re.DOTALL)
             for display, inline in re.findall(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$]+?)\$", text, flags=re.DOTALL):
-                mathml(display or inline, display=bool(display))
+                formula(display or inline, display=bool(display))
 
 
 def test_the_library_is_this_repositorys():

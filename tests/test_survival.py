@@ -131,11 +131,13 @@ def killed(word, process):
 def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(uninterrupted, tmp_path):
     clone, home = small_study.again(uninterrupted, tmp_path / "study"), tmp_path / "home"
     home.mkdir()
-    with (clone / "lib" / "pages.py").open("a") as stream:
+    with (clone / "workflow" / "pages.py").open("a") as stream:
         stream.write("\n")
     shown = run(clone, "--dry-run").stdout.splitlines()
-    assert shown[0] == "reports/synthetic/04_train_softmax.html: Updated input files: lib/pages.py"
-    assert shown[-1] == "2 steps would run"
+    assert shown == [
+        "reports/synthetic/index.html and others: Updated input files: workflow/pages.py",
+        "1 steps would run",
+    ]
     said = [run(clone, HOME=str(home)) for _ in range(2)]
     assert [done.returncode for done in said] == [0, 0]
     assert ["nothing has changed" in done.stderr for done in said] == [False, True]
@@ -147,7 +149,8 @@ def test_what_changed_is_named_and_nothing_is_written_to_the_home_folder(uninter
     for folder in ("runs", "notebooks"):
         shutil.rmtree(report / folder)
     would = run(clone, "--dry-run").stdout
-    assert all(f"reports/synthetic/{made}: " in would for made in ("data.json", "04_train_softmax.html", "index.html"))
+    assert all(f"reports/synthetic/{made}: " in would for made in ("data.json", "notebooks/04_train_softmax.ipynb"))
+    assert "reports/synthetic/index.html and others: " in would
 
 
 def test_nothing_stale_hides_behind_dates_or_lost_records(uninterrupted, tmp_path):
@@ -162,10 +165,10 @@ def test_nothing_stale_hides_behind_dates_or_lost_records(uninterrupted, tmp_pat
     report = clone / "reports" / "synthetic"
     for path in report.rglob("*.*"):
         os.utime(path)
-    with (clone / "lib" / "pages.py").open("a") as stream:
+    with (clone / "workflow" / "pages.py").open("a") as stream:
         stream.write("ANOTHER = 1\n")
-    os.utime(clone / "lib" / "pages.py", (1, 1))  # unpacked from an archive of older files
-    assert would().startswith("reports/synthetic/04_train_softmax.html: ")
+    os.utime(clone / "workflow" / "pages.py", (1, 1))  # unpacked from an archive of older files
+    assert would().startswith("reports/synthetic/index.html and others: ")
     record_of("reports/synthetic/data.json", clone / RECORDS).write_text('{"rule": "da')
     assert would().startswith("reports/synthetic/data.json: ")
 

@@ -11,8 +11,8 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import pages
-from lib.presentation import index, report
+from lib.presentation import report
+from workflow.pages import write_report
 
 HOSTILE = "<script>alert('x')</script>"
 PLACE = "/home/someone/bank/my_events"
@@ -96,6 +96,7 @@ def notebook_cells(page: report.Page, title: str) -> list[nbformat.NotebookNode]
         new_markdown_cell(FORMULAS, id="estimate"),
         new_code_cell(f"print('a < b', {HOSTILE!r})", id="draw", metadata=timing, outputs=outputs),
         new_markdown_cell("## Result", id="result"),
+        new_code_cell("page.save_rows(...)", id="rows", metadata={"jupyter": {"source_hidden": True}}),
         new_code_cell("page.claim(...)", id="conclusion", metadata={"tags": ["conclusion"]}, outputs=claims),
     ]
 
@@ -127,7 +128,5 @@ def build(folder: Path) -> Path:
         json.dumps({"note": HOSTILE, "source": PLACE, "08_comparison": {"seed": 7}, **SHARED})
     )
     (study / "data.json").write_text(json.dumps({"source": PLACE, "checksum": "0123abc", **COUNTS}))
-    for path in sorted((study / "notebooks").iterdir()):
-        pages.write_page(path, study / f"{path.stem}.html", stored)
-    index.write_index(study, stored)
+    write_report(study, stored)
     return study

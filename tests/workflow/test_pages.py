@@ -9,13 +9,13 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from nbformat.v4 import new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from tiny_study import build
 
-from lib.pages import main, output_html, parameter_rows, write_page
-from lib.presentation.frame import themed
-from lib.presentation.index import choices, flattened, main_table, write_index
 from lib.presentation.report import load_rows
+from workflow.frame import parts_of
+from workflow.front_page import choices, flattened, main_table, write_front_page
+from workflow.pages import main, parameters, write_page
 
 
 class Tags(HTMLParser):
@@ -108,7 +108,7 @@ def test_no_page_or_record_tells_where_the_user_keeps_the_data(study):
     for path in shown:
         assert "/home/someone" not in path.read_text(encoding="utf-8"), path.name
     assert "my_events" in (study / "index.html").read_text(encoding="utf-8")
-    assert "<td>&#x27;my_events&#x27;</td><td>of the events</td>" in (study / "08_comparison.html").read_text()
+    assert "<td>&#39;my_events&#39;</td><td>of the events</td>" in (study / "08_comparison.html").read_text()
 
 
 def test_only_the_pages_own_scripts_may_run(texts):
@@ -120,8 +120,13 @@ def test_only_the_pages_own_scripts_may_run(texts):
 
 
 def test_a_page_that_cannot_be_made_gives_one_line(study, tmp_path, capsys):
-    assert main(["page", str(tmp_path / "09_none.ipynb"), str(tmp_path / "page.html")]) == 1
-    assert capsys.readouterr().err.startswith("NO PAGE: ")
+    assert main(["report", str(tmp_path / "none")]) == 1
+    assert main(["pdf", str(tmp_path / "none.html"), str(tmp_path / "none.pdf")]) == 1
+    (broken := shutil.copytree(study, tmp_path / "broken") / "notebooks" / "08_comparison.ipynb").write_text("{")
+    assert main(["report", str(tmp_path / "broken")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("NO PAGE: ") for line in said] == [True, True, True]
+    assert str(broken) in said[-1]
 
 
 def test_debris_is_left_out_and_results_are_kept(texts):
@@ -132,19 +137,27 @@ def test_debris_is_left_out_and_results_are_kept(texts):
         assert kept in page
 
 
-def test_the_same_notebook_gives_the_same_page(study, tmp_path):
-    executed = study / "notebooks" / "08_comparison.ipynb"
-    copies = [tmp_path / name / "tiny" / "08_comparison.html" for name in ("one", "two")]
-    for copy in copies:
-        write_page(executed, copy, study.parent.parent / "notebooks")
-    assert copies[0].read_bytes() == copies[1].read_bytes()
+def test_the_same_notebook_gives_the_same_page_alone_or_among_others(study, tmp_path):
+    copy = tmp_path / "tiny" / "08_comparison.html"
+    write_page(study / "notebooks" / copy.with_suffix(".ipynb").name, copy, parts_of(study.parent.parent / "notebooks"))
+    assert copy.read_bytes() == (study / copy.name).read_bytes()
+
+
+def test_a_report_has_pages_of_the_notebooks_that_ran_to_their_end(study, tmp_path, monkeypatch):
+    copy = shutil.copytree(study, tmp_path / "tiny", ignore=shutil.ignore_patterns("*.html"))
+    (copy / "notebooks" / "08_comparison.ipynb").rename(copy / "notebooks" / "08_comparison.partial.ipynb")
+    monkeypatch.setattr("workflow.pages.REPORTS", tmp_path)
+    assert main(["report", "tiny", "--parameters", '{"profile": "quick"}']) == 0
+    assert sorted(path.name for path in copy.glob("*.html")) == ["07_speed_and_memory.html", "index.html"]
+    assert json.loads((copy / "parameters.json").read_text()) == {"profile": "quick"}
 
 
 def test_pictures_are_described_and_tables_have_headers(elements):
     for page in elements.values():
         pictures = [attributes for tag, attributes in page if tag in ("svg", "img")]
         assert pictures
-        assert all(attributes.get("alt") or attributes.get("aria-label") for attributes in pictures)
+        assert all({"alt", "aria-label", "aria-hidden"} & attributes.keys() for attributes in pictures)
+        assert any(attributes.get("aria-label") for attributes in pictures)
         assert any(tag == "th" and attributes.get("scope") for tag, attributes in page)
 
 
@@ -166,16 +179,15 @@ def test_headings_that_repeat_get_anchors_of_their_own(texts):
     assert '<a href="#the-estimate-its-error">The estimate &amp; its error</a>' in page
 
 
-def test_dark_ink_follows_the_page_in_drawings_and_stays_in_colour_maps():
-    drawing = '<svg class="{}"><path style="stroke: #333333"/><path style="stroke: #555555"/></svg>'
-    assert themed(drawing.format("painted")) == drawing.format("painted")
-    assert "stroke: var(--ink)" in themed(drawing.format("drawn"))
-    assert "stroke: var(--muted)" in themed(drawing.format("drawn"))
-
-
-def test_code_is_folded_and_links_of_the_repository_become_text(elements, texts):
-    code = [attributes for tag, attributes in elements["08_comparison.html"] if tag == "details"]
-    assert not any("open" in attributes for attributes in code if attributes.get("class") == "code")
+def test_plumbing_is_folded_and_links_of_the_repository_become_text(elements, texts):
+    """The table of parameters, a cell that is folded in JupyterLab as well, and the conclusion."""
+    code = re.findall(r'<details class="code"( open)?><summary>([^/]*)</', texts["08_comparison.html"])
+    assert code == [
+        ("", "Parameters of this run"),
+        (" open", "Code <code>draw"),
+        ("", "Code <code>rows"),
+        ("", "Code <code>conclusion"),
+    ]
     assert '<a href="08_comparison.html#result">the end</a>, code and a &lt; b' in texts["07_speed_and_memory.html"]
 
 
@@ -184,11 +196,19 @@ def test_parameters_show_the_values_of_this_run(texts):
     assert "seed = 7" not in texts["08_comparison.html"]
 
 
-def test_comments_are_found_behind_strings_with_a_hash():
-    assert parameter_rows('a = "#x"  # a # b\nb = [\n    1,\n]  # list') == {
-        "a": ("'#x'", "a # b"),
-        "b": ("[1]", "list"),
-    }
+def test_comments_are_found_behind_strings_with_a_hash_and_stay_when_the_value_is_replaced():
+    cells = [
+        new_code_cell('a = "#∞"  # a # b\nb = [\n    1,\n]  # list', metadata={"tags": ["parameters"]}),
+        new_code_cell("b = [2]", metadata={"tags": ["injected-parameters"]}),
+    ]
+    assert parameters(new_notebook(cells=cells)) == {"a": ("#∞", "a # b"), "b": ([2], "list")}
+
+
+def page_of(cells: list[nbformat.NotebookNode], folder: Path) -> str:
+    """The page of a notebook with these cells."""
+    nbformat.write(new_notebook(cells=cells), folder / "01_any.ipynb")
+    write_page(folder / "01_any.ipynb", folder / "page.html", [])
+    return (folder / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -201,10 +221,27 @@ def test_comments_are_found_behind_strings_with_a_hash():
         ({"image/png": "QUJD\n"}, True),
     ],
 )
-def test_values_of_last_lines_are_kept_only_when_they_say_something(data, kept):
-    html = output_html(new_output("execute_result", data=data, execution_count=1), 'a "map"')
-    assert bool(html) is kept
-    assert "<img" not in html or 'alt="a &quot;map&quot;"' in html
+def test_values_of_last_lines_are_kept_only_when_they_say_something(data, kept, tmp_path):
+    output = new_output("execute_result", data=data, execution_count=1)
+    html = page_of([new_code_cell("x", outputs=[output], metadata={"alt": 'a "map"'})], tmp_path)
+    assert ('<pre class="printed">' in html or "<img" in html) is kept
+    assert "<img" not in html or 'base64,QUJD" alt="a &#34;map&#34;"' in html
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("![a](https://x.org/a.png)", "only figures that the notebook draws"),
+        (r"$\unknown x$", r"\\unknown is not known"),
+    ],
+)
+def test_text_that_would_be_shown_wrongly_is_refused(source, why, tmp_path):
+    with pytest.raises(ValueError, match=why):
+        page_of([new_markdown_cell(source)], tmp_path)
+
+
+def test_html_in_text_is_text(tmp_path):
+    assert "&lt;b onclick" in page_of([new_markdown_cell("<b onclick=alert(1)>x</b>")], tmp_path)
 
 
 def test_the_index_follows_its_order_and_links_the_evidence(texts):
@@ -244,7 +281,7 @@ def test_claims_about_the_source_study_stand_apart(study, tmp_path):
     copy = shutil.copytree(study, tmp_path / "tiny")
     changed = json.dumps([claim | {"name": f"source_study_{claim['name']}"} for claim in claims])
     (copy / "claims" / "07_speed_and_memory.json").write_text(changed)
-    write_index(copy, study.parent.parent / "notebooks")
+    write_front_page(copy, {}, parts_of(study.parent.parent / "notebooks"))
     text = (copy / "index.html").read_text(encoding="utf-8")
     apart = text[text.index('id="answers-source-study"') : text.index('<div class="findings">')]
     assert 'href="07_speed_and_memory.html#claim-better"' in apart
@@ -254,6 +291,7 @@ def test_claims_about_the_source_study_stand_apart(study, tmp_path):
 def test_provenance_is_saved_with_the_parameters(study):
     record = json.loads((study / "provenance.json").read_text(encoding="utf-8"))
     assert record["parameters"]["08_comparison"] == {"seed": 7}
+    assert record["notebooks"]["08_comparison"] == {"study": "tiny", "seed": 7, "source": "my_events"}
     assert record["versions"]["torch"]
     assert record["data"]["checksum"] == "0123abc"
     assert record["processor"]
@@ -274,15 +312,13 @@ def test_an_index_without_comparison_still_says_what_was_found(study, tmp_path):
         (other / folder).mkdir(parents=True)
         for path in (study / folder).glob("07_*"):
             (other / folder / path.name).write_bytes(path.read_bytes())
-    write_index(other, study.parent.parent / "notebooks")
+    write_front_page(other, {}, parts_of(study.parent.parent / "notebooks"))
     text = (other / "index.html").read_text(encoding="utf-8")
     assert "No final rows were saved" in text
     assert "07_speed_and_memory.html#claim-better" in text
 
 
-def test_a_page_needs_no_alt_from_the_author_for_a_stray_picture(study, tmp_path):
-    notebook = nbformat.read(study / "notebooks" / "08_comparison.ipynb", as_version=4)
-    notebook.cells[4].outputs = [new_output("display_data", data={"image/png": "QUJD"})]
-    nbformat.write(notebook, tmp_path / "08_comparison.ipynb")
-    write_page(tmp_path / "08_comparison.ipynb", tmp_path / "page.html", study.parent.parent / "notebooks")
-    assert 'alt="A part"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+def test_a_page_needs_no_alt_from_the_author_for_a_stray_picture(tmp_path):
+    picture = new_code_cell("x", outputs=[new_output("display_data", data={"image/png": "QUJD"})])
+    assert 'alt="A part"' in page_of([new_markdown_cell("## A part"), picture], tmp_path)
+    assert 'alt="Figure"' in page_of([picture], tmp_path)

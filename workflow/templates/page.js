@@ -15,14 +15,13 @@ systemDark.addEventListener("change", nameTheme)
 nameTheme()
 
 const codeSwitch = document.getElementById("code-switch")
-if (codeSwitch) {
-  codeSwitch.hidden = false
-  codeSwitch.addEventListener("click", () => {
-    const open = codeSwitch.getAttribute("aria-pressed") !== "true"
-    codeSwitch.setAttribute("aria-pressed", String(open))
-    for (const cell of document.querySelectorAll("details.code")) cell.open = open
-  })
-}
+const cells = document.querySelectorAll("details.code")
+codeSwitch.hidden = cells.length === 0
+codeSwitch.addEventListener("click", () => {
+  const open = codeSwitch.getAttribute("aria-pressed") !== "true"
+  codeSwitch.setAttribute("aria-pressed", String(open))
+  for (const cell of cells) cell.open = open
+})
 
 // The list of sections stands open beside the text, and folded above it where there is no room beside.
 const contents = document.querySelector(".contents details")

@@ -4,19 +4,14 @@ import json
 from itertools import groupby
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 from markupsafe import Markup
 
-from lib.execute import default_parameters
-from lib.paths import NOTEBOOKS
-from lib.presentation.formulas import mathml
-from lib.presentation.frame import environment, framed, parts_of, script, themed
-from lib.presentation.prose import Entry
 from lib.presentation.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
 from lib.provenance import provenance, without_folders
-from lib.speed.scaling_figures import SPLITS
 from lib.storage import write_whole
+from workflow.frame import Part, page
+from workflow.text import Entry, formula
 
 COMPARISON = "08_comparison"
 SCALING = "07_speed_and_memory"
@@ -86,7 +81,7 @@ def read_figures(study: Path) -> list[dict[str, str]]:
     figures = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     drawings = [path.with_suffix(".svg").read_text(encoding="utf-8") for path in paths]
     for figure, drawing in zip(figures, drawings, strict=True):
-        html = themed(figure_html(drawing, figure | {"anchor": f"{figure['notebook']}-{figure['anchor']}"}))
+        html = figure_html(drawing, figure | {"anchor": f"{figure['notebook']}-{figure['anchor']}"})
         made = f' <a href="{figure["notebook"]}.html#{figure["anchor"]}">How it was made</a></figcaption>'
         figure["html"] = Markup(html.replace("</figcaption>", made))
     return sorted(figures, key=lambda figure: [int(number) for number in figure["label"].split()[-1].split(".")])
@@ -99,35 +94,12 @@ def choices(rows: pd.DataFrame, tables: dict[str, list[dict[str, object]]]) -> d
     """
     swept = rows[(rows["experiment"] == SCALING) & (rows["axis"] == "length")]
     setting = swept["split"].str.extract(r"^(?P<split>.*?)(?:, batch (?P<batch>\d+))?$").fillna("-")
-    swept = swept.assign(split=setting["split"].replace(SPLITS), batch=setting["batch"])
+    swept = swept.assign(split=setting["split"].replace({"forward": "inference"}), batch=setting["batch"])
     keys = ["task", "split", "batch", "x", "metric", "model"]
     typical = swept.groupby(keys)["value"].median().reset_index()
     scores = {entry["model"]: entry["scores"]["roc_auc"] for table in list(tables.values())[:1] for entry in table}
     labels = {model: MODEL_STYLE.get(model, {"label": model})["label"] for model in typical["model"].unique()}
     return {"rows": typical[[*keys, "value"]].to_numpy().tolist(), "scores": scores, "labels": labels, "goals": GOALS}
-
-
-def provenance_facts(record: dict[str, object]) -> list[tuple[str, str]]:
-    """Name and text of everything a rerun needs to know."""
-    commit = str(record["commit"] or "not under version control")
-    versions = ", ".join(f"{name} {record['versions'][name]}" for name in PACKAGES)
-    facts = [
-        ("Commit", commit + (" with uncommitted changes" if record["changed_since_commit"] else "")),
-        ("Date of the run", record["date"]),
-        (
-            "Hardware",
-            f"{record['processor']} ({record['instructions']}), {record['cores']} cores, {record['memory_gib']} GiB",
-        ),
-        ("System", f"{record['system']}, Python {record['python']}"),
-        ("Threads per notebook", record["threads"]),
-        ("Packages", f"{versions}; all {len(record['versions'])} in provenance.json"),
-        ("Checksum of requirements.txt", record["requirements_sha256"]),
-    ]
-    if record["durations"]:
-        hours = sum(step["seconds"] for step in record["durations"].values()) / 3600
-        facts.append(("Duration", f"{hours:.2g} hours in {len(record['durations'])} steps, each in durations.json"))
-    data = [(f"Data: {name}", text) for name, text in flattened(record["data"])]
-    return [(name, str(value)) for name, value in facts] + data + flattened(record["parameters"])
 
 
 def flattened(settings: dict[str, object]) -> list[tuple[str, str]]:
@@ -158,20 +130,8 @@ def durations(study: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def names_of(study: Path) -> list[str]:
-    """Names of the notebooks that ran to their end."""
-    names = [path.stem for path in sorted((study / "notebooks").glob("*.ipynb"))]
-    return [name for name in names if not name.endswith(".partial")]
-
-
-def effective_parameters(executed: Path) -> dict[str, object]:
-    """The values that a notebook ran with, its seed among them: its defaults, replaced by what it was given."""
-    notebook = nbformat.read(executed, as_version=4)
-    return default_parameters(notebook) | notebook.metadata.get("papermill", {}).get("parameters", {})
-
-
-def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
-    """Write the study's `index.html` and `provenance.json` from what its steps saved.
+def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts: list[Part]) -> None:
+    """Write the study's `index.html` and `provenance.json` from what its steps saved and its notebooks ran with.
 
     `parameters.json` and `data.json` (source, checksum, counts) are shown where the workflow wrote them, without the
     folders in which the user keeps the data; what every step took goes to `durations.json`, because it belongs to one
@@ -179,22 +139,24 @@ def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
     """
     took = durations(study)
     write_whole(study / "durations.json", json.dumps(took, indent=2) + "\n")
-    executed = {part: effective_parameters(study / "notebooks" / f"{part}.ipynb") for part in names_of(study)}
     given = {name: without_folders(saved_settings(study / f"{name}.json")) for name in ("parameters", "data")}
-    record = provenance() | given | {"notebooks": without_folders(executed)}
+    record = provenance() | given | {"notebooks": without_folders(ran_with)}
     write_whole(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     rows = load_rows(study.name, reports=study.parent)
-    tables, parts = main_table(rows), parts_of(notebooks)
-    titles = {part.href.removesuffix(".html"): part for part in parts}
+    tables = main_table(rows)
+    titles = {part.href.removesuffix(".html"): part.title for part in parts}
     made = read_claims(study)
     about_source = [claim for claim in made if str(claim["name"]).startswith(SOURCE_STUDY)]
     by_notebook = groupby([claim for claim in made if claim not in about_source], key=lambda claim: claim["notebook"])
     claims = {name: [claim_here(claim) for claim in group] for name, group in by_notebook}
     picker = choices(rows, tables)
     sections = {name: text for name, text in SECTIONS.items() if name != "choose" or picker["rows"]}
-    template = environment().get_template("index.html.j2")
-    body = template.render(
+    html = page(
+        "front_page.html.j2",
+        title="Attention on transactions",
         study=study.name,
+        number=0,
+        contents=[Entry(2, anchor, text) for anchor, text in sections.items()],
         sections=sections,
         parts=parts,
         titles=titles,
@@ -205,10 +167,13 @@ def write_index(study: Path, notebooks: Path = NOTEBOOKS) -> None:
         score_names=SCORES,
         cost_names=COSTS,
         figures={name: list(group) for name, group in groupby(read_figures(study), key=lambda each: each["notebook"])},
-        facts=provenance_facts(record | {"durations": took}),
-        formula=lambda latex: Markup(mathml(latex, display=True)),
+        record=record,
+        packages=PACKAGES,
+        hours=sum(step["seconds"] for step in took.values()) / 3600,
+        steps=len(took),
+        data=flattened(given["data"]),
+        settings=flattened(given["parameters"]),
+        formula=lambda latex: Markup(formula(latex, display=True)),
         picker=Markup(json.dumps(picker, ensure_ascii=False).replace("<", "\\u003c")) if picker["rows"] else None,
-        picker_script=Markup(script("picker.js")),
     )
-    contents = [Entry(2, anchor, text) for anchor, text in sections.items()]
-    write_whole(study / "index.html", framed(body, contents, "Attention on transactions", study.name, parts, 0))
+    write_whole(study / "index.html", html)

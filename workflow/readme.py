@@ -1,6 +1,6 @@
 """The README's first screen, computed from a saved report: its answers in a few sentences, and the headline figure.
 
-python -m lib.readme reports/sberbank_sample
+python -m workflow.readme reports/sberbank_sample
 """
 
 import argparse
@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from lib.paths import ROOT
 from lib.presentation import report
-from lib.presentation.index import COMPARISON, main_table, read_claims
 from lib.storage import write_whole
+from workflow.front_page import COMPARISON, main_table, read_claims
 
-START, END = "<!-- made by `python -m lib.readme`, do not edit -->", "<!-- end of what is made -->"
+START, END = "<!-- made by `python -m workflow.readme`, do not edit -->", "<!-- end of what is made -->"
 FIGURE = Path("figures") / "headline.svg"
 SENTENCES = 4
 """The first claims of the comparison: what fits on a first screen."""
@@ -115,7 +115,7 @@ def write(study: Path, root: Path = ROOT) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write figure and README; exit status 1 with one line when the report lacks what they need."""
-    parser = argparse.ArgumentParser(prog="python -m lib.readme", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workflow.readme", description=main.__doc__)
     parser.add_argument("report", type=Path, help="a report's folder, such as reports/sberbank_sample")
     try:
         write(parser.parse_args(arguments).report)

@@ -1,0 +1,86 @@
+"""Formulas: drawn as meant, or refused; words beside the drawing."""
+
+import re
+
+import pytest
+
+from workflow.text import formula
+
+
+def shapes(latex: str, display: bool = True) -> str:
+    """What is drawn, without its place in the line."""
+    return re.search(r"<svg.*</svg>", formula(latex, display))[0]
+
+
+def height(latex: str, display: bool = True) -> float:
+    return float(re.search(r"height: ([\d.]+)em", formula(latex, display))[1])
+
+
+@pytest.mark.parametrize(
+    ("latex", "part"),
+    [
+        (r"\sum_{i} x", "<munder>"),
+        (r"\max_{i} x", '<mo form="prefix">max</mo>'),
+        (r"\operatorname*{argmax}_{i} x", "argmax"),
+        (r"\begin{aligned} a & = b \\ & = c \end{aligned}", "<mtable"),
+        (r"\mathrm{d} t", '<mi mathvariant="normal">d</mi>'),
+        (r"a < b", '<mo form="infix">&lt;</mo>'),
+    ],
+)
+def test_formulas_are_said_beside_their_drawing(latex, part):
+    html = formula(latex, display=True)
+    assert part in html.partition('<span class="spoken"><math>')[2]
+    assert html.startswith('<span class="math"><svg aria-hidden="true"')
+    assert 'fill="currentColor"' in html
+
+
+@pytest.mark.parametrize(
+    ("latex", "unlike"),
+    [
+        (r"\mathbf{q}", "q"),
+        (r"\boldsymbol{\mu}", r"\mu"),
+        (r"\mathbb{E}", "E"),
+        (r"\mathcal{N}", "N"),
+        (r"\widehat{AB}", "AB"),
+        (r"\overline{x}", "x"),
+    ],
+)
+def test_kinds_of_letters_and_accents_are_drawn(latex, unlike):
+    assert shapes(latex) != shapes(unlike)
+
+
+@pytest.mark.parametrize(
+    ("tall", "low"),
+    [
+        (r"\left( \sum_{i=1}^{n} x \right)", r"( x )"),
+        (r"\left( \frac{\frac{a}{b}}{c} \right)", r"\left( \frac{a}{b} \right)"),
+        (r"\sqrt{\frac{a}{b}}", r"\sqrt{a}"),
+    ],
+)
+def test_brackets_and_roots_stretch(tall, low):
+    assert height(tall) > 1.3 * height(low)
+
+
+def test_limits_stand_below_on_a_line_of_their_own_and_beside_within_the_text():
+    assert height(r"\sum_{i=1}^{n} x") > 1.3 * height(r"\sum_{i=1}^{n} x", display=False)
+
+
+@pytest.mark.parametrize(
+    ("latex", "why"),
+    [
+        (r"\unknowncommand x", r"\unknowncommand is not known"),
+        (r"\label{a} x", r"\label is not known"),
+        (r"\mathbb E", "needs braces around its letter"),
+        (r"\left( x", "cannot be read"),
+        (r"\frac{1}{", "cannot be read"),
+        (r"\text{a & <b>}", "cannot be read"),
+    ],
+)
+def test_formulas_that_would_be_drawn_wrongly_are_refused_by_name(latex, why):
+    with pytest.raises(ValueError, match=re.escape(why)) as refused:
+        formula(latex, display=True)
+    assert repr(latex) in str(refused.value)
+
+
+def test_a_formula_always_gives_the_same_bytes():
+    assert formula.__wrapped__(r"\sqrt{x} + \mathcal{N}", True) == formula.__wrapped__(r"\sqrt{x} + \mathcal{N}", True)
