@@ -95,4 +95,5 @@ def formula(latex: str, display: bool) -> str:
     _, top, width, height = (float(number) / EM for number in box.split())
     place = f"width: {width:.3f}em; height: {height:.3f}em; vertical-align: {-top - height:.3f}em"
     opened = f'<svg aria-hidden="true" viewBox="{escape(box)}" style="{place}">'
-    return f'<span class="math">{re.sub("^<svg [^>]*>", opened, svg.strip())}<span class="spoken"><math>{spoken}</math></span></span>'
+    drawing = re.sub("^<svg [^>]*>", opened, svg.strip())
+    return f'<span class="math">{drawing}<span class="spoken"><math>{spoken}</math></span></span>'
