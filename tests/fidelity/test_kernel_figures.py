@@ -87,5 +87,5 @@ def test_measured_and_expected_stand_beside_each_other():
     pair = {"model": "positive gaussian", "sum_square": [1.0], "mean": 3, "mean_expected": 2, "mean_error": 0.25}
     left, right = kernel_figures.pair_figure(pd.DataFrame(pair | {"square": 0.2, "square_expected": 0.1})).axes
     assert heights(left) == [[1.5], [1, 1]]
-    assert error_bars(left) == [[0.5, 2.5]]
+    assert error_bars(left) == [[1, 2]]
     assert heights(right) == [[0.2], [0.1, 0.1]]
