@@ -12,7 +12,7 @@ from lib.fidelity import kernel_figures
 @pytest.fixture(autouse=True)
 def closed_afterwards():
     mpl.use("Agg")
-    with plt.rc_context({"figure.constrained_layout.use": True}):
+    with plt.style.context(["default", {"figure.constrained_layout.use": True}]):  # the study's style draws caps too
         yield
     plt.close("all")
 
