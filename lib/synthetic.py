@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from jaxtyping import Int
 from numpy import ndarray
-from sklearn.metrics import roc_auc_score
 
 from lib.simulation.calibration import HOURS, RECIPE, Model, Recipe, build
 from lib.simulation.generative import DAY_PLACES, MINUTES, SECONDS, Events, amounts, draw, log_odds
@@ -41,13 +40,6 @@ def generate_memory_task(directory: Path, customers: int, seed: int, distance: i
     if distance < 2:
         raise ValueError(f"distance is {distance}: the couples overlap below 2")
     write(directory, memory(customers, seed, distance))
-
-
-def bayes_roc_auc(directory: Path) -> float:
-    """ROC-AUC of the Bayes-optimal score on the labelled customers of a generated directory."""
-    labels, truth = (pd.read_csv(directory / name) for name in ("gender_train.csv", "truth.csv"))
-    both = labels.merge(truth, on="customer_id", validate="1:1")
-    return float(roc_auc_score(both["gender"], both["log_odds"]))
 
 
 def calibrated(

@@ -30,6 +30,7 @@ from lib.training.variants import VARIANTS
 MECHANISMS = ("softmax", "performer", "infinite_former")
 UNINVOLVED = frozenset({"accuracy.evaluate", "dependencies", "synthetic", "storage", "training.variants"})
 """Modules that this one needs and that decide no result of a training."""
+PREDICTED_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,12 @@ def _scores(model: Classifier, batch: Batch):
 
 
 @torch.no_grad()
-def predict(
-    model: Classifier, histories: Histories, customers: np.ndarray, limit: int, batch_size: int = 32
-) -> np.ndarray:
+def predict(model: Classifier, histories: Histories, customers: np.ndarray, limit: int) -> np.ndarray:
     """Class probabilities of customers from their last `limit` events, in the order given."""
     device = model.eval().head.weight.device
     starts, lengths = data.last_events(histories, customers, limit)
     probabilities = np.zeros((len(customers), model.head.out_features), np.float32)
-    for group in data.batches(lengths, batch_size):
+    for group in data.batches(lengths, PREDICTED_TOGETHER):
         batch = data.collate(histories, customers[group], starts[group], lengths[group], device)
         probabilities[group] = _scores(model, batch)[0].float().softmax(1).cpu().numpy()
     return probabilities

@@ -26,6 +26,9 @@ EXPECTED = [
     "08_comparison",
 ]
 LONGEST_CELL = 20
+REPORTED = {"caption", "alt", "holds", "fails"}
+LEVELS = {"95 %", "80 %"}
+"""Of intervals, of quantiles, and of the power of a test: chosen, not measured."""
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -59,9 +62,23 @@ def typed_results(text: str) -> list[str]:
     return re.findall(r"\d+[.,]\d+|\d+(?:[.,]\d+)?\s*(?:%|per cent)", chosen)
 
 
+def reported_results(cell: nbformat.NotebookNode, chosen: set[str]) -> list[str]:
+    """Typed results in a code cell's captions, descriptions and claims, fields and `chosen` numbers left out."""
+    calls = ast.walk(ast.parse(without_magics(cell.source)))
+    said = [ast.unparse(node.value) for node in calls if isinstance(node, ast.keyword) and node.arg in REPORTED]
+    numbers = [number for text in said for number in typed_results(re.sub(r"\{[^{}]*\}", " ", text))]
+    return [number for number in numbers if number.replace(",", "") not in chosen]
+
+
 def without_magics(source: str) -> str:
     """The cell as Python: lines that begin with % or ! belong to the notebook."""
     return "\n".join("pass" if line.startswith(("%", "!")) else line for line in source.splitlines())
+
+
+def settings(source: str) -> set[str]:
+    """The numbers in a cell's code, and the levels that are chosen."""
+    nodes = ast.walk(ast.parse(without_magics(source)))
+    return LEVELS | {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
 
 
 def test_the_study_is_complete_and_in_order():
@@ -146,6 +163,14 @@ def test_its_text_has_no_typed_results(notebook):
     assert {name: numbers for name, numbers in found.items() if numbers} == {}
 
 
+def test_its_captions_and_claims_have_no_typed_results(notebook):
+    """A number that the notebook's code has too is a setting."""
+    cells = code_cells(notebook)
+    chosen = set().union(*(settings(cell.source) for cell in cells))
+    found = {cell.id: reported_results(cell, chosen) for cell in cells}
+    assert {name: numbers for name, numbers in found.items() if numbers} == {}
+
+
 def test_its_formulas_can_be_shown(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -171,6 +196,20 @@ def test_the_library_is_this_repositorys():
 )
 def test_typed_results_are_told_from_formulas_code_and_links(text, numbers):
     assert typed_results(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("code", "numbers"),
+    [
+        ('f(caption="errs by 3.5 points", x=3.5)', []),
+        ('f(caption="errs by 3.5 points", x="3.5 points")  # 3.5', ["3.5"]),
+        ('f(alt=f"{share:.1%} and {7} of 12 %")', ["12 %"]),
+        ('f(holds="{x:.2f} beyond a 95 % interval", fails="only " "0.7")', ["0.7"]),
+        ('f(title="0.5")', []),
+    ],
+)
+def test_typed_results_are_found_where_code_reports_them(code, numbers):
+    assert reported_results(nbformat.v4.new_code_cell(code), settings(code)) == numbers
 
 
 @pytest.mark.parametrize(("name", "random"), [("a1b2c3d4", True), ("parameters", False), ("deadbeef", False)])

@@ -183,12 +183,12 @@ def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("model").rename(columns={"count": "repeats"})
 
 
-def fold_values(predictions: pd.DataFrame, model: str, metric: str) -> Float[ndarray, " folds"]:
-    """The metric in every fold of every repeat of one model, in order."""
+def fold_values(predictions: pd.DataFrame, model: str) -> Float[ndarray, " folds"]:
+    """ROC-AUC in every fold of every repeat of one model, in order."""
     chosen, names = predictions[predictions["model"] == model], class_columns(predictions)
     parts = [part for _, part in chosen.groupby(["seed", "fold"])]
     tables = [(part[names].to_numpy(np.float64)[None], part["label"].to_numpy()) for part in parts]
-    return np.concatenate([value(metric, *table) for table in tables])
+    return np.concatenate([value("roc_auc", *table) for table in tables])
 
 
 def corrected_t_test(differences: Float[ndarray, " folds"], test_share: float) -> tuple[float, float]:
@@ -203,10 +203,8 @@ def corrected_t_test(differences: Float[ndarray, " folds"], test_share: float) -
     return float(error), float(p_value)
 
 
-def compare(
-    predictions: pd.DataFrame, first: str, second: str, fold_count: int, metric: str = "roc_auc", seed: int = 0
-) -> dict[str, float]:
-    """Paired difference, first minus second, in two ways, and the smallest one that could have been found.
+def compare(predictions: pd.DataFrame, first: str, second: str, fold_count: int, seed: int = 0) -> dict[str, float]:
+    """Paired difference in ROC-AUC, first minus second, in two ways, and the smallest one that could have been found.
 
     Only repeats that both models have enter. `difference`, `low`, `high`: all out-of-fold predictions of a repeat
     scored together, bootstrap over customers. `fold_difference`, `p_value`: mean over folds, corrected resampled
@@ -216,8 +214,8 @@ def compare(
     seeds = [set(predictions.loc[predictions["model"] == name, "seed"]) for name in (first, second)]
     shared = predictions[predictions["seed"].isin(set.intersection(*seeds))]
     (scores, labels), (others, _) = score_table(shared, first), score_table(shared, second)
-    mean, low, high = interval(scores, labels, metric, minus=others, seed=seed)
-    differences = fold_values(shared, first, metric) - fold_values(shared, second, metric)
+    mean, low, high = interval(scores, labels, "roc_auc", minus=others, seed=seed)
+    differences = fold_values(shared, first) - fold_values(shared, second)
     _, p_value = corrected_t_test(differences, 1 / fold_count)
     error = (high - low) / (2 * stats.norm.ppf(0.975))
     detectable = error * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))

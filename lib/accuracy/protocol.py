@@ -17,11 +17,11 @@ TEST_SHARE = 0.1
 MODELS = 5
 
 
-def published_split(histories: Histories, seed: int = 0) -> list[Split]:
+def published_split(histories: Histories) -> list[Split]:
     """Train and test positions of the five models: different training customers, the same test customers."""
     labelled, labels = histories.labelled, histories.labels
-    rest, test = train_test_split(labelled, test_size=TEST_SHARE, stratify=labels[labelled], random_state=seed)
-    folds = StratifiedKFold(MODELS, shuffle=True, random_state=seed).split(rest, labels[rest])
+    rest, test = train_test_split(labelled, test_size=TEST_SHARE, stratify=labels[labelled], random_state=0)
+    folds = StratifiedKFold(MODELS, shuffle=True, random_state=0).split(rest, labels[rest])
     return [(np.sort(rest[train]), np.sort(test)) for train, _ in folds]
 
 

@@ -12,6 +12,7 @@ from lib.attention.softmax import attention_weights
 from lib.fidelity.kernel_variance import error_parts
 
 TARGETS = (0.1, 0.05, 0.01)
+EXAMINED = 64
 
 
 class ApproximationReport(NamedTuple):
@@ -73,9 +74,8 @@ def approximation_report(
     projection: Float[Tensor, "features head_dim"],
     kernel: str = "positive",
     key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    examined: int = 64,
 ) -> ApproximationReport:
-    """Measured and predicted distance from softmax attention, for up to `examined` evenly spaced queries.
+    """Measured and predicted distance from softmax attention, for up to 64 evenly spaced queries.
 
     The prediction weighs the closed-form variance of each kernel estimate with its softmax weight, and leaves out that
     errors of one row are correlated; it takes rows of the projection as orthogonal, of fixed norm where they are.
@@ -83,7 +83,7 @@ def approximation_report(
     queries, keys = queries.detach().cpu().double(), keys.detach().cpu().double()
     projection = projection.detach().cpu().double()
     key_mask = None if key_mask is None else key_mask.cpu()
-    chosen = torch.linspace(0, queries.shape[2] - 1, min(examined, queries.shape[2])).round().long()
+    chosen = torch.linspace(0, queries.shape[2] - 1, min(EXAMINED, queries.shape[2])).round().long()
     truth = attention_weights(queries[:, :, chosen], keys, key_mask)
     estimate = favor_weights(queries, keys, projection, chosen, kernel, key_mask=key_mask)
     visible = truth > 0 if key_mask is None else key_mask[:, None, None].expand_as(truth)

@@ -78,7 +78,8 @@ def pair_figure(frame: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.9))
     for model, rows in frame.groupby("model", sort=False):
         style = style_of(model) | {"linestyle": "none"}
-        axes[0].errorbar(rows["sum_square"], rows["mean"] / rows["mean_expected"], 4 * rows["mean_error"], **style)
+        ratio, error = rows["mean"] / rows["mean_expected"], rows["mean_error"] / rows["mean_expected"]
+        axes[0].errorbar(rows["sum_square"], ratio, 4 * error, **style)
         axes[1].plot(rows["square_expected"], rows["square"], alpha=0.8, **style)
     axes[0].axhline(1, color="#1b1f24", linewidth=0.8)
     ends = frame["square_expected"].min(), frame["square_expected"].max()

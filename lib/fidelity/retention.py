@@ -24,6 +24,9 @@ from lib.attention.continuous_memory import (
 )
 from lib.attention.infinite_former import InfiniteFormerAttention
 
+READ_AT = 200
+"""Points of a segment over which what is read is averaged."""
+
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -53,7 +56,7 @@ class Remembered:
     edges: Float[Tensor, " edges"]
     config: MemoryConfig
 
-    def reader(self, segment: int, points: int = 200) -> Float[Tensor, " basis"]:
+    def reader(self, segment: int) -> Float[Tensor, " basis"]:
         """Weights of the coefficients in the mean of the signal over a segment's place."""
         low, high = self.edges[segment], self.edges[segment + 1]
         if self.config.sampling == "bins":
@@ -61,7 +64,7 @@ class Remembered:
             return bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.config.basis)[0, :, 0] / (
                 width * self.config.basis
             )
-        positions = low + (high - low) * cell_middles(points)
+        positions = low + (high - low) * cell_middles(READ_AT)
         return basis_values(positions, functions(self.config)).mean(0)
 
     def responses(self, segment: int) -> Float[Tensor, "segments events"]:

@@ -15,6 +15,8 @@ from lib.data import Batch, Histories
 from lib.train import Run
 from lib.training.model import Classifier, ModelConfig
 
+DRAWS = 5
+
 
 def batch_of(histories: Histories, customers: np.ndarray, limit: int) -> Batch:
     """The customers' last `limit` events as one batch."""
@@ -70,7 +72,7 @@ def attention_entropy(runs: list[Run], histories: Histories, limit: int) -> pd.D
 
 @torch.no_grad()
 def kernel_error(
-    model: Classifier, histories: Histories, customers: np.ndarray, sizes: list[int], seed: int, draws: int = 5
+    model: Classifier, histories: Histories, customers: np.ndarray, sizes: list[int], seed: int
 ) -> pd.DataFrame:
     """Relative error of FAVOR+ output against softmax on the trained queries and keys, by head, for fresh draws."""
     batch = batch_of(histories, customers, 512)
@@ -81,7 +83,7 @@ def kernel_error(
     scale = (exact * real).square().sum((0, 2, 3)).sqrt()
     generator, rows = torch.Generator().manual_seed(seed), []
     for features in sizes:
-        for draw in range(draws):
+        for draw in range(DRAWS):
             projection = performer.orthogonal_projection(features, queries.shape[-1], generator)
             estimate = performer.favor_attention(queries, keys, values, projection, key_mask=batch.key_mask)
             error = ((estimate - exact) * real).square().sum((0, 2, 3)).sqrt() / scale

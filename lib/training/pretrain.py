@@ -47,9 +47,9 @@ class MaskedEvents(nn.Module):
         self.classifier.redraw(generator)
 
 
-def hide(key_mask: Bool[Tensor, "batch length"], share: float = HIDDEN_SHARE) -> Bool[Tensor, "batch length"]:
+def hide(key_mask: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch length"]:
     """Real events chosen at random from the global generator, at least one of the whole batch."""
-    hidden = key_mask & (torch.rand(key_mask.shape, device=key_mask.device) < share)
+    hidden = key_mask & (torch.rand(key_mask.shape, device=key_mask.device) < HIDDEN_SHARE)
     if not hidden.any():
         hidden[0, 0] = True
     return hidden

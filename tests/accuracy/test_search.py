@@ -70,4 +70,3 @@ def test_a_recipe_that_changed_after_the_search_is_not_there(rows, monkeypatch):
     assert not search.is_recipe(rows).any()
     assert search.own_best(rows)["behind_best"].isna().all()
     assert search.best(rows).index.tolist() == ["0", "1"]
-    assert isinstance(search.is_recipe(rows), pd.Series)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lib.attention.random_features import draw_projection, kernel_estimate, positive_features
+from lib.fidelity import kernel_error
 from lib.fidelity.kernel_error import (
     attention_times,
     block_estimates,
@@ -102,7 +103,15 @@ def test_outputs_and_largest_errors_fall_with_features():
     assert len(largest) == 4 * 3
 
 
-def test_times_are_positive_and_repeated():
+def test_times_are_of_passes_at_equal_columns_the_first_of_which_does_not_count(monkeypatch):
+    passes, seconds = [], iter(number**2 for number in range(12))
+    monkeypatch.setattr(kernel_error.time, "process_time", lambda: next(seconds))
+    monkeypatch.setattr(kernel_error, "favor_attention", lambda *inputs: passes.append((inputs[4], len(inputs[3]))))
     times = attention_times(["positive orthogonal", "hyperbolic fixed_norm"], 16, 32, 8, 2, seeded())
-    assert times.groupby("model").size().tolist() == [2, 2]
-    assert (times["value"] > 0).all()
+    assert passes == [("positive", 16)] * 3 + [("hyperbolic", 8)] * 3
+    assert times.set_index(["model", "seed"])["value"].to_dict() == {
+        ("positive orthogonal", 0): 5000,
+        ("positive orthogonal", 1): 9000,
+        ("hyperbolic fixed_norm", 0): 17000,
+        ("hyperbolic fixed_norm", 1): 21000,
+    }

@@ -23,7 +23,7 @@ def batch(histories):
 
 def test_what_is_hidden_is_not_seen(histories, batch):
     model = MaskedEvents(train.build(histories, MODEL, 0)).eval()
-    hidden = pretrain.hide(batch.key_mask, 0.5)
+    hidden = pretrain.hide(batch.key_mask)
     seen = []
     model.codes[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
     model(batch, hidden)
@@ -34,14 +34,15 @@ def test_what_is_hidden_is_not_seen(histories, batch):
     assert torch.equal(seen[0], seen[1])
 
 
-def test_hidden_events_are_real_and_there_is_one():
+def test_hidden_events_are_real_and_there_is_one(monkeypatch):
     torch.manual_seed(0)
     mask = torch.arange(100) < torch.tensor([[100], [30]])
     hidden = pretrain.hide(mask)
     assert not (hidden & ~mask).any()
     # 130 draws with probability 0.15: four standard deviations around the mean.
     assert abs(int(hidden.sum()) - 130 * 0.15) < 4 * (130 * 0.15 * 0.85) ** 0.5
-    assert pretrain.hide(mask, 0.0).sum() == 1
+    monkeypatch.setattr(pretrain, "HIDDEN_SHARE", 0.0)
+    assert pretrain.hide(mask).sum() == 1
 
 
 def test_labels_are_never_looked_at_and_kept_weights_are_loaded(histories, tmp_path, monkeypatch):
