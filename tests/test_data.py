@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import data
-from lib.events.dataset import DataError
+from lib.events.description import DataError
 
 NOTHING = np.zeros(0)
 EMPTY = data.Histories(*[NOTHING] * 6, "", {}, "sex", ("a", "b"), (), (), ())
