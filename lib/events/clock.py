@@ -157,5 +157,5 @@ def _parsed(text: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
     try:
         return text.cast(kind), np.ones(len(text), bool)
     except pa.ArrowInvalid:
-        valid = np.array([fits(value, kind) for value in text])
+        valid = np.array([fits(value, kind) for value in text.to_pylist()])
         return pc.if_else(valid, text, "1970-01-01T00:00:00" + ("Z" if kind.tz else "")).cast(kind), valid

@@ -233,7 +233,7 @@ class Parquet(Table):
     def __init__(self, path: Path) -> None:
         with self._whole(path):
             self.file = pq.ParquetFile(path)
-        super().__init__(path, self.file.schema_arrow.names)
+            super().__init__(path, self.file.schema_arrow.names)
 
     def kind(self, column: str) -> pa.DataType:
         """Type of a column in the file."""
@@ -243,7 +243,7 @@ class Parquet(Table):
         """The column's value in the first row, as text."""
         with self._whole(self.path):
             batch = next(self.file.iter_batches(1, columns=[column]), None)
-        return str(batch[0][0]) if batch and batch[0][0].is_valid else None
+            return str(batch[0][0]) if batch and batch[0][0].is_valid else None
 
     def where(self, row: int) -> str:
         """The row, counted from 1."""
@@ -253,6 +253,7 @@ class Parquet(Table):
         row = 0
         with self._whole(self.path):
             for batch in self.file.iter_batches(ROWS, columns=list(types)):
+                batch.validate(full=True)
                 yield pa.record_batch({name: self._cast(name, batch[name], kind, row) for name, kind in types.items()})
                 row += batch.num_rows
 
@@ -266,7 +267,7 @@ class Parquet(Table):
         except pa.ArrowNotImplementedError as error:
             raise DataError(f"{self.path}, column {name}: holds {column.type}; store it as {kind}") from error
         except pa.ArrowInvalid:
-            wrong = np.array([not fits(value, kind) for value in column])
+            wrong = np.array([not fits(value, kind) for value in column.cast(pa.string()).to_pylist()])
             self.check(name, column, wrong, row, f"store it as {kind}")
             raise
 
@@ -275,19 +276,19 @@ class Parquet(Table):
     def _whole(path: Path) -> Iterator[None]:
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise DataError(f"{path}: broken or truncated Parquet; export or download it again") from error
 
 
-def fits(value: str | pa.Scalar, kind: pa.DataType, decimal: str = ".") -> bool:
+def fits(value: str | None, kind: pa.DataType, decimal: str = ".") -> bool:
     """Whether the fast reader takes the value: it trims numbers; missing values are another check's subject."""
-    if isinstance(value, str):
-        trimmed = value if pa.types.is_timestamp(kind) else value.strip(" \t")
-        if decimal == "," and pa.types.is_floating(kind):
-            trimmed = trimmed.translate(str.maketrans(",.", ".,"))
-        value = pa.scalar(trimmed if value else None, pa.string())
+    if not value:
+        return True
+    trimmed = value if pa.types.is_timestamp(kind) else value.strip(" \t")
+    if decimal == "," and pa.types.is_floating(kind):
+        trimmed = trimmed.translate(str.maketrans(",.", ".,"))
     try:
-        value.cast(kind)
-    except pa.ArrowInvalid:
+        pa.scalar(trimmed, pa.string()).cast(kind)
+    except (pa.ArrowInvalid, UnicodeEncodeError):
         return False
     return True

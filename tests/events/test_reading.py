@@ -99,6 +99,11 @@ WRONG_FORMATS = {
     "zip": (b"PK\x03\x04 and so on", "a zip archive or an Excel file; export it as comma-separated text in UTF-8, or"),
     "UTF-16": (GOOD.encode("utf-16"), "UTF-16 text; export it"),
     "truncated Parquet": (parquet(GOOD)[:-9], "broken or truncated Parquet; export or download it again"),
+    "not UTF-8 in Parquet": (parquet(GOOD).replace(b"cart", b"c\xffrt"), "broken or truncated Parquet"),
+    "not UTF-8 in the first time": (
+        GOOD.replace("-31", "-\udcff31").encode(errors="surrogateescape"),
+        "line 2: not UTF-8",
+    ),
     "a word in Parquet": (parquet(GOOD.replace("-2", "much")), "row 2, column price: 'much'; store it as double"),
     "another column in Parquet": (parquet(GOOD.replace("price", "Price")), "no column price; the nearest is 'Price'"),
     "no customer in Parquet": (parquet(GOOD.replace("bob", "")), "row 2, column user: None; fill in the value"),
