@@ -79,8 +79,8 @@ class Histories:
 def read(folder: Path, checksum: str = "") -> Histories:
     """Verified, encoded histories of a folder. Raises DataError naming file, line, column, value and remedy."""
     description = describe(folder)
-    events = read_events(folder / description.events, description)
-    labels, classes = read_labels(folder / description.labels, description, events)
+    events = read_events(folder, description)
+    labels, classes = read_labels(folder, description, events)
     return encode(events, labels, description.class_names or classes, description, checksum)
 
 

@@ -45,9 +45,9 @@ class Events:
         return self.seconds * self.clock.parts + self.later, self.clock.parts
 
 
-def read_events(path: Path, description: Description) -> Events:
+def read_events(folder: Path, description: Description) -> Events:
     """The described columns of the file. Raises DataError naming file, line, column, value and remedy."""
-    file = table(path, description)
+    file = table(folder, description, "events")
     clock = clock_of(file, description.time, description.time_unit)
     types, optional = column_types(description, clock)
     seen: list[dict] = [{} for _ in (description.customer, *description.categories)]
@@ -77,7 +77,7 @@ def read_events(path: Path, description: Description) -> Events:
         columns = [_extended(column, rows, values) for column, values in zip(columns, read, strict=True)]
         rows += batch.num_rows
     if not rows:
-        raise DataError(f"{path}: no rows; one event a row is expected")
+        raise DataError(f"{file.path}: no rows; one event a row is expected")
     pa.default_memory_pool().release_unused()
     customer, seconds, later, digest, *others = (column[:rows] for column in columns)
     codes, numbers = others[: len(seen) - 1], others[len(seen) - 1 :]
@@ -110,14 +110,15 @@ def row_digest(columns: list[np.ndarray]) -> np.ndarray:
     return digest
 
 
-def read_labels(path: Path, description: Description, events: Events) -> tuple[dict[int | str, int], tuple[str, ...]]:
+def read_labels(folder: Path, description: Description, events: Events) -> tuple[dict[int | str, int], tuple[str, ...]]:
     """Class of every labelled customer, and the classes' values: those described, else those that occur, sorted.
 
     Labels of customers without events are counted and left out. Raises DataError where none is left, or where most of
     them belong to customers whose events are under another spelling.
     """
     kind = pa.string() if description.vocabularies is None else pa.int64()
-    file = table(path, description)
+    file = table(folder, description, "labels")
+    path = file.path
     rows = [
         (batch[0][place].as_py(), str(batch[1][place]))
         for _, batch in file.batches({description.customer: kind, description.label: kind})

@@ -72,11 +72,15 @@ def first_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: {error.strerror}; make it readable") from error
 
 
-def table(path: Path, description: Description) -> "Table":
-    """The file as rows of named columns."""
+def table(folder: Path, description: Description, key: str) -> "Table":
+    """The file of `events` or of `labels`. Raises DataError for a described column that is missing or occurs twice."""
+    path = folder / getattr(description, key)
     if first_bytes(path).startswith(b"PAR1"):
-        return Parquet(path)
-    return Delimited(path, description.delimiter, description.decimal)
+        file: Table = Parquet(path)
+    else:
+        file = Delimited(path, description.delimiter, description.decimal)
+    file.has(description.columns(key))
+    return file
 
 
 class Table:
@@ -92,10 +96,9 @@ class Table:
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Number of the first row (from 0) and rows, in order, with the named columns only.
 
-        Empty cells are null in the `optional` columns. Raises DataError for them elsewhere, for a column that is
-        missing or occurs twice, a value that is not of its type, broken compression, encoding or shape.
+        Empty cells are null in the `optional` columns. Raises DataError for them elsewhere, for a value that is not of
+        its type, broken compression, encoding or shape.
         """
-        self._has(list(types))
         row = 0
         for batch in self._typed(types):
             for name in types:
@@ -118,7 +121,8 @@ class Table:
             said = remedy(value) if callable(remedy) else remedy
             raise DataError(f"{self.path}, {self.where(first_row + place)}, column {column}: {value!r}; {said}")
 
-    def _has(self, wanted: list[str]) -> None:
+    def has(self, wanted: list[str]) -> None:
+        """Raise DataError where a column is missing or occurs twice."""
         for name in wanted:
             if name not in self.names:
                 raise DataError(f"{self.path}{self.top}: no column {name}; {self._remedy(name, wanted)}")
@@ -130,7 +134,7 @@ class Table:
         near = difflib.get_close_matches(name.strip().casefold(), plain, 1)
         if near:
             return f"the nearest is {plain[near[0]]!r}: rename it, or write it so in {FILE}"
-        return f"the first line must hold {','.join(wanted)}"
+        return f"the {'first line' if self.top else 'file'} must hold {','.join(wanted)}"
 
 
 class Delimited(Table):
@@ -180,10 +184,11 @@ class Delimited(Table):
                 if breaks:
                     raise self._fault(types, row, error) from error
 
-    def _has(self, wanted: list[str]) -> None:
+    def has(self, wanted: list[str]) -> None:
+        """Raise DataError where a column is missing or occurs twice, or the file is empty."""
         if not self.names:
             raise DataError(f"{self.path}: empty file; the first line must hold {','.join(wanted)}")
-        super()._has(wanted)
+        super().has(wanted)
 
     def _remedy(self, name: str, wanted: list[str]) -> str:
         separator = next((s for s in ";\t|" if any(s in cell for cell in self.names)), None)

@@ -36,7 +36,7 @@ def test_reads_plain_and_gzipped_alike(tmp_path):
     (folder / f"{description.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode()))
     (folder / description.EVENTS).unlink()
     zipped = read(folder)
-    assert table(folder / f"{description.EVENTS}.gz", description.bank()).where(1) == "line 3"
+    assert table(folder, description.describe(folder), "events").where(1) == "line 3"
     assert_same(plain, zipped)
     assert plain.days.tolist() == [(10 * 3600 + 23 * 60 + 26) / 86400, 6 + (7 * 3600 + 9 * 60) / 86400]
     assert plain.labels.tolist() == [0, 1]

@@ -106,6 +106,8 @@ WRONG_FORMATS = {
     ),
     "a word in Parquet": (parquet(GOOD.replace("-2", "much")), "row 2, column price: 'much'; store it as double"),
     "another column in Parquet": (parquet(GOOD.replace("price", "Price")), "no column price; the nearest is 'Price'"),
+    "no time in Parquet": (parquet(GOOD.replace("when", "hour")), "no column when; the file must hold user,when,page"),
+    "a column twice in Parquet": (parquet(GOOD.replace("ignored", "when")), "column when occurs twice"),
     "no customer in Parquet": (parquet(GOOD.replace("bob", "")), "row 2, column user: None; fill in the value"),
     "an hour for a time in Parquet": (
         parquet(HEADER + "1,ann,,home,18:03:59\n", when=pa.time32("s")),
