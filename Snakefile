@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from lib.dependencies import modules, relative
-from lib.events.bank import describe
+from lib.events.description import describe
 from lib.storage import checksum
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))

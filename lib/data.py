@@ -8,6 +8,7 @@ source files.
 import argparse
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,15 @@ from torch import Tensor
 
 from lib import paths, synthetic
 from lib.dependencies import code_hash, modules
-from lib.events import bank, encoding
-from lib.events.dataset import FILE, DataError
+from lib.events import histories as encoded
+from lib.events.clock import DAY
+from lib.events.description import EVENTS, FILE, VOCABULARIES, DataError, bank, describe, verify_public
 from lib.events.download import download
-from lib.events.histories import UNKNOWN_HOUR, Histories, load, save
+from lib.events.histories import UNKNOWN_HOUR, Histories, load, read, save
 from lib.storage import checksum, intact, whole_folder, write_whole
 
 __all__ = ["UNKNOWN_HOUR", "DataError", "Histories"]
+ODD = re.compile("^(events|duplicated|customers_without|labels_without)_")
 FEWEST_TO_TRAIN = 5
 """Customers of each class in every training part: the references choose their penalty in five folds of it."""
 
@@ -49,7 +52,7 @@ def locate(source: str, customers: int, seed: int) -> Path:
         return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
         raise DataError(
-            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz] or {FILE}"
+            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {EVENTS}[.gz] or {FILE}"
         )
     return Path(source)
 
@@ -60,18 +63,17 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     `customers` and `seed` shape the synthetic set only. Raises DataError naming file, line, column and remedy.
     """
     folder = locate(source, customers, seed)
-    description = bank.describe(folder)
-    digest = checksum(description.files(folder))
-    module = Path(encoding.__file__)
+    digest = checksum(describe(folder).files(folder))
+    module = Path(encoded.__file__)
     code = code_hash([module, *modules(module)])[:6]
-    vocabularies = checksum([paths.FACTS / name for name in bank.VOCABULARIES.values()])[:6]
+    vocabularies = checksum([paths.FACTS / name for name in VOCABULARIES.values()])[:6]
     name = folder.name if source != str(folder) else folder.resolve().name
     cache = paths.PROCESSED / f"{name}-{digest[:12]}-{code}{vocabularies}"
     if not fresh and intact(cache):
         return load(cache)
-    histories = encoding.read(folder, description, digest)
+    histories = read(folder, digest)
     if source == "sberbank":
-        bank.verify_public(histories.found)
+        verify_public(histories.found)
     save(histories, cache)
     return load(cache)
 
@@ -86,10 +88,42 @@ def folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray,
     needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))
     if smallest < needed:
         raise DataError(
-            f"the rarest label has {smallest} customers, {count} folds need {needed}; label more customers of it"
+            f"the rarest label has {smallest} customers, {count} folds need {needed}; label more customers of it "
+            f"({label_counts(histories)})"
         )
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     return [(labelled[train], labelled[test]) for train, test in splitter.split(labelled, histories.labels[labelled])]
+
+
+def label_counts(histories: Histories) -> str:
+    """Every label, quoted so that spaces are seen, with its customers."""
+    counts = np.bincount(histories.labels[histories.labelled], minlength=histories.classes)
+    return ", ".join(f"{name!r} {count:,}" for name, count in zip(histories.class_names, counts, strict=True))
+
+
+def findings(histories: Histories) -> str:
+    """What a folder holds, in lines: customers, events, labels, the span of time, and what was odd and handled."""
+    found, spellings = histories.found, {}
+    for name in histories.class_names:
+        spellings.setdefault(name.strip().casefold(), []).append(name)
+    odd = [f"{key.replace('_', ' ')} {found[key]:,}" for key in found if found[key] and ODD.search(key)]
+    odd += [f"labels {' and '.join(map(repr, names))} look alike" for names in spellings.values() if len(names) > 1]
+    first, last = (format_day(day, histories) for day in (histories.days.min(), histories.days.max()))
+    lines = {
+        "customers": f"{found['customers']:,}, {found['labelled']:,} of them labelled",
+        "labels": label_counts(histories),
+        "events": f"{found['events']:,}, {found['shortest_history']:,} to {found['longest_history']:,} of a customer",
+        "time": f"{first} to {last}",
+        "odd": ", ".join(odd) or "nothing",
+    }
+    return "\n".join(f"{name}: {line}" for name, line in lines.items())
+
+
+def format_day(day: float, histories: Histories) -> str:
+    """A time as a date, where days are counted from 1970 as own data's dates are, else as the number of its day."""
+    if "weekday" in histories.kinds and histories.vocabularies != bank().vocabularies:
+        return str(np.datetime64(round(day * DAY), "s")).replace("T", " ")
+    return f"day {day:.5g}"
 
 
 @dataclass(frozen=True)
@@ -162,6 +196,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the synthetic set")
     parser.add_argument("--folds", type=int, default=5, help="refuse data that cannot be split so often")
     parser.add_argument("--fresh", action="store_true", help="ignore the cache")
+    parser.add_argument("--check", action="store_true", help="print all that was found, and what was odd")
     parser.add_argument("--out", type=Path, help="where to write what was found, as JSON")
     options = parser.parse_args()
     try:
@@ -173,7 +208,8 @@ def main() -> int:
     note = {"source": options.source, "checksum": histories.checksum, **histories.found}
     if options.out:
         write_whole(options.out, json.dumps(note, indent=1) + "\n")
-    print(f"{note['customers']:,} customers, {note['labelled']:,} labelled, {note['events']:,} events")
+    short = f"{note['customers']:,} customers, {note['labelled']:,} labelled, {note['events']:,} events"
+    print(findings(histories) if options.check else short)
     return 0
 
 

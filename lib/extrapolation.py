@@ -14,7 +14,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from lib import synthetic
-from lib.events import bank, encoding
+from lib.events.description import describe
+from lib.events.histories import read
 from lib.paths import ROOT
 from lib.presentation import report
 from lib.speed import scaling
@@ -27,7 +28,7 @@ START = "<!-- made by `python -m lib.extrapolation`, do not edit -->"
 PAGE = ROOT / "docs" / "scaling.md"
 CUSTOMERS = (10**5, 10**6, 10**8)
 LENGTH = 10**6  # events of the long history
-SORTED = 3 * 8  # bytes per event of the times, keys and places that are held at once while `encoding.encode` sorts
+SORTED = 3 * 8  # bytes per event of the times, keys and places that are held at once while `histories.encode` sorts
 SECONDS = {"years": 365.25 * 86400, "days": 86400.0, "h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
 BYTES = {"PiB": 2.0**50, "TiB": 2.0**40, "GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0}
 Estimate = Float[np.ndarray, "3"]  # a value, then the lower and the upper end of its range
@@ -62,9 +63,8 @@ def event_bytes() -> tuple[float, float]:
     """Bytes of an event in the bank's format, as text and in the encoded arrays, from a few generated customers."""
     with TemporaryDirectory() as name:
         synthetic.generate(Path(name), customers=50, seed=0)
-        description = bank.describe(Path(name))
-        histories = encoding.read(Path(name), description, "")
-        text = len(gzip.decompress((Path(name) / description.events).read_bytes()))
+        histories = read(Path(name))
+        text = len(gzip.decompress((Path(name) / describe(Path(name)).events).read_bytes()))
     arrays = sum(array.nbytes for array in (histories.categories, histories.numbers, histories.days))
     return text / len(histories.days), arrays / len(histories.days)
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from lib.events import bank, encoding, histories
-from lib.events.dataset import FILE
+from lib.events import histories
+from lib.events.description import FILE, PUBLIC_FACTS, describe
 from lib.speed.memory import MIB, peak_memory
 from lib.storage import checksum
 
-PUBLIC_ROWS = bank.PUBLIC_FACTS["events"]
+PUBLIC_ROWS = PUBLIC_FACTS["events"]
 
 
 def enlarge(source: Path, target: Path, rows: int) -> None:
@@ -27,7 +27,7 @@ def enlarge(source: Path, target: Path, rows: int) -> None:
 
     Raises ValueError when there are more to begin with.
     """
-    description = bank.describe(source)
+    description = describe(source)
     as_text = pcsv.ConvertOptions(column_types=dict.fromkeys(description.columns("events"), pa.string()))
     events, labels = (
         pcsv.read_csv(source / name, convert_options=as_text) for name in (description.events, description.labels)
@@ -53,17 +53,17 @@ def enlarge(source: Path, target: Path, rows: int) -> None:
 
 def bare(folder: Path, _: Path) -> None:
     """Read the file of events with the same library and keep the table."""
-    pcsv.read_csv(folder / bank.describe(folder).events)
+    pcsv.read_csv(folder / describe(folder).events)
 
 
 def encoded(folder: Path, cache: Path) -> None:
     """From the files to histories."""
-    histories.save(encoding.read(folder, bank.describe(folder), ""), cache)
+    histories.save(histories.read(folder), cache)
 
 
 def mapped(folder: Path, cache: Path) -> None:
     """The second load: the files compared with their checksum, the cache with its own, and mapped."""
-    checksum(bank.describe(folder).files(folder))
+    checksum(describe(folder).files(folder))
     histories.load(cache)
 
 

@@ -8,7 +8,8 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from lib.events import bank, encoding
+from lib.events.description import EVENTS, LABELS
+from lib.events.histories import read
 
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.
@@ -29,15 +30,15 @@ def bank_folder(tmp_path_factory):
             when = f"{day} {hour:02}:{minute:02}:{second:02}"
             rows.append((1000 + customer, when, code, 1010, -float(generator.integers(1, 10**6)), "T1"))
     columns = ["customer_id", "tr_datetime", "mcc_code", "tr_type", "amount", "term_id"]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / bank.EVENTS, index=False)
+    pd.DataFrame(rows, columns=columns).to_csv(folder / EVENTS, index=False)
     labels = pd.DataFrame({"customer_id": range(1000, 1024), "gender": [customer % 2 for customer in range(24)]})
-    labels.to_csv(folder / bank.LABELS, index=False)
+    labels.to_csv(folder / LABELS, index=False)
     return folder
 
 
 @pytest.fixture(scope="session")
 def histories(bank_folder):
-    return encoding.read(bank_folder, bank.describe(bank_folder), "checksum")
+    return read(bank_folder, "checksum")
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def visits_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def visits(visits_folder):
-    return encoding.read(visits_folder, bank.describe(visits_folder), "checksum")
+    return read(visits_folder, "checksum")
 
 
 @pytest.fixture(scope="session")

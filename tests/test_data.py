@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import data
-from lib.events.dataset import DataError
+from lib.events.description import DataError
 
 NOTHING = np.zeros(0)
 EMPTY = data.Histories(*[NOTHING] * 6, "", {}, "sex", ("a", "b"), (), (), ())
@@ -67,6 +68,33 @@ def test_the_command_prepares_and_notes_what_was_found(visits_folder, tmp_path, 
     assert capsys.readouterr().out == "48 customers, 45 labelled, 1,224 events\n"
 
 
+def test_a_check_prints_what_was_found_and_what_was_odd(visits_folder, tmp_path, processed, monkeypatch, capsys):
+    folder = faulty(
+        shutil.copytree(visits_folder, tmp_path / "visits"),
+        visits=lambda text: re.sub(r",[0-9.]+,-\n", ",,-\n", text, count=2),
+        outcomes=lambda text: text.replace("left", "Recovered ") + "nobody,left\n",
+    )
+    assert run(monkeypatch, folder, "--check", "--folds", 3) == 0
+    rows = [line.split(",")[:2] for line in (folder / "visits.csv").read_text().splitlines()[1:]]
+    back = sum(one[0] == other[0] and one[1] > other[1] for one, other in itertools.pairwise(rows))
+    assert capsys.readouterr().out.splitlines() == [
+        "customers: 48, 45 of them labelled",
+        "labels: 'Recovered ' 15, 'ill again' 15, 'recovered' 15",
+        "events: 1,224, 2 to 60 of a customer",
+        f"time: {min(when for _, when in rows)} to {max(when for _, when in rows)}",
+        f"odd: events out of order {back}, customers without label 3, labels without events 1, events without bill 2, "
+        "labels 'Recovered ' and 'recovered' look alike",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("bank_folder", "time: day 0"), ("visits_folder", "odd: events out of order")]
+)
+def test_days_are_numbered_where_they_are_no_dates(name, line, request, processed, monkeypatch, capsys):
+    assert run(monkeypatch, request.getfixturevalue(name), "--check", "--folds", 2) == 0
+    assert line in capsys.readouterr().out
+
+
 def faulty(folder, **files):
     for name, change in files.items():
         path = next(path for path in folder.iterdir() if path.stem == name)
@@ -83,7 +111,7 @@ FAULTS = {
         3,
         "on",
     ),
-    "fewer customers than folds": ({}, 16, "the rarest label has 15 customers, 16 folds need 16"),
+    "fewer customers than folds": ({}, 16, "has 15 customers, 16 folds need 16; .*'left' 15"),
 }
 
 

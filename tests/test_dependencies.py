@@ -13,7 +13,7 @@ def names(files):
 def test_imports_are_followed_in_modules_and_notebooks(tmp_path):
     (tmp_path / "a.py").write_text("import numpy\nfrom lib.accuracy import evaluate\n")
     found = names(dependencies.modules(tmp_path / "a.py"))
-    assert {f"lib/{name}.py" for name in ("accuracy/evaluate", "data", "events/bank", "paths")} <= set(found)
+    assert {f"lib/{name}.py" for name in ("accuracy/evaluate", "data", "events/description", "paths")} <= set(found)
     assert "lib/train.py" not in found
     cells = [{"cell_type": "markdown", "source": ["from lib import train"]}]
     cells.append({"cell_type": "code", "source": ["from lib.attention.softmax import Attended\n", "x = 1"]})

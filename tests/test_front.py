@@ -15,7 +15,7 @@ import small_study
 import yaml
 from packaging.requirements import Requirement
 
-from lib.events import bank
+from lib.events.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
 
 
@@ -77,7 +77,7 @@ def clone(tmp_path):
 
 def test_a_bad_file_gets_one_line_and_status_2(bank_folder, tmp_path, clone):
     folder = shutil.copytree(bank_folder, tmp_path / "bad")
-    with open(folder / bank.EVENTS, "a") as events:
+    with open(folder / EVENTS, "a") as events:
         events.write("1,0 25:00:00,1,1,1,\n")
     done = run("./run_all.sh", "--data", str(folder), cwd=clone)
     assert done.returncode == 2
@@ -87,7 +87,7 @@ def test_a_bad_file_gets_one_line_and_status_2(bank_folder, tmp_path, clone):
 
 def test_too_few_customers_for_the_folds_of_the_profile_get_one_line(bank_folder, tmp_path, clone):
     folder = shutil.copytree(bank_folder, tmp_path / "few")
-    (folder / bank.LABELS).write_text("".join((bank_folder / bank.LABELS).read_text().splitlines(keepends=True)[:9]))
+    (folder / LABELS).write_text("".join((bank_folder / LABELS).read_text().splitlines(keepends=True)[:9]))
     done = run("./run_all.sh", "--data", str(folder), cwd=clone)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"error: .*4 customers.*5 folds.*\n", done.stderr)
@@ -105,7 +105,7 @@ def test_data_are_checked_again_only_when_something_changed(bank_folder, tmp_pat
     assert checks() == [f"{check}5"]
     assert checks() == []
     assert checks("--quick") == [f"{check}3"]
-    os.utime(folder / bank.LABELS)
+    os.utime(folder / LABELS)
     os.utime(clone / "reports" / "data" / "data.json", (0, 0))
     assert checks("--quick") == [f"{check}3"]
     assert checks("--quick", "--fresh") == [f"{check}3"]

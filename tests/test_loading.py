@@ -2,16 +2,17 @@ import pandas as pd
 import pytest
 
 from lib import loading
-from lib.events import bank, encoding
+from lib.events.description import DataError
+from lib.events.histories import read
 
 
 @pytest.mark.parametrize("name", ["bank_folder", "visits_folder"])
 def test_enlarged_events_are_the_same_under_new_customers(name, request, tmp_path):
     source = request.getfixturevalue(name)
-    once = encoding.read(source, bank.describe(source), "")
+    once = read(source)
     rows = 2 * once.found["events"] + 5
     loading.enlarge(source, tmp_path, rows)
-    larger = encoding.read(tmp_path, bank.describe(tmp_path), "")
+    larger = read(tmp_path)
     assert larger.found["events"] == rows
     assert larger.found["labelled"] == 2 * once.found["labelled"]
     assert larger.numbers[: len(once.numbers)].tolist() == once.numbers.tolist()
@@ -32,7 +33,7 @@ def test_every_way_of_loading_is_measured(bank_folder, tmp_path):
 
 
 def test_a_failure_in_the_other_process_is_raised_here(tmp_path):
-    with pytest.raises(bank.DataError, match="no transactions"):
+    with pytest.raises(DataError, match="no transactions"):
         loading.cost(loading.encoded, tmp_path, tmp_path / "cache")
 
 

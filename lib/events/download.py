@@ -7,8 +7,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from lib.events import bank
-from lib.events.dataset import DataError
+from lib.events.description import EVENTS, LABELS, DataError
 from lib.storage import write_whole
 
 PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
@@ -26,7 +25,7 @@ def download(folder: Path, base_url: str = PUBLIC_SET, retries: int = RETRIES) -
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "SHA256SUMS"
     known = dict(reversed(line.split("  ")) for line in record.read_text().splitlines()) if record.exists() else {}
-    for name in (f"{bank.EVENTS}.gz", bank.LABELS):
+    for name in (f"{EVENTS}.gz", LABELS):
         if not (folder / name).exists():
             _fetch(folder, name, base_url, known.get(name), retries)
         digest = pooch.file_hash(str(folder / name))

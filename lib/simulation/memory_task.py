@@ -19,7 +19,7 @@ from scipy import stats
 
 from lib import synthetic
 from lib.data import Histories
-from lib.events import bank, encoding
+from lib.events.histories import read
 from lib.train import MECHANISMS, TrainConfig
 from lib.training import kept
 from lib.training.model import ModelConfig
@@ -42,7 +42,7 @@ def task(distances: Sequence[int], customers: int, seed: int) -> tuple[Histories
         with tempfile.TemporaryDirectory() as folder:
             synthetic.generate_memory_task(Path(folder), customers, seed, distance)
             checksum = f"memory-{customers}-{seed}-{distance}"
-            parts.append(encoding.read(Path(folder), bank.describe(Path(folder)), checksum))
+            parts.append(read(Path(folder), checksum))
     return joined(parts), np.repeat(distances, customers)
 
 

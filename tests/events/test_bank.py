@@ -7,8 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.events import bank, delimited, encoding
-from lib.events.dataset import DataError
+from lib.events import description
+from lib.events.description import DataError
+from lib.events.histories import read
+from lib.events.tables import table
 
 EVENTS = "customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
 GOOD = EVENTS + "1,0 10:23:26,4814,1030,-2245.92,\n2,6 07:08:60,6011,7010,56147.89,T1\n"
@@ -17,13 +19,9 @@ LABELS = "customer_id,gender\n1,0\n2,1\n"
 
 
 def folder_with(tmp_path, events=GOOD, labels=LABELS):
-    (tmp_path / bank.EVENTS).write_bytes(events if isinstance(events, bytes) else events.encode())
-    (tmp_path / bank.LABELS).write_text(labels)
+    (tmp_path / description.EVENTS).write_bytes(events if isinstance(events, bytes) else events.encode())
+    (tmp_path / description.LABELS).write_text(labels)
     return tmp_path
-
-
-def read(folder):
-    return encoding.read(folder, bank.describe(folder), "")
 
 
 def assert_same(one, other):
@@ -35,10 +33,10 @@ def assert_same(one, other):
 def test_reads_plain_and_gzipped_alike(tmp_path):
     folder = folder_with(tmp_path)
     plain = read(folder)
-    (folder / f"{bank.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode()))
-    (folder / bank.EVENTS).unlink()
+    (folder / f"{description.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode()))
+    (folder / description.EVENTS).unlink()
     zipped = read(folder)
-    assert delimited.line_of(folder / f"{bank.EVENTS}.gz", 1) == 3
+    assert table(folder, description.describe(folder), "events").where(1) == "line 3"
     assert_same(plain, zipped)
     assert plain.days.tolist() == [(10 * 3600 + 23 * 60 + 26) / 86400, 6 + (7 * 3600 + 9 * 60) / 86400]
     assert plain.labels.tolist() == [0, 1]
@@ -102,10 +100,9 @@ def test_bad_events_are_named(tmp_path, events, message):
 
 
 BAD_LABELS = {
-    "unknown customer": (LABELS + "3,1\n", "line 4, column customer_id: 3 has no row"),
     "contradiction": (LABELS + "1,1\n", "line 4, column gender: customer 1 has two labels"),
     "outside the classes": (LABELS + "1,2\n", "line 4, column gender: 2"),
-    "blank line, unknown customer": (LABELS + "\n3,1\n", "line 5, column customer_id: 3 has no row"),
+    "other customers": ("customer_id,gender\n3,0\n4,1\n", "2 of 2 labels have no events: 3 here is not 1 in trans"),
     "blank line, contradiction": (LABELS + "1,0\n\n1,1\n", "line 6, column gender: customer 1 has two labels"),
     "blank line, outside the classes": ("\n" + LABELS + "1,2\n", "line 5, column gender: 2"),
     "no labels": ("customer_id,gender\n", "no labelled customer"),
@@ -121,10 +118,10 @@ def test_bad_labels_are_named(tmp_path, labels, message):
 
 def test_missing_files_and_truncated_gzip_are_named(tmp_path):
     with pytest.raises(DataError, match="no transactions"):
-        bank.describe(tmp_path)
+        description.describe(tmp_path)
     folder = folder_with(tmp_path)
-    (folder / bank.EVENTS).unlink()
-    (folder / f"{bank.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode())[:-12])
+    (folder / description.EVENTS).unlink()
+    (folder / f"{description.EVENTS}.gz").write_bytes(gzip.compress(GOOD.encode())[:-12])
     with pytest.raises(DataError, match="truncated gzip"):
         read(folder)
 
@@ -138,29 +135,3 @@ def test_any_bytes_give_arrays_or_the_readers_own_error(tmp_path, junk):
     folder = folder_with(tmp_path, events=junk)
     with contextlib.suppress(DataError):
         assert np.isfinite(read(folder).numbers).all()
-
-
-def test_a_folder_that_fits_nothing_is_told_of_both_ways(tmp_path):
-    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
-        bank.describe(tmp_path)
-
-
-def test_a_missing_file_of_labels_is_named_with_its_columns(tmp_path):
-    folder = folder_with(tmp_path)
-    (folder / bank.LABELS).unlink()
-    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
-        bank.describe(folder).files(folder)
-
-
-def test_the_public_sets_facts_are_compared(tmp_path):
-    found = read(folder_with(tmp_path)).found
-    with pytest.raises(DataError, match=r"not the public set.*events 2 instead of 6,849,346.*distinct mcc code 2"):
-        bank.verify_public(found)
-    bank.verify_public(found | bank.PUBLIC_FACTS)
-
-
-def test_frequent_codes_have_english_names():
-    assert bank.descriptions("mcc_code")[742] == "Veterinary services"
-    named = bank.descriptions("tr_type")
-    assert named.keys() < set(bank.vocabulary("tr_type"))
-    assert all(named.values())

@@ -10,13 +10,14 @@ from typing import ClassVar
 
 import pytest
 
-from lib.events import bank
-from lib.events.dataset import DataError
+from lib.events.description import EVENTS as BANK_EVENTS
+from lib.events.description import LABELS as BANK_LABELS
+from lib.events.description import DataError
 from lib.events.download import download
 
 EVENTS = gzip.compress(random.Random(0).randbytes(2**20))
 LABELS = b"customer_id,gender\n1,0\n"
-FILES = [bank.LABELS, f"{bank.EVENTS}.gz"]
+FILES = [BANK_LABELS, f"{BANK_EVENTS}.gz"]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -75,7 +76,7 @@ def test_checksums_are_recorded_and_changes_noticed(server, tmp_path):
     assert names(folder) == ["SHA256SUMS", *FILES]
     shutil.rmtree(served)
     assert download(folder, url) == folder
-    (folder / bank.LABELS).write_bytes(LABELS + b"\n")
+    (folder / BANK_LABELS).write_bytes(LABELS + b"\n")
     with pytest.raises(DataError, match=r"gender_train\.csv: changed since its download; delete it"):
         download(folder, url)
 
@@ -115,20 +116,20 @@ def test_a_part_of_another_file_is_given_up(server, tmp_path):
 
 def test_what_is_complete_is_kept_when_the_other_file_fails(server, tmp_path):
     served, url = server
-    (served / bank.LABELS).unlink()
+    (served / BANK_LABELS).unlink()
     with pytest.raises(DataError, match=r"gender_train\.csv \(HTTPError\); put that file into"):
         download(tmp_path / "sberbank", url)
     assert names(tmp_path / "sberbank") == ["SHA256SUMS", FILES[1]]
     (served / FILES[1]).unlink()
-    (served / bank.LABELS).write_bytes(LABELS)
+    (served / BANK_LABELS).write_bytes(LABELS)
     assert names(download(tmp_path / "sberbank", url)) == ["SHA256SUMS", *FILES]
 
 
 def test_other_content_than_recorded_is_refused(server, tmp_path):
     served, url = server
     folder = download(tmp_path / "sberbank", url)
-    (folder / bank.LABELS).unlink()
-    (served / bank.LABELS).write_bytes(LABELS + b"2,1\n")
+    (folder / BANK_LABELS).unlink()
+    (served / BANK_LABELS).write_bytes(LABELS + b"2,1\n")
     with pytest.raises(DataError, match=r"cannot download .*gender_train\.csv"):
         download(folder, url)
     assert names(folder) == ["SHA256SUMS", FILES[1]]

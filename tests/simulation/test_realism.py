@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lib import synthetic
-from lib.events import bank, encoding
+from lib.events.histories import read
 from lib.simulation import realism
 
 
@@ -12,7 +12,7 @@ from lib.simulation import realism
 def generated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generated")
     synthetic.generate(folder, 120, 0)
-    return encoding.read(folder, bank.describe(folder), "")
+    return read(folder)
 
 
 def test_marginals_by_hand(histories):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lib import data, paths, train
-from lib.events import bank, encoding
+from lib.events.histories import read
 from lib.training import pretrain
 from lib.training.checkpoint import Checkpoint
 from lib.training.loop import TrainConfig
@@ -89,7 +89,7 @@ def die_in_the_last_epoch(customers, batch_size):
 def main(folder, events):
     torch.set_num_threads(1)
     pretrain.hide = some_hidden
-    histories = encoding.read(events, bank.describe(events), "checksum")
+    histories = read(events, "checksum")
     with joined() as processes:
         kept = {attention: trained(histories, attention, processes) for attention in train.MECHANISMS}
         paths.RUNS = folder / "pretrained"

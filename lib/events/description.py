@@ -1,19 +1,24 @@
 """What a folder of labelled event sequences holds: its files, its columns, its classes.
 
-A `dataset.yaml` in the folder says so; the bank's format is the same description, built in (`lib/events/bank.py`).
+A `dataset.yaml` in the folder says so; the bank's format is the same description, built in: `transactions.csv[.gz]`
+with customer_id, tr_datetime ("DAY HH:MM:SS"), mcc_code, tr_type, amount, term_id, and `gender_train.csv` with
+customer_id, gender (0 woman, 1 man).
 """
 
+import csv
+import dataclasses
 import difflib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
 
-from lib.events.clock import Clock
+from lib import paths
 
 FILE = "dataset.yaml"
 MEANING = {
-    "events": "the file of events, for example events.csv or events.csv.gz",
+    "events": "the file of events, for example events.csv, events.csv.gz or events.parquet",
     "labels": "the file of labels, for example labels.csv",
     "customer": "the column, in both files, that says whose event or label a row is",
     "time": "the column of an event's time",
@@ -21,9 +26,31 @@ MEANING = {
     "categories": "a list of the columns that hold codes, at least one",
     "numbers": "a list of the columns that hold numbers",
     "classes": "a list of the label's values, at least two",
+    "delimiter": "the character between columns: ',', ';', '|', or \"\\t\" in double quotes",
+    "decimal": "the mark before a number's fraction, '.' or ','",
+    "time_unit": "days, or s, ms, us or ns since 1970",
 }
-OPTIONAL = ("numbers", "classes")
+OPTIONAL = ("numbers", "classes", "delimiter", "decimal", "time_unit")
 LISTS = ("categories", "numbers", "classes")
+CHOICES = {
+    "delimiter": (",", ";", "|", "\t", ":", " "),
+    "decimal": (".", ","),
+    "time_unit": ("days", "s", "ms", "us", "ns"),
+}
+
+EVENTS, LABELS = "transactions.csv", "gender_train.csv"
+VOCABULARIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
+BANK_TIMES = "DAY HH:MM:SS"
+ROUBLE = 22.459157
+"""Units of the file's amounts in one rouble."""
+PUBLIC_FACTS = {
+    "events": 6_849_346,
+    "customers": 15_000,
+    "labelled": 8_400,
+    "distinct_mcc_code": 184,
+    "distinct_tr_type": 77,
+    "last_day": 456,
+}
 
 
 class DataError(ValueError):
@@ -34,9 +61,9 @@ class DataError(ValueError):
 class Description:
     """Files, columns and classes. Without `classes`, the label's values that occur are the classes.
 
-    The last five are properties of built-in formats: names for the classes; the known codes, all integers like the
-    customers and labels (without them all are text, and known are the codes that occur); by what to divide the
-    numbers; how times are written; and a text column that is only counted and compared.
+    The first row says how times are written, but for a number's unit. The last four are properties of built-in formats:
+    names for the classes; the known codes, all integers like the customers and labels (without them all are text, and
+    known are the codes that occur); by what to divide the numbers; and a text column that is only counted and compared.
     """
 
     events: str
@@ -47,10 +74,12 @@ class Description:
     categories: tuple[str, ...]
     numbers: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    delimiter: str = ","
+    decimal: str = "."
+    time_unit: str | None = None
     class_names: tuple[str, ...] = ()
     vocabularies: tuple[tuple[int, ...], ...] | None = None
     units: tuple[float, ...] = ()
-    clock: Clock | None = None
     noted: str | None = None
 
     def files(self, folder: Path) -> list[Path]:
@@ -68,6 +97,18 @@ class Description:
             return [self.customer, self.label]
         noted = [self.noted] if self.noted else []
         return [self.customer, self.time, *self.categories, *self.numbers, *noted]
+
+
+def describe(folder: Path) -> Description:
+    """The folder's own description where it has one, else the bank's. Raises DataError when it fits neither."""
+    if (folder / FILE).exists():
+        return read(folder / FILE)
+    for name in (f"{EVENTS}.gz", EVENTS):
+        if (folder / name).is_file():
+            return dataclasses.replace(bank(), events=name)
+    raise DataError(
+        f"{folder}: no {EVENTS} or {EVENTS}.gz; put the transactions there, or name your own files in {FILE}"
+    )
 
 
 def read(path: Path) -> Description:
@@ -93,6 +134,8 @@ def read(path: Path) -> Description:
 
 
 def _value(path: Path, key: str, value: object) -> str | tuple[str, ...]:
+    if key in CHOICES and value not in CHOICES[key]:
+        raise DataError(f"{path}, key {key}: {value!r}; give {MEANING[key]}")
     if key not in LISTS:
         return _text(path, key, value)
     least = {"categories": 1, "classes": 2}.get(key, 0)
@@ -126,3 +169,50 @@ def _distinct(path: Path, description: Description) -> None:
         raise DataError(
             f"{path}, key labels: {description.labels!r} is also under events; labels are a file of their own"
         )
+
+
+def bank() -> Description:
+    """The bank's format."""
+    return Description(
+        events=EVENTS,
+        labels=LABELS,
+        customer="customer_id",
+        time="tr_datetime",
+        label="gender",
+        categories=tuple(VOCABULARIES),
+        numbers=("amount",),
+        classes=("0", "1"),
+        time_unit=BANK_TIMES,
+        class_names=("woman", "man"),
+        vocabularies=tuple(vocabulary(column) for column in VOCABULARIES),
+        units=(ROUBLE,),
+        noted="term_id",
+    )
+
+
+@cache
+def vocabulary(column: str) -> tuple[int, ...]:
+    """Known codes of a column in increasing order: fixed by the bank's published tables, never by the data at hand."""
+    return tuple(sorted(int(row[column]) for row in _published(column)))
+
+
+def code_names(column: str) -> dict[int, str]:
+    """What the codes of a column stand for, in English where there is a translation; a few have no description."""
+    named = {int(row[column]): row["english"] or row["description"] for row in _published(column)}
+    return {code: name for code, name in named.items() if name}
+
+
+def _published(column: str) -> list[dict[str, str]]:
+    with open(paths.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def verify_public(found: dict[str, int]) -> None:
+    """Refuse a download whose content is not the public set's. Raises DataError naming every difference."""
+    wrong = [
+        f"{name.replace('_', ' ')} {found[name]:,} instead of {fact:,}"
+        for name, fact in PUBLIC_FACTS.items()
+        if found[name] != fact
+    ]
+    if wrong:
+        raise DataError(f"data/raw/sberbank: not the public set ({'; '.join(wrong)}); delete the folder and run again")
