@@ -1,5 +1,6 @@
 """A copy of the study that runs for real within seconds: one notebook, two trainings, this environment."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,6 +53,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
     shutil.copytree(ROOT / "profiles", folder / "profiles")
+    shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored)
     for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
         shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)
@@ -75,7 +77,12 @@ def own_environment(folder: Path, commands: dict[str, str]) -> None:
         path = folder / ".venv" / "bin" / name
         path.write_text(f'#!/usr/bin/env bash\nexport PYTHONPATH="{folder}"\n{command}\n')
         path.chmod(0o755)
-    stamp = 'echo "$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD" >.venv/stamp'
+    kernel = Path("share", "jupyter", "kernels", "python3", "kernel.json")
+    spec = json.loads((sys.prefix / kernel).read_text())
+    spec["argv"][0] = str(folder / ".venv" / "bin" / "python")
+    (folder / ".venv" / kernel).parent.mkdir(parents=True)
+    (folder / ".venv" / kernel).write_text(json.dumps(spec))
+    stamp = 'echo "$(cat requirements.txt requirements-torch.txt workflow/environment.py | sha256sum) $PWD" >.venv/stamp'
     subprocess.run(["bash", "-c", stamp], cwd=folder, check=True)
 
 

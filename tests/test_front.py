@@ -51,8 +51,7 @@ def test_wrong_arguments_get_one_line_and_status_2(arguments, message):
     assert message in done.stderr
 
 
-WORKFLOW = """[[ $* != *--unlock* ]] || exit 0
-echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" "$STUDY_THREADS threads" >&2
+WORKFLOW = """echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" "$STUDY_THREADS threads" >&2
 echo "kept ${STUDY_KEPT:-}" >&2
 mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
@@ -69,6 +68,7 @@ def clone(tmp_path):
     folder = tmp_path / "the clone"
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
     for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):
         shutil.copy(ROOT / name, folder)
     small_study.own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
