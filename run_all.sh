@@ -66,7 +66,7 @@ fi
 # Whatever has failed: on a full disk that is why.
 full() { df -Pk . "${TMPDIR:-/tmp}" | awk 'NR > 1 && $4 < 16384 { print $6; exit }'; }
 trap '(($? == 0)) || [[ -z $(full) ]] || echo "error: No space left on device: $(full); free some, then run the same command again" >&2' EXIT
-stamp="$(cat requirements.txt requirements-torch.txt workflow/environment.py | sha256sum) $PWD"
+stamp="$(cat requirements.txt requirements-torch.txt workflow/{environment,jupyter_config}.py | sha256sum) $PWD"
 ready() { [[ -f .venv/stamp && $(<.venv/stamp) == "$stamp" ]]; }
 check_data() {
     local folds='import sys, yaml; print(yaml.safe_load(open("study.yaml"))[sys.argv[1]]["folds"])'

@@ -24,13 +24,6 @@ retries resume-retries keyring-provider cache-dir no-cache-dir use-feature use-d
 """Settings of pip that say whence and how packages come. What says where they go, and which, is not the user's here."""
 EVERY = 15
 """Seconds between two lines on progress where there is no terminal."""
-JUPYTER = """import os, sys
-from pathlib import Path
-
-# JUPYTER_PATH would come before this environment, whose kernel runs the study's notebooks.
-own = str(Path(sys.prefix, "share", "jupyter"))
-os.environ["JUPYTER_PATH"] = os.pathsep.join([own, *filter(None, [os.environ.get("JUPYTER_PATH")])])
-"""
 FILTER = (
     "if [ -x .venv/bin/python ]; then .venv/bin/python -Im nbstripout --keep-id --extra-keys 'cell.metadata.jupyter"
     " cell.metadata.trusted metadata.language_info.codemirror_mode metadata.language_info.file_extension"
@@ -60,38 +53,43 @@ def isolated(environment):
     return {**clean, "PIP_CONFIG_FILE": os.devnull}
 
 
-def progress(log, before):
-    """How far an installation is, by what pip has said so far and by what has arrived."""
-    fetched = log.count("\nCollecting ")
-    if "\nInstalling collected packages: " not in log:
-        return f"{fetched} packages fetched"
-    return f"{installed() - before} of {log.split('Installing collected packages: ')[1].count(',') + 1} installed"
-
-
 def installed():
     """How many packages the environment has."""
     return sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
 
 
+def progress(said, before):
+    """How far an installation is, by what pip has said and by what has arrived."""
+    _, begun, names = said.partition("\nInstalling collected packages: ")
+    fetched = said.count("\nCollecting ")
+    return f"{installed() - before} of {names.count(',') + 1} installed" if begun else f"{fetched} packages fetched"
+
+
+def show(text, last=False):
+    """A line on stderr: in a terminal in the place of the one before."""
+    terminal = sys.stderr.isatty()
+    end = "\n" if last or not terminal else ""
+    print(f"\r\x1b[K{text}" if terminal else text, end=end, file=sys.stderr, flush=True)
+
+
 def pip(what, environment, *arguments):
     """Run `pip install`, saying how far it is; what it printed is shown only when it fails. Raises SystemExit then."""
     command = [PYTHON, "-Im", "pip", "--disable-pip-version-check", "--no-input", "install", *arguments]
-    terminal, before, start, told = sys.stderr.isatty(), installed(), time.monotonic(), time.monotonic()
+    before, start = installed(), time.monotonic()
+    told = start
     with LOG.open("w", encoding="utf-8") as log:
         print(file=log, flush=True)
         # It holds the lock of this run, which is an open file, also when all else is killed.
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, close_fds=False)
     while process.poll() is None:
-        try:
-            process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            if terminal or time.monotonic() - told > EVERY:
-                told = time.monotonic()
-                text = f"{what}: {progress(LOG.read_text(encoding='utf-8', errors='replace'), before)}, {told - start:.0f} s"
-                print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-    done = f"{what}: installed in {time.monotonic() - start:.0f} s" if process.returncode == 0 else f"{what}: pip failed"
-    print(f"\r\x1b[K{done}" if terminal else done, file=sys.stderr)
-    if process.returncode != 0:
+        time.sleep(0.5)
+        now = time.monotonic()
+        if now - told > (1 if sys.stderr.isatty() else EVERY):
+            told = now
+            show(f"{what}: {progress(LOG.read_text(encoding='utf-8', errors='replace'), before)}, {now - start:.0f} s")
+    failed = process.returncode != 0
+    show(f"{what}: pip failed" if failed else f"{what}: installed in {time.monotonic() - start:.0f} s", last=True)
+    if failed:
         said = LOG.read_text(encoding="utf-8", errors="replace").splitlines()
         noise = re.compile(r"\s*(Collecting|Downloading|Using cached|Looking in|Obtaining dependency|$)")
         print(*[line for line in said if not noise.match(line)][-20:], sep="\n", file=sys.stderr)
@@ -106,7 +104,7 @@ def own_kernel():
     names = ("PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS")
     spec["env"] = {name: "" for name in names}
     file.write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
-    (VENV / "etc" / "jupyter" / "jupyter_config.py").write_text(JUPYTER, encoding="utf-8")
+    shutil.copy(ROOT / "workflow" / "jupyter_config.py", VENV / "etc" / "jupyter")
 
 
 def faults():
@@ -137,7 +135,7 @@ def make():
     environment, index = isolated(os.environ), os.environ.get("STUDY_TORCH_INDEX")
     pip(f"{len(pinned(LOCK))} locked packages", environment, "--require-hashes", "-r", str(LOCK))
     pip("torch", environment, *(["--index-url", index] if index else []), "-r", str(TORCH))
-    # As an editable installation does, which setuptools refuses in a folder with braces: four folders up, in any encoding.
+    # As an editable installation would, which setuptools cannot make in a folder with braces: four folders up.
     next(VENV.glob("lib/python*/site-packages")).joinpath("study.pth").write_text("../../../..\n", encoding="ascii")
     own_kernel()
     subprocess.run([PYTHON, "-I", __file__, "--check"], env=environment, check=True)
