@@ -1,6 +1,7 @@
 # The study as a graph: data -> trainings (variant x repeat x fold) -> notebooks -> pages -> index.
 # run_all.sh chooses data, report and profile through the environment; STUDY_FRESH=yes there ignores caches.
 # Paths of data and other text that may hold braces are given as functions: Snakemake would take braces for wildcards.
+import hashlib
 import json
 import os
 import shlex
@@ -37,6 +38,17 @@ def content(*files):
     return checksum(map(Path, files))
 
 
+def cells(name):
+    """The cells of a notebook."""
+    return json.loads(Path(f"notebooks/{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+
+
+def source(name):
+    """Digest of a notebook's source: outputs, as when it was run by hand, do not run its step again."""
+    kept = [[c.get("id"), c["cell_type"], c["metadata"].get("tags", []), "".join(c["source"])] for c in cells(name)]
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
 def training(variant, repeats=SHARED["repeats"]):
     return [f"{OUT}/runs/{variant}-{repeat}-{fold}.json" for repeat in range(repeats) for fold in range(SHARED["folds"])]
 
@@ -56,8 +68,7 @@ def inputs(name):
 
 def values(name):
     """Parameters of a notebook: its own, and those of the shared ones that it declares."""
-    cells = json.loads(Path(f"notebooks/{name}.ipynb").read_text())["cells"]
-    declared = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    declared = next("".join(c["source"]) for c in cells(name) if "parameters" in c["metadata"].get("tags", []))
     shared = {key: value for key, value in SHARED.items() if f"\n{key} = " in f"\n{declared}"}
     return json.dumps(shared | parameters["notebooks"].get(name, {}), sort_keys=True)
 
@@ -107,12 +118,12 @@ rule train:
 for name in NOTEBOOKS:
     rule:
         name: f"notebook_{name}"
-        input: f"{OUT}/data.json", inputs(name), f"notebooks/{name}.ipynb", code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/presentation/study.mplstyle"
+        input: f"{OUT}/data.json", inputs(name), ancient(f"notebooks/{name}.ipynb"), code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/presentation/study.mplstyle"
         output: f"{OUT}/notebooks/{name}.ipynb"
         benchmark: f"{OUT}/durations/{name}.tsv"
         params:
             values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb",
-            content=content(f"notebooks/{name}.ipynb", *code(f"notebooks/{name}.ipynb"), "lib/execute.py",
+            source=source(name), content=content(*code(f"notebooks/{name}.ipynb"), "lib/execute.py",
                 *(path for path in inputs(name) if not path.startswith(OUT)))
         # Measurements run alone: on all cores here; the profile of a cluster says how there.
         threads: os.cpu_count() if name in ALONE else THREADS

@@ -3,6 +3,7 @@
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
+unset ${!PYTHON@} # what is set for other Pythons
 
 usage() {
     cat <<'TEXT'
@@ -19,14 +20,15 @@ Usage: ./run_all.sh [options]        (the last line printed is the path of the r
   --dry-run                       print what would run and why, and stop
   --verify                        make a report anew beside the old one and name every table row that differs: the one
                                   of --data or --out, by default the published quick one, reports/quick
-  --setup                         make the environment (.venv) and stop
+  --check                         read and verify the folder of --data, print what was found, and stop
+  --setup                         make the environment (.venv), keep outputs of notebooks out of git, and stop
   --help                          this text
 STUDY_TORCH_INDEX=URL takes torch from that package index (for example a CPU-only one).
 TEXT
 }
 refuse() { echo "error: $1" >&2; exit 2; }
 
-data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' cluster='' threads=1
+data=synthetic profile=default fresh='' out='' setup='' dry='' verify='' cluster='' only_check='' threads=1
 while (($#)); do
     case $1 in
         --data|--out|--profile|--threads)
@@ -34,12 +36,15 @@ while (($#)); do
             case $1 in --data) data=$2 ;; --out) out=$2 ;; --profile) cluster=$2 ;; --threads) threads=$2 ;; esac
             shift ;;
         --quick|--full) profile=${1#--} ;; --fresh) fresh=yes ;; --setup) setup=yes ;;
-        --dry-run) dry=yes ;; --verify) verify=yes ;;
+        --dry-run) dry=yes ;; --verify) verify=yes ;; --check) only_check=yes ;;
         --help|-h) usage; exit 0 ;;
         *) refuse "unknown option $1; see ./run_all.sh --help" ;;
     esac
     shift
 done
+# A colon ends a folder in PATH; the others have a meaning in the first lines of commands that pip installs.
+[[ $PWD != *[:\"\\\$\`$'\n']* ]] || refuse "$PWD: the study cannot live in a folder with one of : \" \\ \$ \` in its path"
+[[ -z $only_check || ($data != synthetic && $data != sberbank) ]] || refuse "--check needs --data DIR"
 [[ $threads =~ ^[1-9][0-9]*$ ]] || refuse "--threads $threads: give a whole number, at least 1"
 if [[ $data != synthetic && $data != sberbank ]]; then
     data=$(cd "$caller" && readlink -m -- "$data")
@@ -49,7 +54,7 @@ if [[ $data != synthetic && $data != sberbank ]]; then
 fi
 [[ -z $verify || -n $out || $data != synthetic ]] || out=quick
 named=$out out=${out:-$(basename -- "$data" | LC_ALL=C sed -E 's/[^A-Za-z0-9._-]+/_/g; s/^[^A-Za-z0-9]+//')}
-[[ $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
+[[ -n $only_check || $out =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
     refuse "${out:-$data}: cannot name a report; give --out NAME of Latin letters, digits, dots, dashes and underscores"
 report=reports/$out
 if [[ -n $cluster ]]; then
@@ -61,6 +66,14 @@ fi
 # Whatever has failed: on a full disk that is why.
 full() { df -Pk . "${TMPDIR:-/tmp}" | awk 'NR > 1 && $4 < 16384 { print $6; exit }'; }
 trap '(($? == 0)) || [[ -z $(full) ]] || echo "error: No space left on device: $(full); free some, then run the same command again" >&2' EXIT
+stamp="$(cat requirements.txt requirements-torch.txt workflow/{environment,jupyter_config}.py | sha256sum) $PWD"
+ready() { [[ -f .venv/stamp && $(<.venv/stamp) == "$stamp" ]]; }
+check_data() {
+    local folds='import sys, yaml; print(yaml.safe_load(open("study.yaml"))[sys.argv[1]]["folds"])'
+    .venv/bin/python -m lib.data "$data" "$@" --folds "$(.venv/bin/python -c "$folds" "$profile")"
+}
+# Reading a folder waits for no other run and leaves everything as it is.
+[[ -z $only_check ]] || ! ready || { check_data --check; exit; }
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
 # Jobs of a killed run, waiting or at work: their steps are this run's.
@@ -74,21 +87,14 @@ exec 8<>.steps
 flock -n 8 || { echo "waiting for the steps that a killed run has left" >&2; flock 8; }
 exec 8>&-
 find data reports -name '.*.tmp' -prune -exec rm -rf {} + 2>/dev/null || true # what killed steps left
-stamp="$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD"
-if [[ ! -f .venv/stamp || $(<.venv/stamp) != "$stamp" ]]; then
-    echo "making the environment in .venv (minutes, about 2 GB)" >&2
+if [[ -n $setup ]] || ! ready; then
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || refuse "Python 3.11 or 3.12 is needed as python3"
-    rm -f .venv/stamp # first of all: half of an environment must not have one
-    python3 -m venv --clear .venv
-    pip=(.venv/bin/pip --quiet --disable-pip-version-check)
-    "${pip[@]}" install --require-hashes -r requirements.txt
-    "${pip[@]}" install ${STUDY_TORCH_INDEX:+--index-url "$STUDY_TORCH_INDEX"} -r requirements-torch.txt
-    "${pip[@]}" install --no-deps --no-build-isolation --editable .
-    echo "$stamp" >.venv/stamp
+    python3 -I workflow/environment.py "$stamp"
 fi
+[[ -z $only_check ]] || { check_data --check; exit; }
 wanted=$cluster/requirements.txt
 if [[ -n $cluster && -f $wanted ]] && ! cmp -s "$wanted" .venv/profile; then
-    .venv/bin/pip --quiet --disable-pip-version-check install --require-hashes -r "$wanted"
+    .venv/bin/python -I workflow/environment.py -r "$wanted"
     cp "$wanted" .venv/profile
 fi
 [[ -z $setup ]] || { echo "environment ready: $PWD/.venv"; exit 0; }
@@ -97,6 +103,8 @@ export PATH=$PWD/.venv/bin:$PATH STUDY_THREADS=$threads PYTHONUNBUFFERED=1
 # Nothing is written outside this folder: what tools would keep in the home folder stays here.
 export XDG_CACHE_HOME=$PWD/.cache MPLCONFIGDIR=$PWD/.cache/matplotlib IPYTHONDIR=$PWD/.cache/ipython
 export TORCHINDUCTOR_CACHE_DIR=$PWD/.cache/torchinductor
+# The kernel of .venv comes before all others.
+export JUPYTER_PATH=$PWD/.venv/share/jupyter
 export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter
 noted() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1" "$2" 2>/dev/null || true; }
 made_from=$(noted "$report/data.json" source)
@@ -111,9 +119,10 @@ if [[ -n $verify ]]; then
     [[ ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a killed verification goes on, a finished one is over
 fi
 export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
-work=(snakemake --cores all) stop=TERM
+# This run has its lock already; Snakemake's own would take braces in the folder's name for wildcards.
+work=(snakemake --cores all --nolock) stop=TERM
 # At SIGINT Snakemake cancels its jobs; a run in the background of a script would ignore it.
-[[ -z $cluster ]] || work=(env --default-signal=INT snakemake --workflow-profile "$cluster") stop=INT
+[[ -z $cluster ]] || work=(env --default-signal=INT snakemake --nolock --workflow-profile "$cluster") stop=INT
 work+=(--rerun-incomplete ${fresh:+--forceall})
 # A clock that went back makes files of the future: sources count as new, results as old, so that contents decide.
 touch .lock
@@ -142,10 +151,8 @@ check=$fresh
 [[ $made_from == "$data" && $(noted "$report/parameters.json" profile) == "$profile" ]] || check=yes
 kept=${data/#sberbank/data/raw/sberbank}
 [[ ! -d $kept || -z $(find -L "$kept" -maxdepth 1 -newer "$report/data.json" 2>/dev/null) ]] || check=yes
-folds='import os, yaml; print(yaml.safe_load(open("study.yaml"))[os.environ["STUDY_PROFILE"]]["folds"])'
-[[ $data == synthetic || -z $check ]] || python -m lib.data "$data" --folds "$(python -c "$folds")" >/dev/null
+[[ $data == synthetic || -z $check ]] || check_data >/dev/null
 [[ -z $fresh ]] || rm -rf data/measurements/local
-[[ -z $(ls -A .snakemake/locks 2>/dev/null) ]] || snakemake --cores all --quiet all --unlock >/dev/null 2>&1 || true
 made() { date -r "$report/index.html" +%s%N 2>/dev/null || true; }
 before=$(made)
 find "$report" -name '*.failed' -delete 2>/dev/null || true

@@ -1,5 +1,6 @@
 """A copy of the study that runs for real within seconds: one notebook, two trainings, this environment."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -53,6 +54,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
     shutil.copytree(ROOT / "profiles", folder / "profiles")
+    shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored)
     for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
         shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)
@@ -76,7 +78,13 @@ def own_environment(folder: Path, commands: dict[str, str]) -> None:
         path = folder / ".venv" / "bin" / name
         path.write_text(f'#!/usr/bin/env bash\nexport PYTHONPATH="{folder}"\n{command}\n')
         path.chmod(0o755)
-    stamp = 'echo "$(cat requirements.txt requirements-torch.txt | sha256sum) $PWD" >.venv/stamp'
+    kernel = Path("share", "jupyter", "kernels", "python3", "kernel.json")
+    spec = json.loads((sys.prefix / kernel).read_text())
+    spec["argv"][0] = str(folder / ".venv" / "bin" / "python")
+    (folder / ".venv" / kernel).parent.mkdir(parents=True)
+    (folder / ".venv" / kernel).write_text(json.dumps(spec))
+    made_from = "requirements.txt requirements-torch.txt workflow/{environment,jupyter_config}.py"
+    stamp = f'echo "$(cat {made_from} | sha256sum) $PWD" >.venv/stamp'
     subprocess.run(["bash", "-c", stamp], cwd=folder, check=True)
 
 
@@ -97,6 +105,23 @@ def run(folder: Path, *options: str, **environment: str) -> subprocess.Completed
     command = ["./run_all.sh", "--quick", *options]
     environment = os.environ | environment
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=environment)
+
+
+def misleading(folder: Path) -> dict[str, str]:
+    """Variables that lead Python and Jupyter astray: another `lib`, another kernel `python3` in two places."""
+    (folder / "astray" / "lib").mkdir(parents=True)
+    for name in ("lib/__init__.py", "start.py"):
+        (folder / "astray" / name).write_text("print('astray')\nraise SystemExit('astray')\n")
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Astray", "language": "python", "env": {"OMP_NUM_THREADS": "7"}}
+    for place in ("astray", "home/.local/share/jupyter"):
+        file = folder / place / "kernels" / "python3" / "kernel.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(spec))
+    astray = str(folder / "astray")
+    python = {"PYTHONPATH": astray, "PYTHONOPTIMIZE": "2", "PYTHONSTARTUP": f"{astray}/start.py"}
+    jupyter = {"JUPYTER_PATH": astray, "JUPYTER_PREFER_ENV_PATH": "0", "HOME": str(folder / "home")}
+    return python | jupyter
 
 
 def broken_files(report: Path) -> list[Path]:

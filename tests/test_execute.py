@@ -1,13 +1,18 @@
 """The runner, on notebooks of a few cells."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import small_study
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lib.execute import check_parameters, default_parameters, main
+from lib.paths import ROOT
 
 
 def stored_notebook(folder: Path, body: str, parameters: str = "width = 2  # units\nname = 'a'\n") -> Path:
@@ -96,3 +101,17 @@ def test_whole_numbers_may_stand_for_decimals_and_lists_for_tuples():
     check_parameters({"rate": 1, "sizes": [1, 2]}, {"rate": 0.5, "sizes": (3,)})
     with pytest.raises(ValueError, match="must be int"):
         check_parameters({"count": True}, {"count": 2})
+
+
+def test_jupyter_runs_notebooks_with_the_kernel_of_the_environment_whatever_is_set(tmp_path):
+    if Path(sys.prefix) != ROOT / ".venv":
+        pytest.skip(f"these tests run in {sys.prefix}, which run_all.sh has not made")
+    source = stored_notebook(
+        tmp_path, "import os, sys, lib; print(sys.prefix, os.environ.get('OMP_NUM_THREADS'), __doc__)"
+    )
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", "out", str(source)]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= small_study.misleading(tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert printed(tmp_path / "out.ipynb").startswith(f"{sys.prefix} None Automatically created module")

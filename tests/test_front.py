@@ -14,6 +14,7 @@ import pytest
 import small_study
 import yaml
 from packaging.requirements import Requirement
+from traitlets.config import Config
 
 from lib.events.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
@@ -39,6 +40,7 @@ def test_help_names_every_option():
         (["--data"], "--data needs a value"),
         (["--data", "/nowhere"], "/nowhere: no such folder"),
         (["--data", "lib"], "no transactions.csv"),
+        (["--check"], "--check needs --data DIR"),
         (["--threads", "two"], "--threads two: give a whole number, at least 1"),
         (["--out", "../elsewhere"], "../elsewhere: cannot name a report; give --out NAME"),
     ],
@@ -51,8 +53,7 @@ def test_wrong_arguments_get_one_line_and_status_2(arguments, message):
     assert message in done.stderr
 
 
-WORKFLOW = """[[ $* != *--unlock* ]] || exit 0
-echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" "$STUDY_THREADS threads" >&2
+WORKFLOW = """echo "workflow $STUDY_DATA $STUDY_NAME $STUDY_PROFILE" "$STUDY_THREADS threads" >&2
 echo "kept ${STUDY_KEPT:-}" >&2
 mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
@@ -69,6 +70,7 @@ def clone(tmp_path):
     folder = tmp_path / "the clone"
     shutil.copytree(ROOT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
     for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):
         shutil.copy(ROOT / name, folder)
     small_study.own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
@@ -158,10 +160,91 @@ def test_a_moved_clone_gets_a_new_environment(clone):
     assert run("./run_all.sh", "--setup", cwd=clone).stdout == f"environment ready: {clone}/.venv\n"
     moved = clone.rename(clone.with_name("moved"))
     python = moved / "python3"
-    python.write_text("#!/bin/sh\nexit 1\n")
+    python.write_text('#!/bin/sh\necho "$@" >>made\n')
     python.chmod(0o755)
-    done = run("./run_all.sh", "--setup", cwd=moved, PATH=f"{moved}:{os.environ['PATH']}")
-    assert "making the environment" in done.stderr
+    run("./run_all.sh", cwd=moved, PATH=f"{moved}:{os.environ['PATH']}")
+    assert re.search(rf"^-I workflow/environment.py \w+  - {moved}$", (moved / "made").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["a:b", 'a"b', "$HOME", "`a`", "a\\b", "a\nb"])
+def test_a_folder_that_cannot_hold_an_environment_is_refused_before_anything_is_made(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(ROOT / "run_all.sh", folder)
+    done = run("./run_all.sh", "--setup", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {folder}: the study cannot live in a folder with one of ")
+    assert os.listdir(folder) == ["run_all.sh"]
+
+
+@pytest.mark.parametrize(("options", "folds"), [([], 5), (["--quick"], 3)])
+def test_checking_a_folder_waits_for_nothing_and_makes_nothing(bank_folder, tmp_path, clone, options, folds):
+    folder = shutil.copytree(bank_folder, tmp_path / "данные")
+    with (clone / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run("./run_all.sh", "--check", "--data", str(folder), *options, cwd=clone)
+    assert (clone / "asked").read_text() == f"-m lib.data {folder} --check --folds {folds}\n"
+    assert not (clone / "reports").exists()
+
+
+def run_by_hand(path):
+    """Save the notebook as JupyterLab does once all its cells have run."""
+    notebook = json.loads(path.read_text())
+    for count, cell in enumerate(cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
+        cell["execution_count"] = count + 1
+        cell["metadata"] |= {"scrolled": True, "execution": {"shell.execute_reply": "now"}, "jupyter": {"folded": True}}
+        cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["one\n"]}]
+    notebook["metadata"]["language_info"] = {
+        "name": "python",
+        "version": "3.11.7",
+        "file_extension": ".py",
+        "pygments_lexer": "ipython3",
+    }
+    notebook["metadata"]["widgets"] = {}
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    return notebook
+
+
+def test_git_sees_sources_of_notebooks_alone(clone, tmp_path, monkeypatch):
+    def git(*arguments, cwd=clone):
+        author = {f"GIT_{who}_{what}": "any" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        done = run("git", *arguments, cwd=cwd, HOME=str(tmp_path), **author)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    in_jupyter = Config()
+    monkeypatch.setenv("JUPYTER_PATH", "")
+    exec((ROOT / "workflow" / "jupyter_config.py").read_text(), {"c": in_jupyter})
+    shutil.copy(ROOT / ".gitattributes", clone)
+    shutil.copytree(NOTEBOOKS, clone / "notebooks")
+    git("init", "--quiet")
+    git("add", ".gitattributes", "notebooks")
+    git("commit", "--quiet", "--message", "notebooks")
+    git("worktree", "add", "--quiet", "--detach", str(tmp_path / "beside"))
+    for folder in (clone, tmp_path / "beside"):
+        if folder != clone:
+            shutil.copytree(clone / ".venv", folder / ".venv")
+        assert run("./run_all.sh", "--setup", cwd=clone, HOME=str(tmp_path)).returncode == 0
+        for path in sorted((folder / "notebooks").glob("0[128]*.ipynb")):
+            saved = run_by_hand(path)
+            in_jupyter.FileContentsManager.post_save_hook(os_path=str(path), model={}, contents_manager=None)
+        assert git("status", "--porcelain", "notebooks", cwd=folder) == ""
+        saved["cells"][-1]["source"].append("\nmore")
+        path.write_text(json.dumps(saved, indent=1, ensure_ascii=False))
+        in_jupyter.FileContentsManager.post_save_hook(os_path=str(path), model={}, contents_manager=None)
+        assert git("diff", "--cached", cwd=folder) == ""
+        assert git("diff", "--numstat", cwd=folder) == "2\t1\tnotebooks/08_comparison.ipynb\n"
+    assert not (tmp_path / ".gitconfig").exists()
+
+
+def test_a_notebook_with_other_outputs_is_the_same_and_one_with_another_source_is_not(uninterrupted, tmp_path):
+    study = small_study.again(uninterrupted, tmp_path / "study")
+    path = study / "notebooks" / "04_train_softmax.ipynb"
+    saved = run_by_hand(path)
+    assert small_study.run(study, "--dry-run").stdout == "nothing would run\n"
+    saved["cells"][-1]["source"].append("\npass")
+    path.write_text(json.dumps(saved))
+    assert "notebooks/04_train_softmax.ipynb: Params have changed" in small_study.run(study, "--dry-run").stdout
 
 
 @pytest.mark.parametrize("lock", [".lock", ".steps"])
@@ -268,19 +351,20 @@ def test_the_graph_takes_any_path_and_name(bank_folder, tmp_path):
     assert f"--source {shlex.quote(str(source))} --customers 200 " in shown
 
 
-SAYS_THREADS = """import os, torch
-print(torch.get_num_threads(), *(os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")))
+SAYS_WHERE = """import os, sys, torch, lib
+threads = [os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")]
+print(torch.get_num_threads(), *threads, sys.flags.optimize, lib.__path__[0])
 """
 
 
-def test_a_step_with_all_cores_to_itself_has_the_threads_of_the_study(tmp_path):
-    """Which are one, unless told otherwise: Snakemake by itself would set as many as there are cores."""
-    clone = small_study.copy(tmp_path / "study", "07_speed_and_memory", SAYS_THREADS, "pass")
-    made = "reports/any/notebooks/07_speed_and_memory.ipynb"
-    environment = {"STUDY_NAME": "any", "PATH": f"{clone}/.venv/bin:{os.environ['PATH']}"}
-    done = run("snakemake", "--cores", "2", made, cwd=clone, **environment)
-    assert done.returncode == 0, done.stderr
-    assert '"1 1 1 1\\n"' in (clone / made).read_text()
+def test_a_step_has_the_studys_kernel_python_and_threads_whatever_is_set_and_whatever_its_folder_is_named(tmp_path):
+    """One thread, unless told otherwise: Snakemake by itself would set as many as there are cores."""
+    clone = small_study.copy(tmp_path / "{0} ü ' y", "07_speed_and_memory", SAYS_WHERE, "pass")
+    done = small_study.run(clone, **small_study.misleading(tmp_path))
+    made = clone / "reports" / "synthetic" / "notebooks" / "07_speed_and_memory.ipynb"
+    assert made.exists(), done.stderr
+    printed = [out["text"] for cell in json.loads(made.read_text())["cells"] for out in cell.get("outputs", [])]
+    assert "".join(printed[-1]) == f"1 1 1 1 0 {clone}/lib\n"
 
 
 def test_notebooks_that_measure_run_alone_and_redraw_with_the_style():
