@@ -69,7 +69,7 @@ def inputs(name):
 def values(name):
     """Parameters of a notebook: its own, and those of the shared ones that it declares."""
     declared = next("".join(c["source"]) for c in cells(name) if "parameters" in c["metadata"].get("tags", []))
-    shared = {key: value for key, value in SHARED.items() if f"\n{key} = " in f"\n{declared}"}
+    shared = {key: value for key, value in (SHARED | {"try_it": False}).items() if f"\n{key} = " in f"\n{declared}"}
     return json.dumps(shared | parameters["notebooks"].get(name, {}), sort_keys=True)
 
 

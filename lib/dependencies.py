@@ -45,7 +45,8 @@ def _imported(source: Path) -> set[str]:
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".ipynb":
         cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-        text = "\n".join("".join(cell["source"]) for cell in cells)
+        lines = "\n".join("".join(cell["source"]) for cell in cells).splitlines()
+        text = "\n".join(line for line in lines if not line.startswith("%"))  # a magic is no Python
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:

@@ -1,6 +1,7 @@
-"""The stored notebooks keep the house rules: stripped, numbered, parametrised, prose without typed results."""
+"""The stored notebooks keep the house rules: stripped, numbered, parametrised, folded, prose without typed results."""
 
 import ast
+import dataclasses
 import importlib.util
 import io
 import re
@@ -12,6 +13,7 @@ import pytest
 
 from lib.execute import default_parameters
 from lib.paths import NOTEBOOKS, ROOT
+from lib.training.variants import VARIANTS
 from workflow.text import formula
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -25,10 +27,17 @@ EXPECTED = [
     "07_speed_and_memory",
     "08_comparison",
 ]
-LONGEST_CELL = 20
 REPORTED = {"caption", "alt", "holds", "fails"}
 LEVELS = {"95 %", "80 %"}
 """Of intervals, of quantiles, and of the power of a test: chosen, not measured."""
+LONGEST_CELL, LONGEST_DEFINITION = 20, 10
+DESCRIBED_BY_EACH = {"seed"}  # what is drawn differs
+MECHANISMS_TRAINED = {
+    "04_train_softmax": "softmax",
+    "05_train_performer": "performer",
+    "06_train_infinite_former": "infinite_former",
+}
+AUTORELOAD = '%load_ext autoreload\n%autoreload {2 if study == "by_hand" else 0}\n'
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -90,7 +99,13 @@ def test_it_is_stored_without_outputs(notebook):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
     assert "widgets" not in notebook.metadata
     assert "papermill" not in notebook.metadata
-    kept = {key for cell in notebook.cells for key in cell.metadata} - {"tags", "alt", "editable", "slideshow"}
+    kept = {key for cell in notebook.cells for key in cell.metadata} - {
+        "tags",
+        "alt",
+        "editable",
+        "slideshow",
+        "jupyter",
+    }
     assert kept == set()
 
 
@@ -142,20 +157,83 @@ def test_it_sets_up_once_and_concludes_last(path, notebook):
     assert "claim(" in conclusion.source
 
 
-def test_its_code_only_calls_the_library(notebook):
+def test_it_reloads_the_library_by_hand_alone(notebook):
+    (setup,) = tagged(notebook, "setup")
+    assert setup.source.startswith(AUTORELOAD)
+    assert sum(cell.source.count("autoreload") for cell in code_cells(notebook)) == 2
+
+
+def test_what_only_files_results_is_folded(notebook):
+    under = False
+    for cell in notebook.cells:
+        under |= cell.source.startswith("## Rows and claims")
+        plain = cell.cell_type == "code" and (
+            under or re.fullmatch(r"(fig|claims?)-.*|.*-(figure|claims?)|save|rows|conclusion", cell.id)
+        )
+        folded = "plumbing" in cell.metadata.get("tags", [])
+        assert folded or not plain, f"{cell.id} is plumbing: tag it"
+        assert cell.metadata.get("jupyter", {}) == ({"source_hidden": True} if folded else {}), cell.id
+
+
+def commented_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str, str]]:
+    """Default and comment of every parameter."""
+    (cell,) = tagged(notebook, "parameters")
+    lines = {line.split(" = ")[0]: line.partition("  # ")[2] for line in cell.source.splitlines()}
+    return {name: (repr(value), lines[name]) for name, value in default_parameters(notebook).items()}
+
+
+def test_a_parameter_means_the_same_in_every_notebook():
+    meanings = {}
+    for each in PATHS:
+        for name, meaning in commented_parameters(nbformat.read(each, as_version=4)).items():
+            meanings.setdefault(name, set()).add(meaning if name not in DESCRIBED_BY_EACH else meaning[0])
+    assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("name", [*MECHANISMS_TRAINED, "03_continuous_memory"])
+def test_knobs_stand_where_the_study_has_them(name):
+    defaults = default_parameters(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))
+    network = dataclasses.asdict(VARIANTS[MECHANISMS_TRAINED.get(name, "infinite_former")].model)
+    knobs = {knob: value for knob, value in defaults.items() if knob in network}
+    assert len(knobs) >= 2
+    assert knobs == {knob: network[knob] for knob in knobs}
+
+
+def test_its_code_is_short_and_defines_equations_alone(notebook):
     for cell in code_cells(notebook):
         tree = ast.parse(without_magics(cell.source))
         for node in ast.walk(tree):
-            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), (
-                f"{cell.id} defines something"
-            )
+            assert not isinstance(node, ast.AsyncFunctionDef | ast.ClassDef), f"{cell.id} defines a class"
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < LONGEST_DEFINITION, f"{cell.id}: {node.name} is too long"
             assert not (isinstance(node, ast.ImportFrom) and node.names[0].name == "*"), f"{cell.id} imports everything"
         assert "sys.path" not in cell.source, cell.id
-        # A closing bracket is not a line, and parameters need one each.
-        written = [line for line in cell.source.splitlines() if re.search(r"\w", line)]
+        # A closing bracket is not a line, nor is a magic, and parameters need one each.
+        written = [line for line in cell.source.splitlines() if re.search(r"^[^%]*\w", line)]
         assert "parameters" in cell.metadata.get("tags", []) or len(written) < LONGEST_CELL, (
             f"{cell.id} is too long: {len(written)} lines"
         )
+
+
+MECHANISMS = {
+    "02_kernel_error": "positive_features",
+    "03_continuous_memory": "ridge_update",
+    "04_train_softmax": "layer.attend(",
+    "05_train_performer": "favor_attention(",
+    "06_train_infinite_former": "layer.step(",
+    "08_comparison": "evaluate.compare(",
+}
+
+
+@pytest.mark.parametrize(("name", "fast"), MECHANISMS.items())
+def test_the_equation_stands_beside_the_library_and_is_asserted_equal(name, fast):
+    visible = [
+        cell.source
+        for cell in code_cells(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))
+        if not {"plumbing", "setup"} & set(cell.metadata.get("tags", []))
+    ]
+    assert any("def " in source for source in visible)
+    assert any(fast in source and "assert" in source for source in visible)
 
 
 def test_its_text_has_no_typed_results(notebook):

@@ -19,7 +19,8 @@ def code_of(path: Path) -> str:
     if path.suffix == ".py":
         return path.read_text(encoding="utf-8")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    lines = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("%"))
 
 
 def unsafe_loads(code: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
@@ -181,6 +181,25 @@ def named_svg(fig: Figure, name: str, alt: str) -> str:
     return svg.replace("<svg ", f'<svg class="{kind}" role="img" aria-label="{escape(alt)}" ', 1)
 
 
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure where a notebook shows it (without a handle: nowhere), to be drawn anew in its place."""
+
+    facts: dict[str, str]
+    handle: DisplayHandle | None = None
+
+    def _ipython_display_(self) -> None:
+        """Nothing: a cell that ends with the figure has shown it."""
+
+    def redraw(self, fig: Figure, caption: str) -> None:
+        """Show another figure in this one's place and close it; the report keeps the one that was saved."""
+        svg = named_svg(fig, "explored", self.facts["alt"])
+        plt.close(fig)
+        if self.handle is not None:
+            html = figure_html(svg, self.facts | {"caption": caption})
+            self.handle.update({"text/html": html, "text/plain": caption}, raw=True)
+
+
 @dataclass
 class Page:
     """One notebook's place in one study's report; all that a `machine` notebook saves depends on the machine."""
@@ -196,7 +215,7 @@ class Page:
         path = self.directory / "tables" / f"{self.notebook}{'_machine' if machine else ''}.csv"
         write_whole(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
 
-    def save_figure(self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False) -> None:
+    def save_figure(self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False) -> "ShownFigure":
         """Store the figure as SVG with its caption and description beside it, close it and show it with its number.
 
         `machine` marks one that shows times or memory: on another machine it looks different.
@@ -214,7 +233,8 @@ class Page:
         facts = {"name": name, "label": label, "notebook": self.notebook, "anchor": f"fig-{slug(name)}"}
         facts |= {"caption": caption, "alt": alt, "machine": machine or self.machine}
         write_whole(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
-        display({"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}, raw=True)
+        shown = {"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}
+        return ShownFigure(facts, display(shown, raw=True, display_id=True))
 
     def show_table(self, frame: pd.DataFrame, caption: str) -> None:
         """Show the frame as a table with a caption."""

@@ -1,4 +1,4 @@
-"""Figures to play with: each is drawn from a few numbers or one customer, and sliders draw it anew.
+"""Figures to play with: each is drawn from a few numbers or some customers, and controls draw it anew in its place.
 
 The figure as it first stands belongs to the report. The controls need a live kernel; a page leaves them out.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ipywidgets import HTML, Dropdown, SelectionSlider, ValueWidget, VBox
+from ipywidgets import Dropdown, SelectionSlider, ValueWidget, VBox
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -18,7 +18,7 @@ from lib.fidelity.kernel_error import error_map
 from lib.fidelity.reconstruction import reconstruction_matrix
 from lib.fidelity.retention import MemoryConfig, retention_rows
 from lib.presentation import figures
-from lib.presentation.report import MODEL_STYLE, named_svg
+from lib.presentation.report import MODEL_STYLE, ShownFigure
 from lib.train import Run
 from lib.training import insight
 
@@ -80,10 +80,10 @@ def attention_of(run: Run, histories: Histories, customer: int, limit: int = 256
     return figures.attention_map(insight.softmax_weights(run.model, histories, customer, limit))
 
 
-def kernel_error_of(run: Run, histories: Histories, customer: int, seed: int = 0) -> Figure:
-    """Error of the Performer's output against exact softmax on one customer's queries and keys."""
-    sizes = [16, 32, 64, 128, 256, 512]
-    errors = insight.kernel_error(run.model, histories, np.array([customer]), sizes, seed)
+def kernel_error_of(run: Run, histories: Histories, customer: int | None, seed: int = 0) -> Figure:
+    """Error of the Performer's output against exact softmax on the queries and keys of one customer, or of all."""
+    customers = run.predictions["position"].to_numpy() if customer is None else np.array([customer])
+    errors = insight.kernel_error(run.model, histories, customers, [16, 32, 64, 128, 256, 512], seed)
     return figures.kernel_error(errors, len(run.model.encoder.layers[0].attention.projection))
 
 
@@ -104,34 +104,38 @@ def memory_reads_of(run: Run, histories: Histories, customer: int) -> Figure:
 
 
 def slider(label: str, values: Sequence[int | float], value: int | float) -> SelectionSlider:
-    """A slider over the given values that answers when it is let go."""
-    return SelectionSlider(description=label, options=list(values), value=value, continuous_update=False)
+    """A slider over the given values, its first one among them, that answers when it is let go."""
+    return SelectionSlider(description=label, options=sorted({*values, value}), value=value, continuous_update=False)
 
 
-def explorer(draw: Callable[..., Figure], alt: str, **controls: ValueWidget) -> VBox:
-    """The controls, and below them, from the first move on, the figure that `draw` makes of their values."""
-    picture = HTML()
+def explorer(shown: ShownFigure, draw: Callable[..., Figure], **controls: ValueWidget) -> VBox:
+    """Controls whose moves put what `draw` makes of their values in the place of the figure that is shown."""
 
     def redraw(_: object) -> None:
-        fig = draw(**{name: control.value for name, control in controls.items()})
-        picture.value = named_svg(fig, "explored", alt)
-        plt.close(fig)
+        values = {name: control.value for name, control in controls.items()}
+        picked = ", ".join(f"{control.description} {control.label}" for control in controls.values())
+        shown.redraw(draw(**values), f"As picked: {picked}.")
 
     for control in controls.values():
         control.style.description_width = "initial"
         control.observe(redraw, names="value")
-    return VBox([*controls.values(), picture])
+    return VBox([*controls.values()])
 
 
 def customer_explorer(
-    draw: Callable[[Run, Histories, int], Figure], run: Run, histories: Histories, first: int, alt: str
+    shown: ShownFigure,
+    draw: Callable[[Run, Histories, int | None], Figure],
+    run: Run,
+    histories: Histories,
+    first: int | None = None,
 ) -> VBox:
-    """The figure of one left-out customer, picked by length of history; `first` is the one that stands picked."""
-    some = [*insight.some_customers(run, 20).tolist(), first]
-    by_length = {int(histories.lengths[customer]): customer for customer in some}
+    """Picks a left-out customer by the length of the history; `first` stands picked, None for all of them."""
+    customers = insight.some_customers(run, 20).tolist()
+    by_length = {int(histories.lengths[each]): each for each in [*customers, *([] if first is None else [first])]}
     options = [(f"{length:,} events", by_length[length]) for length in sorted(by_length)]
+    options = [("all left-out customers", None), *options] if first is None else options
     picker = Dropdown(description="history of", options=options, value=first)
-    return explorer(lambda customer: draw(run, histories, customer), alt, customer=picker)
+    return explorer(shown, lambda customer: draw(run, histories, customer), customer=picker)
 
 
 def example_signals(length: int, seed: int, real: Float[Tensor, "customers length model_dim"]) -> dict[str, Tensor]:

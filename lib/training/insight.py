@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib import data, train
-from lib.attention import performer
+from lib.attention.performer import favor_attention
+from lib.attention.random_features import draw_projection
 from lib.attention.softmax import attention_weights, softmax_attention
 from lib.data import Batch, Histories
 from lib.train import Run
@@ -74,7 +75,7 @@ def attention_entropy(runs: list[Run], histories: Histories, limit: int) -> pd.D
 def kernel_error(
     model: Classifier, histories: Histories, customers: np.ndarray, sizes: list[int], seed: int
 ) -> pd.DataFrame:
-    """Relative error of FAVOR+ output against softmax on the trained queries and keys, by head, for fresh draws."""
+    """Relative error of the kernel against softmax on the trained queries and keys, by head, for fresh draws."""
     batch = batch_of(histories, customers, 512)
     attention, events = first_attention(model, batch)
     queries, keys, values = attention.project(events)
@@ -84,8 +85,8 @@ def kernel_error(
     generator, rows = torch.Generator().manual_seed(seed), []
     for features in sizes:
         for draw in range(DRAWS):
-            projection = performer.orthogonal_projection(features, queries.shape[-1], generator)
-            estimate = performer.favor_attention(queries, keys, values, projection, key_mask=batch.key_mask)
+            projection = draw_projection(attention.projection_name, features, queries.shape[-1], generator)
+            estimate = favor_attention(queries, keys, values, projection, attention.kernel, key_mask=batch.key_mask)
             error = ((estimate - exact) * real).square().sum((0, 2, 3)).sqrt() / scale
             rows += [
                 {"x": features, "seed": draw, "split": f"head {head + 1}", "value": float(value)}

@@ -1,6 +1,7 @@
 """The one training loop, for every mechanism, supervised or not."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lib import data
 from lib.data import Batch, Histories
@@ -95,7 +96,8 @@ def fit(
     with processes.seeded(seed):
         checkpoint.load(progress)
         remaining = range(len(progress.history), epochs)
-        for epoch in tqdm(remaining, desc=title, unit="epoch", disable=None if processes.first else True, leave=False):
+        silent = "TQDM_DISABLE" in os.environ or not processes.first
+        for epoch in tqdm(remaining, desc=title, unit="epoch", disable=silent or None, leave=False):
             started = time.perf_counter()
             if config.redraw_epochs and epoch % config.redraw_epochs == 0:
                 model.redraw(draws)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.display import DisplayHandle
 
 from lib.presentation import report
 
@@ -55,6 +56,21 @@ def test_whole_numbers_are_written_in_full_and_missing_names_as_hyphens(page):
     page.save_rows(rows, machine=True)
     last = saved_text(page, "tables", "02_kernel_error_machine.csv").splitlines()[1]
     assert last == "02_kernel_error,gaussian,orthogonal,-,-,features,,relative_error,123456789"
+
+
+def test_a_figure_is_drawn_anew_in_its_place_and_the_report_keeps_the_first(page, monkeypatch):
+    shown, updates = [], []
+    handle = DisplayHandle()
+    monkeypatch.setattr(handle, "update", lambda data, raw: updates.append(data))
+    monkeypatch.setattr(report, "display", lambda data, raw, display_id: shown.append((data, display_id)) or handle)
+    figure = page.save_figure(plt.figure(), "echo", "First.", "A line <b>")
+    kept = {path.name: path.read_bytes() for path in (page.directory / "figures").iterdir()}
+    figure.redraw(plt.figure(), "As picked: m < 64.")
+    ((first, display_id),), (update,) = shown, updates
+    assert display_id, "without one the place cannot be found again"
+    assert first["text/html"].replace("First.", "As picked: m &lt; 64.") == update["text/html"]
+    assert {path.name: path.read_bytes() for path in (page.directory / "figures").iterdir()} == kept
+    assert plt.get_fignums() == []
 
 
 def test_what_is_saved_can_be_read_back(page, tmp_path):

@@ -1,4 +1,6 @@
-"""Figures to play with: what they draw, and that moving a control draws something else."""
+"""Figures to play with: what they draw, and that moving a control draws something else in their place."""
+
+from itertools import pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -10,7 +12,7 @@ import torch
 from lib import train
 from lib.fidelity import reconstruction
 from lib.fidelity.kernel_error import error_map, pair_errors
-from lib.presentation import widgets
+from lib.presentation import report, widgets
 from lib.training.model import ModelConfig
 
 
@@ -79,12 +81,20 @@ def test_more_contraction_forgets_later():
     assert long[4] > short[4]
 
 
-def moved(box: widgets.VBox, name: str, value: object) -> tuple[str, str]:
-    """The picture before and after a control got another value."""
-    control = next(child for child in box.children if getattr(child, "description", "") == name)
-    before = box.children[-1].value
-    control.value = value
-    return before, box.children[-1].value
+class Shown(report.ShownFigure):
+    """Keeps what is put in its place."""
+
+    def __init__(self):
+        super().__init__({"alt": "A figure"})
+        self.__dict__["pictures"] = []
+
+    def redraw(self, fig: plt.Figure, caption: str) -> None:
+        self.pictures.append((caption, drawn(fig)))
+
+
+def different(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    pairs = zip(one, other, strict=False)
+    return len(one) != len(other) or any(not np.array_equal(*pair, equal_nan=True) for pair in pairs)
 
 
 @pytest.mark.parametrize(
@@ -93,52 +103,53 @@ def moved(box: widgets.VBox, name: str, value: object) -> tuple[str, str]:
         (widgets.kernel_surface, {"columns": (16, 64), "head_dim": (8, 16)}, ("columns", 64)),
         (widgets.kernel_surface, {"columns": (16, 64), "head_dim": (8, 16)}, ("head_dim", 16)),
         (widgets.remembered_age, {"contraction": (0.5, 0.9), "samples": (32, 64), "basis": (8, 16)}, ("samples", 64)),
-        (
-            widgets.remembered_age,
-            {"contraction": (0.5, 0.9), "samples": (32, 64), "basis": (8, 16)},
-            ("contraction", 0.9),
-        ),
+        (widgets.remembered_age, {"contraction": (0.5, 0.9), "samples": (32, 64), "basis": (8,)}, ("contraction", 0.9)),
     ],
 )
-def test_a_move_draws_what_its_values_say(draw, controls, move):
-    shown = []
+def test_a_move_draws_what_its_values_say_in_the_figures_place(draw, controls, move):
+    asked, shown = [], Shown()
 
     def watched(**values):
-        shown.append((values, drawn(draw(**values))))
+        asked.append(values)
         return draw(**values)
 
-    box = widgets.explorer(watched, "A figure", **{n: widgets.slider(n, v, v[0]) for n, v in controls.items()})
+    sliders = {name: widgets.slider(name, values, values[0]) for name, values in controls.items()}
     start = {name: values[0] for name, values in controls.items()}
-    before, first = moved(box, *move)
-    assert before == "", "nothing is computed before the first move"
-    assert 'aria-label="A figure"' in first
-    ((values, numbers),) = shown
-    assert values == start | {move[0]: move[1]}
-    unmoved = drawn(draw(**start))
-    assert any(not np.array_equal(one, other) for one, other in zip(numbers, unmoved, strict=True))
-    _, back = moved(box, move[0], start[move[0]])
-    assert back != first
+    widgets.explorer(shown, watched, **sliders)
+    assert asked == [], "the figure that stands is the first"
+    sliders[move[0]].value = move[1]
+    sliders[move[0]].value = start[move[0]]
+    assert asked == [start | {move[0]: move[1]}, start]
+    (caption, first), (_, back) = shown.pictures
+    assert f"{move[0]} {move[1]}" in caption
+    assert different(first, back)
+    assert not different(back, drawn(draw(**start)))
+
+
+def test_a_slider_offers_its_first_value_too():
+    assert widgets.slider("N", [16, 64], 40).options == (16, 40, 64)
 
 
 @pytest.mark.parametrize(
-    ("draw", "attention"),
+    ("draw", "attention", "of_all"),
     [
-        (widgets.attention_of, "softmax"),
-        (widgets.kernel_error_of, "performer"),
-        (widgets.memory_reads_of, "infinite_former"),
+        (widgets.attention_of, "softmax", False),
+        (widgets.kernel_error_of, "performer", True),
+        (widgets.memory_reads_of, "infinite_former", False),
     ],
 )
-def test_every_customer_has_a_picture_of_its_own(histories, run_of, draw, attention):
-    run = run_of(attention, **({"segment": 8} if attention == "infinite_former" else {}))
+def test_every_customer_has_a_picture_of_its_own(histories, run_of, draw, attention, of_all):
+    run, shown = run_of(attention, **({"segment": 8} if attention == "infinite_former" else {})), Shown()
     lengths = histories.lengths[:8]
-    box = widgets.customer_explorer(draw, run, histories, int(lengths.argmax()), "One customer")
-    picker = box.children[0]
-    assert [label for label, _ in picker.options] == [f"{length} events" for length in sorted(set(lengths))]
+    box = widgets.customer_explorer(shown, draw, run, histories, None if of_all else int(lengths.argmax()))
+    (picker,) = box.children
+    options = [label for label, _ in picker.options]
+    assert options == ["all left-out customers"] * of_all + [f"{length} events" for length in sorted(set(lengths))]
     assert "1000" not in str(picker.options), "customers are named by length, never by id"
-    _, short = moved(box, "history of", int(lengths.argsort()[1]))
-    _, longest = moved(box, "history of", int(lengths.argmax()))
-    assert "<svg" in short
-    assert short != longest
+    for _, customer in (picker.options[place] for place in (1, -1, 0)):
+        picker.value = customer
+    pictures = [numbers for _, numbers in shown.pictures]
+    assert all(different(*pair) for pair in pairwise(pictures))
 
 
 def test_a_history_of_one_segment_says_that_it_has_no_past(histories, run_of):
