@@ -92,13 +92,13 @@ def answers(study: Path, root: Path) -> str:
     return "\n\n".join([made, "\n".join(lines), figure, whole])
 
 
-def with_answers(text: str, made: str, mark: str = START) -> str:
+def with_answers(text: str, made: str) -> str:
     """The text with what is made between its two marks. Raises ValueError unless both are there once, in order."""
-    before, start, rest = text.partition(mark)
+    before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
-    if not start or not end or mark in after or END in before + after:
+    if not start or not end or START in after or END in before + after:
         raise ValueError("the text needs its two marks, once each and in order")
-    return f"{before}{mark}\n{made}\n{END}{after}"
+    return f"{before}{START}\n{made}\n{END}{after}"
 
 
 def write(study: Path, root: Path = ROOT) -> None:
