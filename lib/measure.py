@@ -61,26 +61,26 @@ def keep(path: Path, rounds: Rounds) -> None:
     write_sealed(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False).encode())
 
 
-def predicted(metric: str, configuration: Configuration, results: Results, order: int) -> float:
-    """What `metric` will be if it grows with a power of length from the longest length measured; zero if none was."""
-    shorter = [
-        other
+def predictions(metric: str, configuration: Configuration, results: Results, order: int) -> list[float]:
+    """What `metric` will be if it grows with a power of length, from every round of every shorter length measured."""
+    return [
+        metrics[metric] * (configuration.length / other.length) ** order
         for other, rounds in results.items()
-        if other.length < configuration.length
-        and replace(other, length=configuration.length) == configuration
-        and metric in rounds[0]
+        if other.length < configuration.length and replace(other, length=configuration.length) == configuration
+        for metrics in rounds.values()
+        if metric in metrics
     ]
-    if not shorter:
-        return 0.0
-    longest = max(shorter, key=lambda other: other.length)
-    return results[longest][0][metric] * (configuration.length / longest.length) ** order
 
 
 def beyond_budget(configuration: Configuration, results: Results, budget: Budget) -> dict[str, float]:
-    """The skip of a configuration that will not fit, judged by shorter ones and by its matrices; empty if it may."""
+    """The skip of a configuration that will not fit, judged by shorter ones and by its matrices; empty if it may.
+
+    Other work on the machine makes calls slower, never faster: the least time predicted counts, so that one slow
+    measurement does not rule out longer calls. Memory does not vary: the longest length predicts it best.
+    """
     quadratic = configuration.mechanism.endswith("softmax")
-    seconds = predicted("time_ms", configuration, results, 2 if quadratic else 1) / 1000
-    needed = predicted("peak_memory_mib", configuration, results, 1) * MIB
+    seconds = min(predictions("time_ms", configuration, results, 2 if quadratic else 1), default=0.0) / 1000
+    needed = (predictions("peak_memory_mib", configuration, results, 1) or [0.0])[-1] * MIB
     if configuration.mechanism == "explicit_softmax":
         matrices = 2 if configuration.direction == "forward" else 3
         needed = max(needed, float(matrices * configuration.matrix_bytes))
@@ -89,10 +89,10 @@ def beyond_budget(configuration: Configuration, results: Results, budget: Budget
     return {"skipped_time": seconds} if seconds > budget.seconds else {}
 
 
-def measure_round(configuration: Configuration, number: int, budget: Budget) -> dict[str, float]:
+def measure_round(configuration: Configuration, first: bool, budget: Budget) -> dict[str, float]:
     """Metric to value: memory in the first round, time in every round; a skip alone where one of them failed."""
     metrics: dict[str, float] = {}
-    for quantity in ("memory", "time") if number == 0 else ("time",):
+    for quantity in ("memory", "time") if first else ("time",):
         found = measure_apart(configuration, quantity, budget)
         if is_skip(found):
             return found
@@ -108,28 +108,41 @@ def is_skip(metrics: dict[str, float]) -> bool:
 def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
     """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
 
-    Skips are not kept: they depend on the budget.
+    What was not measured in any round has its skip as a row. Skips are not kept, because they depend on the budget, and
+    one that was only predicted is judged again in every round, by what is known then.
     """
     ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
     machines = {device: fingerprint(device) for device in {configuration.device for configuration in ordered}}
     paths = {each: kept_at(each, budget.block_seconds, machines[each.device], cache) for each in ordered}
-    results: Results = {}
+    results: Results = {each: load_kept(path) for each, path in paths.items()}
+    skips: dict[Configuration, dict[str, float]] = {}
+    failed: set[Configuration] = set()
     turns = [(number, each) for number in range(budget.rounds) for each in ordered]
     for number, each in tqdm(turns, desc="measuring", unit="process", disable=None, leave=False):
-        rounds = results.setdefault(each, {}) if number else load_kept(paths[each])
-        if number not in rounds and not is_skip(rounds.get(0, {})):
-            rounds[number] = beyond_budget(each, results, budget) or measure_round(each, number, budget)
-            if not is_skip(rounds[number]):
-                keep(paths[each], rounds)
-        results[each] = rounds
+        rounds = results[each]
+        if number in rounds or each in failed:
+            continue
+        found = beyond_budget(each, results, budget)
+        if not found:
+            found = measure_round(each, number < min(rounds, default=budget.rounds), budget)
+            failed |= {each} if is_skip(found) else set()
+        if is_skip(found):
+            skips[each] = found
+        else:
+            rounds[number] = found
+            keep(paths[each], rounds)
+    used = {
+        each: {number: results[each][number] for number in sorted(results[each]) if number < budget.rounds}
+        for each in ordered
+    }
     for device in machines:
         write_whole(cache / f"hardware-{device}.json", json.dumps(hardware(device), indent=2) + "\n")
     return pd.DataFrame(
         [
             (*asdict(each).values(), number, metric, value)
             for each in ordered
-            for number in range(budget.rounds)
-            for metric, value in results[each].get(number, {}).items()
+            for number, metrics in (used[each] or {0: skips[each]}).items()
+            for metric, value in metrics.items()
         ],
         columns=[*SETTINGS, "round", "metric", "value"],
     )

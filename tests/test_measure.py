@@ -135,11 +135,65 @@ def test_too_large_is_known_from_its_matrices(pretended, tmp_path):
     assert rows["value"].tolist() == [2.0 * wide.matrix_bytes, 3.0 * wide.matrix_bytes]
 
 
-def test_a_skip_is_reconsidered_under_a_larger_budget(pretended, tmp_path):
-    grid = [replace(TINY, length=length) for length in (16, 64)]
-    measure(grid, QUICK, tmp_path)
-    rows = measure(grid, replace(QUICK, seconds=20.0), tmp_path)
+@pytest.mark.parametrize(("small", "large"), [({"seconds": 5.0}, {"seconds": 20.0}), ({"memory_mib": 3.0}, {})])
+def test_a_skip_is_reconsidered_under_a_larger_budget(pretended, tmp_path, small, large):
+    grid, budget = [replace(TINY, length=length) for length in (16, 64)], replace(QUICK, seconds=20.0)
+    rows = measure(grid, replace(budget, **small), tmp_path)
+    assert rows.loc[rows["length"] == 64, "metric"].str.startswith("skipped").tolist() == [True]
+    rows = measure(grid, replace(budget, **large), tmp_path)
     assert not rows["metric"].str.startswith("skipped").any()
+
+
+def test_one_slow_measurement_does_not_rule_out_longer_calls(pretended, monkeypatch, tmp_path):
+    """A busy moment makes 32 events take 9 s instead of 4: 48 are predicted from 16 events, 9 s at most, not 20."""
+    quiet = pretended.__call__
+
+    def disturbed(configuration, quantity, budget):
+        found = quiet(configuration, quantity, budget)
+        busy = (
+            configuration.length == 32
+            and quantity == "time"
+            and sum(each.length == 32 for each, _ in quiet.__self__.calls) == 2
+        )
+        return found | ({"time_ms": 9000.0, "time_ms_high": 9001.0} if busy else {})
+
+    monkeypatch.setattr(engine, "measure_apart", disturbed)
+    grid = [replace(TINY, length=length) for length in (16, 32, 48)]
+    rows = measure(grid, replace(QUICK, seconds=10.0), tmp_path)
+    assert rows.loc[rows["metric"] == "time_ms", "value"].tolist() == [1000.0, 1000.0, 9000.0, 4000.0, 9000.0, 9000.0]
+
+
+def test_a_predicted_skip_is_judged_again_in_every_round(pretended, monkeypatch, tmp_path):
+    """The only shorter length is slow in round 0 alone: the longer one is measured, memory too, from round 1 on."""
+    slow = iter([10.0] + 9 * [1.0])
+
+    def disturbed(configuration, quantity, budget):
+        found = pretended(configuration, quantity, budget)
+        first = configuration.length == 16 and quantity == "time"
+        return {
+            metric: value * next(slow) if metric == "time_ms" and first else value for metric, value in found.items()
+        }
+
+    monkeypatch.setattr(engine, "measure_apart", disturbed)
+    grid, budget = [replace(TINY, length=length) for length in (16, 32)], replace(QUICK, rounds=3)
+    found = [measure(grid, budget, tmp_path) for _ in range(2)]
+    longer = [rows[(rows["length"] == 32) & rows["metric"].isin(["time_ms", "peak_memory_mib"])] for rows in found]
+    assert longer[0][["round", "metric"]].to_numpy().tolist() == [
+        [1, "peak_memory_mib"],
+        [1, "time_ms"],
+        [2, "time_ms"],
+    ]
+    assert not found[0]["metric"].str.startswith("skipped").any()
+    # A second run fills the round that is missing.
+    assert longer[1]["round"].tolist() == [0, 0, 1, 1, 2]
+
+
+def test_what_was_measured_under_a_larger_budget_is_used_and_not_repeated(pretended, tmp_path):
+    grid = [replace(TINY, length=length) for length in (16, 32)]
+    first = measure(grid, replace(QUICK, rounds=1), tmp_path)
+    again = measure(grid, replace(QUICK, seconds=1.0), tmp_path)
+    longer = (rows[rows["length"] == 32].reset_index(drop=True) for rows in (first, again))
+    pd.testing.assert_frame_equal(*longer)
 
 
 def test_what_is_not_installed_is_a_row(pretended, tmp_path):

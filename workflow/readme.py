@@ -44,15 +44,10 @@ def headline_figure(rows: pd.DataFrame) -> Figure:
         scores.annotate(f"{value:.3f}", (value, place), xytext=(0, 6), textcoords="offset points", ha="center", size=9)
         for ax, metric in zip(costs, COSTS, strict=True):
             of_model = final[(final["model"] == entry["model"]) & (final["metric"] == metric)]
-            for cost in of_model["value"]:
-                ax.barh(place, cost, color=entry["color"], height=0.55)
-                ax.annotate(
-                    report.shown(float(f"{cost:.2g}")),
-                    (cost, place),
-                    xytext=(4, -3),
-                    textcoords="offset points",
-                    size=9,
-                )
+            cost = of_model["value"].sum()
+            said = report.shown(float(f"{cost:.2g}")) if len(of_model) else report.NOT_MEASURED.lower()
+            ax.barh(place, cost, color=entry["color"], height=0.55)
+            ax.annotate(said, (cost, place), xytext=(4, -3), textcoords="offset points", size=9)
     labels = [entry["label"] for entry in entries]
     scores.set(yticks=range(len(entries)), yticklabels=labels, ylim=(len(entries) - 0.4, -0.7))
     scores.set(xlabel="ROC-AUC out of fold, 95 % interval")
@@ -78,7 +73,7 @@ def answers(study: Path, root: Path) -> str:
         raise ValueError(f"{study} has no claims of {COMPARISON}")
     record = json.loads((study / "provenance.json").read_text(encoding="utf-8"))
     data, parameters = record["data"], record["parameters"]
-    lines = [f"- {'✓' if claim['holds'] else '✗'} {markdown(str(claim['sentence']))}" for claim in claims]
+    lines = [f"- {report.MARKS[claim['holds']]} {markdown(str(claim['sentence']))}" for claim in claims]
     place = study.resolve().relative_to(root).as_posix()
     made = (
         f"**The answer**, computed on {data['labelled']:,} labelled customers with {data['events']:,} events"
@@ -92,13 +87,13 @@ def answers(study: Path, root: Path) -> str:
     return "\n\n".join([made, "\n".join(lines), figure, whole])
 
 
-def with_answers(text: str, made: str, mark: str = START) -> str:
+def with_answers(text: str, made: str) -> str:
     """The text with what is made between its two marks. Raises ValueError unless both are there once, in order."""
-    before, start, rest = text.partition(mark)
+    before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
-    if not start or not end or mark in after or END in before + after:
+    if not start or not end or START in after or END in before + after:
         raise ValueError("the text needs its two marks, once each and in order")
-    return f"{before}{mark}\n{made}\n{END}{after}"
+    return f"{before}{START}\n{made}\n{END}{after}"
 
 
 def write(study: Path, root: Path = ROOT) -> None:

@@ -118,8 +118,8 @@ def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("ROC-AUC, out of fold")
-    handles, names = panels[1].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+    lines = {name: line for ax in panels for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, fontsize=8)
     return fig
 
 

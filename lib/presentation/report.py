@@ -26,6 +26,8 @@ COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric"
 KEYS = COLUMNS[:-1]
 WORDS = ["experiment", "task", "model", "axis", "metric"]
 MISSING = "-"
+NOT_MEASURED = "Not measured here"
+MARKS = {True: "✓", False: "✗", None: "–"}  # by a claim's outcome: none where it could not be measured
 SVG_FONTS = "'DejaVu Sans',Verdana,sans-serif"  # of like widths, so that text fits where the first is not installed
 
 # Lightness differs as well as hue, so that the three mechanisms stay apart in grey; every colour has at least three to
@@ -215,13 +217,18 @@ class Page:
         path = self.directory / "tables" / f"{self.notebook}{'_machine' if machine else ''}.csv"
         write_whole(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
 
-    def save_figure(self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False) -> "ShownFigure":
+    def save_figure(
+        self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False, unmeasured: str = ""
+    ) -> "ShownFigure":
         """Store the figure as SVG with its caption and description beside it, close it and show it with its number.
 
-        `machine` marks one that shows times or memory: on another machine it looks different.
+        `machine` marks one that shows times or memory: on another machine it looks different. `unmeasured` is why
+        measurements may be missing: panels without any say so.
         """
         if not caption.strip() or not alt.strip():
             raise ValueError(f"figure {name}: a caption and a description (alt) are needed")
+        if unmeasured:
+            caption += mark_empty_panels(fig, unmeasured)
         stem = f"{self.notebook.split('_')[0]}_{name}"
         svg = named_svg(fig, stem, alt)
         plt.close(fig)
@@ -236,17 +243,28 @@ class Page:
         shown = {"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}
         return ShownFigure(facts, display(shown, raw=True, display_id=True))
 
-    def show_table(self, frame: pd.DataFrame, caption: str) -> None:
-        """Show the frame as a table with a caption."""
+    def show_table(self, frame: pd.DataFrame, caption: str, unmeasured: str = "") -> None:
+        """Show the frame as a table with a caption, which says why (`unmeasured`) where the table has no line."""
+        if unmeasured and frame.empty:
+            caption += f" {NOT_MEASURED}: {unmeasured}."
         display({"text/html": html_table(frame, caption), "text/plain": f"{caption}\n{frame}"}, raw=True)
 
     def claim(
-        self, name: str, holds: str, fails: str, when: bool | np.bool_, machine: bool = False, **values: object
+        self,
+        name: str,
+        holds: str,
+        fails: str,
+        when: bool | np.bool_,
+        machine: bool = False,
+        unmeasured: str = "",
+        **values: object,
     ) -> None:
         """Record and show a computed sentence: `holds` when the condition is true, otherwise `fails`.
 
         Both sentences are formatted with `values`, which are stored with six digits, as rows are: the last ones of fits
-        differ from run to run. One about times or memory (`machine`) goes to a file of its own.
+        differ from run to run. One about times or memory (`machine`) goes to a file of its own. A claim that gives
+        `unmeasured` (what it is about, and why measurements may be missing) neither holds nor fails where a value is
+        missing, and says that instead.
 
         Raises TypeError unless `when` is a truth value, KeyError for a value a sentence lacks, ValueError for a value
         that is not finite or a name that was used.
@@ -256,24 +274,35 @@ class Page:
         if name in {claim["name"] for claim in self.claims}:
             raise ValueError(f"claim {name}: already made in {self.notebook}")
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
+        missing = {key for key, value in plain.items() if isinstance(value, float) and math.isnan(value)}
         for key, value in plain.items():
-            if isinstance(value, float) and not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value) and not (unmeasured and key in missing):
                 raise ValueError(f"claim {name}: {key} is {value}")
         try:
             sentences = {True: holds.format(**plain), False: fails.format(**plain)}
         except (KeyError, IndexError) as error:
             raise KeyError(f"claim {name}: a sentence needs the value {error}") from error
-        true, machine = bool(when), machine or self.machine
-        record = {"name": name, "notebook": self.notebook, "anchor": f"claim-{slug(name)}", "holds": true}
-        stored = {key: float(six_digits(value)) if isinstance(value, float) else value for key, value in plain.items()}
-        self.claims.append({**record, "sentence": sentences[true], "values": stored, "machine": machine})
+        outcome, machine = None if missing else bool(when), machine or self.machine
+        sentence = f"{NOT_MEASURED}: {unmeasured}." if missing else sentences[outcome]
+        record = {"name": name, "notebook": self.notebook, "anchor": f"claim-{slug(name)}", "holds": outcome}
+        stored = {
+            key: float(six_digits(value)) if isinstance(value, float) else value
+            for key, value in plain.items()
+            if key not in missing
+        }
+        self.claims.append({**record, "sentence": sentence, "values": stored, "machine": machine})
         path = self.directory / "claims" / f"{self.notebook}{'_machine' if machine else ''}.json"
         alike = [claim for claim in self.claims if claim["machine"] == machine]
         write_whole(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")
-        display(
-            {"text/html": claim_html(self.claims[-1]), "text/plain": f"{'✓' if true else '✗'} {sentences[true]}"},
-            raw=True,
-        )
+        display({"text/html": claim_html(self.claims[-1]), "text/plain": f"{MARKS[outcome]} {sentence}"}, raw=True)
+
+
+def mark_empty_panels(fig: Figure, unmeasured: str) -> str:
+    """Say in every panel without data (a level alone is none) that nothing was measured; what the caption then adds."""
+    empty = [ax for ax in fig.axes if not np.isfinite(ax.dataLim.intervalx).all()]
+    for ax in empty:
+        ax.text(0.5, 0.5, NOT_MEASURED.lower(), transform=ax.transAxes, ha="center", va="center")
+    return f" {NOT_MEASURED}: {unmeasured}." if empty else ""
 
 
 def figure_html(svg: str, facts: dict[str, str]) -> str:
@@ -288,11 +317,12 @@ def figure_html(svg: str, facts: dict[str, str]) -> str:
 
 def claim_html(claim: dict[str, object]) -> str:
     """The claim's sentence with its mark, escaped."""
-    mark, word = ("✓", "holds") if claim["holds"] else ("✗", "fails")
-    spoken = "The claim holds:" if claim["holds"] else "The claim does not hold:"
+    outcome = claim["holds"]
+    word = {True: "holds", False: "fails", None: "unmeasured"}[outcome]
+    spoken = {True: "The claim holds:", False: "The claim does not hold:", None: "The claim is open:"}[outcome]
     return (
         f'<p class="claim {word}" id="{escape(str(claim["anchor"]))}"><span class="mark" role="img" '
-        f'aria-label="{spoken}">{mark}</span> {escape(str(claim["sentence"]))}</p>'
+        f'aria-label="{spoken}">{MARKS[outcome]}</span> {escape(str(claim["sentence"]))}</p>'
     )
 
 

@@ -7,31 +7,30 @@ import pandas as pd
 
 from lib.presentation.report import MODEL_STYLE
 
-NONE = "none fits"
+NONE, NOT_MEASURED = "none fits", "not measured here"
 CASE = ["direction", "length", "batch"]
 
 
 def choices(rows: pd.DataFrame, limits_mib: Sequence[int | float]) -> pd.DataFrame:
     """For each direction, length, batch and memory limit the fastest mechanism, with all that its spread overlaps.
 
-    Also given: its time and memory, and how many times faster than the fused softmax it is (missing where that was not
-    measured). The explicit softmax is no candidate: the fused one gives the same numbers.
+    Also given: its time and memory, and how many times faster than the fused softmax it is; what was not measured is
+    missing. The explicit softmax is no candidate: the fused one gives the same numbers.
     """
     pick = {"time_ms": "median", "time_ms_low": "min", "time_ms_high": "max", "peak_memory_mib": "median"}
     keys = [*CASE, "mechanism"]
-    parts = [
-        of.groupby(keys)["value"].agg(pick[name]).rename(name) for name, of in rows.groupby("metric") if name in pick
-    ]
+    parts = {name: rows[rows["metric"] == name].groupby(keys)["value"].agg(how) for name, how in pick.items()}
     table = pd.concat(parts, axis=1).reset_index("mechanism").dropna(subset="time_ms")
     found = []
-    for case, part in table.groupby(CASE):
+    for case in rows[CASE].drop_duplicates().sort_values(CASE).itertuples(index=False, name=None):
+        part = table[table.index == case]
         candidates = part.set_index("mechanism")
         softmax = candidates["time_ms"].get("softmax", np.nan)
         candidates = candidates.drop(index="explicit_softmax", errors="ignore")
         for limit in limits_mib:
             fitting = candidates[candidates["peak_memory_mib"] <= limit]
             if fitting.empty:
-                found.append((*case, limit, NONE, np.nan, np.nan, np.nan))
+                found.append((*case, limit, NOT_MEASURED if part.empty else NONE, np.nan, np.nan, np.nan))
                 continue
             best = fitting.loc[fitting["time_ms"].idxmin()]
             tied = fitting[fitting["time_ms_low"] <= best["time_ms_high"]].sort_values("time_ms")

@@ -1,6 +1,9 @@
 """What training costs: seconds per epoch or fit, and peak memory, each in a process of its own after a warm-up."""
 
+import math
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -19,15 +22,24 @@ COLUMNS = ("epoch_seconds", "peak_memory_mib")
 def training_cost(
     histories: Histories, customers: np.ndarray, model: ModelConfig, config: TrainConfig, epochs: int = 3
 ) -> dict[str, float]:
-    """Median seconds of an epoch over these customers, and the rise of resident memory while one is trained, MiB."""
-    arguments = (histories, customers, model, config, epochs)
-    return dict(zip(COLUMNS, (apart(_epoch_seconds, *arguments), apart(_epoch_memory, *arguments)), strict=True))
+    """Median seconds of an epoch over these customers, and the rise of resident memory while one is trained, MiB.
+
+    Missing where the machine's memory ran out.
+    """
+    return _measured((_epoch_seconds, _epoch_memory), histories, customers, model, config, epochs)
 
 
 def fitting_cost(model: ClassifierMixin, table: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Seconds of one whole fit of a classical model, and the rise of resident memory during it, MiB."""
-    arguments = (model, table, labels)
-    return dict(zip(COLUMNS, (apart(_fit_seconds, *arguments), apart(_fit_memory, *arguments)), strict=True))
+    """Seconds of one whole fit of a classical model, and the rise of resident memory during it, MiB; or missing."""
+    return _measured((_fit_seconds, _fit_memory), model, table, labels)
+
+
+def _measured(functions: tuple[Callable[..., float], ...], *arguments: object) -> dict[str, float]:
+    found = dict.fromkeys(COLUMNS, math.nan)
+    for column, function in zip(COLUMNS, functions, strict=True):
+        with suppress(MemoryError):
+            found[column] = apart(function, *arguments)
+    return found
 
 
 def _epoch_seconds(histories, customers, model, config, epochs) -> float:

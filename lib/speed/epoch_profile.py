@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -152,11 +153,17 @@ def profile_here(
 
 
 def profiles(histories: Histories, customers: np.ndarray, epochs: int, experiment: str) -> pd.DataFrame:
-    """The profile of every mechanism, each in a process of its own, in the study's one table shape."""
+    """The profile of every mechanism, each in a process of its own, in the study's one table shape.
+
+    One that the machine's memory does not allow has `skipped_memory` (bytes that were not enough) instead.
+    """
     parts = []
     for mechanism in tqdm(MECHANISMS, desc="profiling", unit="mechanism", disable=None, leave=False):
         arguments = (histories, customers, ModelConfig(attention=mechanism), TrainConfig(), epochs)
-        rows = apart(profile_here, *arguments)
+        try:
+            rows = apart(profile_here, *arguments)
+        except MemoryError:
+            rows = [(0, "skipped_memory", float(psutil.virtual_memory().total))]
         parts.append(pd.DataFrame(rows, columns=["seed", "metric", "value"]).assign(model=mechanism))
     facts = {
         "experiment": experiment,
@@ -166,3 +173,10 @@ def profiles(histories: Histories, customers: np.ndarray, epochs: int, experimen
         "x": np.nan,
     }
     return pd.concat(parts, ignore_index=True).assign(**facts)
+
+
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Shares and speed over epochs, a column per metric and a line per mechanism that was profiled."""
+    names = ["events_per_second", "padding_share", *(f"{part}_share" for part in PARTS)]
+    table = rows.groupby(["model", "metric"])["value"].median().unstack().reindex(columns=names).dropna()
+    return table.loc[[mechanism for mechanism in MECHANISMS if mechanism in table.index]]

@@ -56,7 +56,7 @@ def out_of_memory(error: Exception) -> bool:
 def measure_here(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
     """Metric to value for `quantity` (`time` or `memory`), measured in this process, which should be a fresh one.
 
-    What cannot be had is a metric too: `skipped_memory` (bytes that were not enough) or `skipped_not_installed`.
+    What is not installed is a metric too: `skipped_not_installed`. Raises the framework's error when memory runs out.
     """
     torch.set_num_threads(configuration.threads)
     if quantity == "memory":
@@ -72,10 +72,6 @@ def measure_here(configuration: Configuration, quantity: str, budget: Budget) ->
         blocks = block_times(run, configuration.threads, budget.block_seconds)
     except ModuleNotFoundError:
         return {"skipped_not_installed": 1.0}
-    except (MemoryError, RuntimeError) as error:
-        if out_of_memory(error):
-            return {"skipped_memory": budget.memory_mib * MIB}
-        raise
     low, median, high = (float(1000 * np.quantile(blocks, share)) for share in (0.25, 0.5, 0.75))
     return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}
 
@@ -92,17 +88,19 @@ def block_times(run: Callable[[], object], threads: int, block_seconds: float) -
 
 
 def send_result(sender: Connection, function: Callable[..., object], arguments: tuple) -> None:
-    """What the fresh process does: send whether the function worked, and its result or the traceback."""
+    """What the fresh process does: send whether the function worked, and its result or an error with the traceback."""
     try:
         sender.send((True, function(*arguments)))
-    except Exception:
-        sender.send((False, traceback.format_exc()))
+    except Exception as error:
+        kind = MemoryError if out_of_memory(error) else RuntimeError
+        sender.send((False, kind(traceback.format_exc())))
 
 
 def apart(function: Callable[..., Result], *arguments: object, patience: float | None = None) -> Result:
     """The function's result from a process of its own, forked from a server that has imported all and computed nothing.
 
-    Raises TimeoutError after `patience` seconds, ProcessDied, or RuntimeError with the traceback of an error there.
+    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, ProcessDied, or RuntimeError
+    with the traceback of another error there.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
@@ -116,29 +114,30 @@ def apart(function: Callable[..., Result], *arguments: object, patience: float |
         worked, outcome = receiver.recv()
     except EOFError:
         process.join()
-        raise ProcessDied(process.exitcode) from None
+        # The signal that the kernel sends when the machine's memory runs out.
+        killed = process.exitcode == -signal.SIGKILL
+        raise (MemoryError("the process was killed") if killed else ProcessDied(process.exitcode)) from None
     finally:
         process.kill()
         process.join()
         receiver.close()
     if not worked:
-        raise RuntimeError(outcome)
+        raise outcome
     return outcome
 
 
 def measure_apart(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
     """Metric to value from a process of its own.
 
-    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough). Raises RuntimeError
-    with the process's traceback, or its exit status if it died.
+    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough) or `skipped_memory`
+    (bytes that were not enough). Raises RuntimeError with the process's traceback, or its exit status if it died.
     """
     patience = START_SECONDS + budget.block_seconds + 4 * budget.seconds
     try:
         return apart(measure_here, configuration, quantity, budget, patience=patience)
     except TimeoutError:
         return {"skipped_time": patience}
+    except MemoryError:
+        return {"skipped_memory": budget.memory_mib * MIB}
     except RuntimeError as error:
-        # The signal that the kernel sends when the machine's memory runs out.
-        if isinstance(error, ProcessDied) and error.status == -signal.SIGKILL:
-            return {"skipped_memory": budget.memory_mib * MIB}
         raise RuntimeError(f"{configuration}: {error}") from None

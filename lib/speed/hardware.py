@@ -57,10 +57,10 @@ def same_layer(machines: Mapping[str, pd.DataFrame], layer: Configuration) -> di
 
 
 def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """In words, from which length on the model is faster than the other; a column per machine."""
+    """In words, from which length on the model is faster than the other, or that it was not measured, by machine."""
     tables = [scaling.crossovers(rows).assign(machine=name) for name, rows in machines.items()]
     found = pd.concat(tables).pivot(index=["model", "against", "split"], columns="machine", values="faster")
-    return found[list(machines)]
+    return found.reindex(columns=list(machines)).fillna("not measured")
 
 
 def times_by_hardware(machines: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -68,4 +68,4 @@ def times_by_hardware(machines: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     parts = [rows[rows["metric"] == "time_ms"].assign(machine=name) for name, rows in machines.items()]
     keys = ["direction", "length", "mechanism"]
     table = pd.concat(parts).groupby([*keys, "machine"])["value"].median().unstack("machine")
-    return table[list(machines)]
+    return table.reindex(columns=list(machines))

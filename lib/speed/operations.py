@@ -1,5 +1,7 @@
 """Operations that a call needs, counted by the framework, and how close to the machine's speed it carries them out."""
 
+from dataclasses import fields
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -60,8 +62,16 @@ def counted(configuration: Configuration) -> int:
     return counter.total
 
 
+def with_operations(rows: pd.DataFrame) -> pd.DataFrame:
+    """The measured times with a column `operations`, counted once for each configuration that has a time."""
+    times = rows[rows["metric"].isin(["time_ms", "time_ms_low", "time_ms_high"])]
+    settings = list(times[[field.name for field in fields(Configuration)]].itertuples(index=False, name=None))
+    counts = {each: counted(Configuration(*each)) for each in dict.fromkeys(settings)}
+    return times.assign(operations=[counts[each] for each in settings])
+
+
 def machine_gflops(product: pd.DataFrame) -> float:
-    """Billion operations a second in a large square matrix product: the median over rounds of the scope product."""
+    """Billion operations a second in a large square matrix product, the median over rounds; missing without any."""
     times = product[product["metric"] == "time_ms"]
     return float((2e-6 * times["length"] ** 3 / times["value"]).median())
 
@@ -69,7 +79,8 @@ def machine_gflops(product: pd.DataFrame) -> float:
 def achieved(rows: pd.DataFrame, machine: float, experiment: str) -> pd.DataFrame:
     """Speed in billion operations a second, and its share of `machine`, in the study's one table shape.
 
-    `rows` are measured times with a column `operations`. The spread is that of the rounds' quartiles.
+    `rows` are measured times with a column `operations`. The spread is that of the rounds' quartiles; shares of a
+    speed that is missing are left out.
     """
     # The lowest time is the highest speed.
     ends = {"time_ms": ("", "median"), "time_ms_high": ("_low", "max"), "time_ms_low": ("_high", "min")}
@@ -82,5 +93,5 @@ def achieved(rows: pd.DataFrame, machine: float, experiment: str) -> pd.DataFram
         parts += [times.assign(metric=f"machine_share{end}", value=speed / machine)]
     counts = parts[0].assign(metric="operations", value=parts[0]["operations"].astype(float))
     names = {"mechanism": "model", "direction": "split", "length": "x"}
-    found = pd.concat([*parts, counts]).rename(columns=names).drop(columns="operations")
+    found = pd.concat([*parts, counts]).dropna(subset="value").rename(columns=names).drop(columns="operations")
     return found.assign(experiment=experiment, task="attention", seed="-", axis="operations_length")

@@ -16,6 +16,12 @@ BETWEEN = 1.5  # of linear and quadratic growth
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.
 POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
 POWER_MARGIN = 0.1
+METRICS = ("peak_memory_mib", "time_ms")
+REASONS = {  # by metric: the reason, its unit, and how many of it one of the metric's are
+    "skipped_time": ("beyond its budget of time", "seconds", 1.0),
+    "skipped_memory": ("beyond its budget of memory", "MiB", 2.0**-20),
+    "skipped_not_installed": ("not installed", "not installed", np.nan),
+}
 CLAIMS = {
     "time_ms_exponent": "power of time",
     "peak_memory_mib_exponent": "power of memory",
@@ -44,18 +50,24 @@ def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
     """The power of length with which time and memory grow from `shortest` events on.
 
     Least squares on logarithms over all rounds and lengths; the interval is the slope's by Student's t, so it covers
-    departures from a power law as well as noise. Mechanisms with fewer than three points are left out.
+    departures from a power law as well as noise. All three are missing where there are fewer than three points.
     """
-    usable = rows[
-        rows["metric"].isin(["time_ms", "peak_memory_mib"]) & (rows["length"] >= shortest) & (rows["value"] > 0)
-    ]
     found = []
-    for (model, split, metric), part in usable.groupby(["mechanism", "direction", "metric"], sort=False):
-        if len(part) > 2 and part["length"].min() < part["length"].max():
-            fit = stats.linregress(np.log(part["length"]), np.log(part["value"]))
-            margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(part) - 2) * fit.stderr
-            found.append((model, split, metric, fit.slope, fit.slope - margin, fit.slope + margin, len(part)))
+    for (model, split), calls in rows.groupby(["mechanism", "direction"], sort=False):
+        for metric in METRICS:
+            part = calls[(calls["metric"] == metric) & (calls["length"] >= shortest) & (calls["value"] > 0)]
+            slope = margin = np.nan
+            if len(part) > 2 and part["length"].min() < part["length"].max():
+                fit = stats.linregress(np.log(part["length"]), np.log(part["value"]))
+                slope, margin = fit.slope, stats.t.ppf((1 + CONFIDENCE) / 2, len(part) - 2) * fit.stderr
+            found.append((model, split, metric, slope, slope - margin, slope + margin, len(part)))
     return pd.DataFrame(found, columns=["model", "split", "metric", "exponent", "low", "high", "points"])
+
+
+def power(times: pd.Series) -> float:
+    """The power of length with which the times, indexed by length, grow; missing with fewer than two of them."""
+    known = times.dropna()
+    return float(np.polyfit(np.log(known.index), np.log(known), 1)[0]) if len(known) > 1 else np.nan
 
 
 def crossing(ratios: pd.Series) -> float:
@@ -78,15 +90,19 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
     """From which length on the second of each pair is faster, for inference and for training.
 
     Every round gives a cross-over of its own; the interval is Student's t for their mean logarithm, cut at the lengths
-    measured (where it is open) and missing with a single round. `faster` says from which lengths on in words.
+    measured (where it is open) and missing with a single round. `faster` says from which lengths on in words. All of
+    them are missing where both were measured at fewer than two lengths.
     """
-    times = rows[rows["metric"] == "time_ms"]
     found = []
-    for split, part in times.groupby("direction", sort=False):
-        table = part.pivot(index=["round", "length"], columns="mechanism", values="value")
-        for first, second in combinations([model for model in ORDER if model in table.columns], 2):
+    for split, part in rows.groupby("direction", sort=False):
+        models, times = set(part["mechanism"]), part[part["metric"] == "time_ms"]
+        table = times.pivot(index=["round", "length"], columns="mechanism", values="value").reindex(columns=ORDER)
+        for first, second in combinations([model for model in ORDER if model in models], 2):
             ratios = (table[second] / table[first]).dropna()
             lengths = ratios.index.get_level_values("length")
+            if lengths.nunique() < 2:
+                found.append((first, second, split, np.nan, np.nan, np.nan, False, np.nan))
+                continue
             shortest, longest = float(lengths.min()), float(lengths.max())
             middle = crossing(ratios.groupby("length").median())
             each = [crossing(one.droplevel("round")) for _, one in ratios.groupby("round")]
@@ -114,10 +130,10 @@ def log_interval(values: np.ndarray, lowest: float, highest: float) -> tuple[flo
 def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
     """Exponents and cross-overs in the study's one table shape; `model` is the one that pays from the length on."""
     found = []
-    for row in slopes.itertuples():
+    for row in slopes.dropna().itertuples():
         for name, value in (("exponent", row.exponent), ("exponent_low", row.low), ("exponent_high", row.high)):
             found.append((row.model, row.split, "growth", f"{row.metric}_{name}", value))
-    for row in crossings.itertuples():
+    for row in crossings.dropna().itertuples():
         axis = f"against_{row.against}"
         bounds = (("crossover_length", row.crossover_length), ("crossover_low", row.low), ("crossover_high", row.high))
         for metric, value in (*bounds, ("pays", float(row.pays))):
@@ -129,22 +145,24 @@ def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str
 def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Whether the intervals of the cross-overs of two runs overlap, for every pair that both have measured."""
     keys = ["against", "model", "split"]
-    table = first[[*keys, "low", "high"]].merge(second[[*keys, "low", "high"]], on=keys, validate="one_to_one")
+    first, second = (run[[*keys, "low", "high"]].dropna() for run in (first, second))
+    table = first.merge(second, on=keys, validate="one_to_one")
     overlap = (table["low_x"] <= table["high_y"]) & (table["low_y"] <= table["high_x"])
     return table.assign(agree=overlap)
 
 
 def skipped(rows: pd.DataFrame) -> pd.DataFrame:
     """What was not measured, with the reason and what it would have needed, in the unit of the reason."""
-    reasons = {
-        "skipped_time": ("seconds", 1.0),
-        "skipped_memory": ("MiB", 2.0**-20),
-        "skipped_not_installed": ("not installed", np.nan),
-    }
-    found = rows[rows["metric"].isin(reasons)].reset_index(drop=True)
-    units = pd.DataFrame(found["metric"].map(reasons).tolist(), columns=["unit", "scale"])
+    found = rows[rows["metric"].isin(REASONS)].reset_index(drop=True)
+    units = pd.DataFrame(found["metric"].map(REASONS).tolist(), columns=["reason", "unit", "scale"])
     needed = found["value"] * units["scale"]
     return found[["mechanism", "direction", "length"]].assign(needed=needed, unit=units["unit"])
+
+
+def only(table: pd.DataFrame, **where: object) -> pd.Series:
+    """The line of the table whose columns have these values; all missing where there is none."""
+    found = table[(table[list(where)] == pd.Series(where)).all(axis=1)]
+    return found.iloc[0] if len(found) else pd.Series(np.nan, table.columns)
 
 
 def source_study() -> pd.DataFrame:
@@ -156,7 +174,7 @@ def source_claims(results: pd.DataFrame, slopes: pd.DataFrame, crossings: pd.Dat
     """Each claim of the source study against the explicit and the fused softmax, and whether it is reproduced.
 
     Linear or quadratic growth is reproduced if the exponent's whole interval is on that side of 1.5; a cross-over if it
-    comes no later; a saving if it is at least as large. Claims about lengths that were not measured are left out.
+    comes no later; a saving if it is at least as large. What was not measured here is missing.
     """
     claims = source_study().query("axis == 'claim'")
     found = []
@@ -166,7 +184,7 @@ def source_claims(results: pd.DataFrame, slopes: pd.DataFrame, crossings: pd.Dat
             ours, holds = checked(claim.metric, claim.value, claim.x, model, baseline, results, slopes, crossings)
             found.append((baseline, model, CLAIMS[claim.metric], claim.x, claim.value, ours, holds))
     table = pd.DataFrame(found, columns=["against", "model", "claim", "length", "source_study", "here", "reproduced"])
-    return table.dropna(subset="here").reset_index(drop=True)
+    return table.assign(reproduced=table["reproduced"].astype("object").where(table["here"].notna(), np.nan))
 
 
 def checked(

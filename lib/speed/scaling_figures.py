@@ -1,4 +1,4 @@
-"""Figures of time and memory against length, drawn from saved rows."""
+"""Time and memory against length, in figures and in words, from saved rows."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,8 +10,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lib.presentation.report import MODEL_STYLE
-from lib.speed.scaling import ORDER
+from lib.presentation.report import MODEL_STYLE, NOT_MEASURED
+from lib.speed.scaling import ORDER, REASONS
 from lib.speed.sweeps import CAUSAL, UNIFORM
 
 UNITS = {"time_ms": "time of a call, ms", "peak_memory_mib": "peak memory of a call, MiB"}
@@ -36,12 +36,41 @@ def look_of(model: str) -> dict[str, str]:
     return look | {"linestyle": "--" if suffix else "-", "label": style["label"] + VARIANTS[suffix]}
 
 
+def reasons(rows: pd.DataFrame) -> str:
+    """Why measurements are missing, in words: every call among the rows, measured or result rows, that was skipped."""
+    named = rows.rename(columns={"model": "mechanism", "split": "direction", "x": "length"})
+    found = named[named["metric"].isin(REASONS)]
+    said: dict[str, list[str]] = {}
+    for (metric, mechanism, split), part in found.groupby(["metric", "mechanism", "direction"], sort=False):
+        lengths = sorted(part["length"].dropna().unique())
+        at = f" from {lengths[0]:,.0f} events on" if lengths else ""
+        said.setdefault(REASONS[metric][0], []).append(f"{look_of(mechanism)['label']} in {SPLITS[split]}{at}")
+    return "; ".join(f"{reason}: {', '.join(calls)}" for reason, calls in said.items()) or "too few points asked for"
+
+
+def listed(values: pd.Series, form: str = "{:.0%}") -> str | float:
+    """The mechanisms with their values, in words; missing where no value is known."""
+    known = values.dropna().items()
+    return ", ".join(f"{MODEL_STYLE[model]['label']} {form.format(value)}" for model, value in known) or np.nan
+
+
+def panels_of(rows: pd.DataFrame) -> list[str]:
+    """The directions among the rows, a panel each; both where nothing was measured."""
+    return [split for split in SPLITS if split in set(rows["split"])] or list(SPLITS)
+
+
+def name_lines(ax: Axes) -> None:
+    """A legend, where there is anything to name."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend()
+
+
 def against_length(rows: pd.DataFrame, metric: str) -> Figure:
     """A metric against length, one panel per direction, both axes logarithmic.
 
     Bars are the spread of time; hollow marks on dotted lines are predictions for calls that the budget did not allow.
     """
-    splits = [split for split in SPLITS if split in set(rows["split"])]
+    splits = panels_of(rows)
     fig, panels = plt.subplots(
         1, len(splits), sharex=True, sharey=True, squeeze=False, figsize=(4.2 * len(splits), 4.0)
     )
@@ -78,6 +107,8 @@ def draw_curves(ax: Axes, rows: pd.DataFrame, metric: str, axis: str = "length")
 
 def length_axis(ax: Axes, lengths: Sequence[int]) -> None:
     """A logarithmic axis of lengths, with ticks at up to seven of those measured."""
+    if not lengths:
+        return
     doublings = [length for length in sorted(lengths) if np.log2(length) % 1 == 0] or sorted(lengths)
     ax.set_xscale("log")
     ax.set_xticks(doublings[:: -(-len(doublings) // 7)])
@@ -93,13 +124,16 @@ def plain_numbers(axis: Axis) -> None:
 
 def crossover_intervals(crossings: pd.DataFrame, lengths: Sequence[int]) -> Figure:
     """The length from which each challenger is faster, a row per pair, a panel per direction; hollow at the ends."""
-    splits = [split for split in SPLITS if split in set(crossings["split"])]
+    splits = panels_of(crossings)
     pairs = list(dict.fromkeys(zip(crossings["model"], crossings["against"], strict=True)))
     size = (1.8 + 3.2 * len(splits), 1.4 + 0.45 * len(pairs))
     fig, panels = plt.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False, figsize=size)
     for ax, split in zip(panels[0], splits, strict=True):
         for row in crossings[crossings["split"] == split].itertuples():
             place = pairs.index((row.model, row.against))
+            if np.isnan(row.crossover_length):
+                ax.annotate(NOT_MEASURED.lower(), (min(lengths), place), fontsize=8)
+                continue
             within = min(lengths) < row.crossover_length < max(lengths)
             draw_crossover(ax, place, row.crossover_length, (row.low, row.high) if within else None, row.model)
             note = crossover_note(row.crossover_length, row.low, row.high, row.pays, lengths)

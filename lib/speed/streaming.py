@@ -115,7 +115,10 @@ def streams(base: Configuration, seconds: float, memory_mib: float, experiment: 
     """The stream of every mechanism, each in a process of its own, in the study's one table shape."""
     parts = []
     for mechanism in tqdm(STEPS, desc="streaming", unit="mechanism", disable=None, leave=False):
-        rows = apart(stream_here, replace(base, mechanism=mechanism), seconds, memory_mib)
+        try:
+            rows = apart(stream_here, replace(base, mechanism=mechanism), seconds, memory_mib)
+        except MemoryError:
+            rows = [(base.segment, "skipped_memory", memory_mib * MIB)]
         parts.append(pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(model=mechanism))
     facts = {"experiment": experiment, "task": "stream", "seed": "-", "split": "forward", "axis": "events_streamed"}
     return pd.concat(parts, ignore_index=True).assign(**facts)
@@ -125,13 +128,15 @@ def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
     """How much more a late event costs than an early one: the last checkpoint against the first settled one.
 
     Memory counts as constant if the state does not grow and resident memory rises by less than one byte per event, or
-    than two readings may be off; time if it grows by less than `STEADY`. A stream that was ended is not constant.
+    than two readings may be off; time if it grows by less than `STEADY`. A stream that was ended is not constant; what
+    a stream that ended before it settled would have shown is missing.
     """
     found = []
     for model, part in rows.groupby("model", sort=False):
         table = part.pivot(index="x", columns="metric", values="value")
-        segment = table.index[0]
-        early, late = table[table.index >= SETTLED * segment].iloc[0], table.iloc[-1]
+        table = table.reindex(columns=table.columns.union(["event_us", "state_kib", "resident_mib"]))
+        settled, late = table[table.index >= SETTLED * table.index[0]], table.iloc[-1]
+        early = settled.iloc[0] if len(settled) else late * np.nan
         events = float(table.index[-1])
         rise = late["resident_mib"] - early["resident_mib"]
         whole = "skipped_time" not in table.columns and "skipped_memory" not in table.columns

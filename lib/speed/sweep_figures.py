@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 
 from lib.presentation.report import MODEL_STYLE
 from lib.speed.epoch_profile import PARTS
-from lib.speed.scaling_figures import SPLITS, UNITS, draw_curves, length_axis, look_of, order_of, plain_numbers
+from lib.speed.scaling_figures import (
+    SPLITS,
+    UNITS,
+    draw_curves,
+    length_axis,
+    look_of,
+    name_lines,
+    order_of,
+    panels_of,
+    plain_numbers,
+)
 
 SPEED = "speed, billion operations per second"
 STREAM_UNITS = {"event_us": "time per event, µs", "state_kib": "carried to the next segment, KiB"}
@@ -21,7 +31,7 @@ SHADES = dict(zip(PARTS, ("#1b4965", "#4a7fa5", "#8a6fc9", "#93b7cf", "#c9c3b5",
 
 def against_settings(rows: pd.DataFrame, axes: Mapping[str, str], metric: str) -> Figure:
     """A metric against each of the given settings (axis to its label), a line per setting, a panel per direction."""
-    splits = [split for split in SPLITS if split in set(rows["split"])]
+    splits = panels_of(rows)
     size = (4.2 * len(splits), 3.3 * len(axes))
     fig, panels = plt.subplots(len(axes), len(splits), sharey="row", sharex="row", squeeze=False, figsize=size)
     for line, (axis, label) in zip(panels, axes.items(), strict=True):
@@ -37,7 +47,7 @@ def against_settings(rows: pd.DataFrame, axes: Mapping[str, str], metric: str) -
 
 def with_range(rows: pd.DataFrame, metric: str, unit: str, level: float | None = None) -> Figure:
     """A metric with its low and high ends against length, a panel per direction; a dotted line where one is given."""
-    splits = [split for split in SPLITS if split in set(rows["split"])]
+    splits = panels_of(rows)
     fig, panels = plt.subplots(
         1, len(splits), sharey=True, sharex=True, squeeze=False, figsize=(4.2 * len(splits), 3.6)
     )
@@ -53,7 +63,7 @@ def with_range(rows: pd.DataFrame, metric: str, unit: str, level: float | None =
         length_axis(ax, [int(length) for length in of_split["x"].unique()])
     panels[0, 0].set_ylim(bottom=0)
     panels[0, 0].set_ylabel(unit)
-    panels[0, 0].legend()
+    name_lines(panels[0, 0])
     return fig
 
 
@@ -70,7 +80,7 @@ def along_stream(rows: pd.DataFrame) -> Figure:
     table = rows.pivot(index=["model", "x"], columns="metric", values="value").sort_index()
     for ax, (metric, unit) in zip(panels, STREAM_UNITS.items(), strict=True):
         for model in order_of(rows["model"]):
-            found = table.loc[model]
+            found = table.loc[model].reindex(columns=table.columns.union([metric]))
             if f"{metric}_low" in found.columns:
                 draw_range(ax, found, metric, model)
             else:
@@ -90,7 +100,7 @@ def epoch_parts(rows: pd.DataFrame) -> Figure:
     """Shares of an epoch, stacked, a bar per mechanism; the bar's end of each part carries its range over epochs."""
     shares = rows[rows["metric"].str.endswith("_share")]
     table = shares.pivot(index=["model", "seed"], columns="metric", values="value")
-    models = order_of(rows["model"])
+    models = order_of(shares["model"])
     fig, ax = plt.subplots(figsize=(8.0, 1.2 + 0.8 * len(models)))
     for place, model in enumerate(models):
         parts = 100 * table.loc[model, [f"{part}_share" for part in PARTS]]
@@ -105,14 +115,15 @@ def epoch_parts(rows: pd.DataFrame) -> Figure:
     ax.set_yticks(range(len(models)), [MODEL_STYLE[model]["label"] for model in models])
     ax.set(xlabel="share of an epoch, %", xlim=(0, 100))
     ax.invert_yaxis()
-    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    if models:
+        ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
 
 
 def throughput(rows: pd.DataFrame) -> Figure:
     """Real events per second of training, a point per epoch and their median as a line."""
     speeds = rows[rows["metric"] == "events_per_second"]
-    models = order_of(rows["model"])
+    models = order_of(speeds["model"])
     fig, ax = plt.subplots(figsize=(6.0, 1.2 + 0.5 * len(models)))
     for place, model in enumerate(models):
         values = speeds.loc[speeds["model"] == model, "value"]

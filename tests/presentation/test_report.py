@@ -197,6 +197,35 @@ def test_a_claim_says_what_was_found(page, holds, sentence):
     assert claim["anchor"] == "claim-larger"
 
 
+def test_what_could_not_be_measured_neither_holds_nor_fails(page, capsys):
+    words = {"when": False, "unmeasured": "the growth (beyond its budget)", "count": 3}
+    page.claim("growth", "{slope:.2f} of {count}", "no", slope=float("nan"), **words)
+    page.claim("known", "{slope:.2f} of {count}", "no", slope=1.0, **words)
+    growth, known = json.loads(saved_text(page, "claims", "02_kernel_error.json"))
+    assert (growth["holds"], growth["values"]) == (None, {"count": 3})
+    assert growth["sentence"] == "Not measured here: the growth (beyond its budget)."
+    assert (known["holds"], known["sentence"]) == (False, "no")
+    assert 'class="claim unmeasured"' in capsys.readouterr().out
+    with pytest.raises(ValueError, match="slope is inf"):
+        page.claim("endless", "{slope}", "{slope}", slope=float("inf"), **words)
+
+
+def test_a_figure_or_table_without_measurements_says_so(page, capsys):
+    fig, (full, level, empty) = plt.subplots(1, 3)
+    full.plot([1, 2], [1, 2])
+    level.axhline(1.0)
+    empty.errorbar([], [], yerr=np.empty((2, 0)))
+    page.save_figure(fig, "time", "Time.", "Lines.", unmeasured="beyond its budget")
+    assert [len(ax.texts) for ax in (full, level, empty)] == [0, 1, 1]
+    facts = json.loads(saved_text(page, "figures", "02_time.json"))
+    assert facts["caption"] == "Time. Not measured here: beyond its budget."
+    page.save_figure(drawn_figure(), "whole", "Time.", "A line.", unmeasured="beyond its budget")
+    assert json.loads(saved_text(page, "figures", "02_whole.json"))["caption"] == "Time."
+    capsys.readouterr()
+    page.show_table(pd.DataFrame({"a": []}), "Times.", unmeasured="beyond its budget")
+    assert "Times. Not measured here: beyond its budget.</figcaption>" in capsys.readouterr().out
+
+
 def test_the_last_digits_of_a_fit_change_no_claim(page):
     for name, slope in (("one", -0.5323218236709916), ("two", -0.5323218236709919)):
         page.claim(name, "{slope:.2f} of {count}", "no", when=True, slope=slope, count=12345678)

@@ -1,6 +1,7 @@
 """Measurements in real processes: limits, errors, and memory whose size is known."""
 
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -45,6 +46,20 @@ def test_time_comes_with_its_quartiles():
 
 def test_each_call_has_a_process_of_its_own():
     assert len({apart(os.getpid), apart(os.getpid), os.getpid()}) == 3
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def beyond_memory():
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+@pytest.mark.parametrize("function", [killed, beyond_memory])
+def test_memory_that_runs_out_is_told_from_other_errors(function):
+    with pytest.raises(MemoryError, match=r"killed|you tried to allocate"):
+        apart(function)
 
 
 def test_a_process_that_dies_or_does_not_come_back():
