@@ -302,6 +302,10 @@ def mark_empty_panels(fig: Figure, unmeasured: str) -> str:
     empty = [ax for ax in fig.axes if not np.isfinite(ax.dataLim.intervalx).all()]
     for ax in empty:
         ax.text(0.5, 0.5, NOT_MEASURED.lower(), transform=ax.transAxes, ha="center", va="center")
+        # Logarithms need limits above zero, which only data give.
+        for shared, scale in ((ax.get_shared_x_axes(), ax.set_xscale), (ax.get_shared_y_axes(), ax.set_yscale)):
+            if set(shared.get_siblings(ax)) <= set(empty):
+                scale("linear")
     return f" {NOT_MEASURED}: {unmeasured}." if empty else ""
 
 

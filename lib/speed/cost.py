@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
-from sklearn.base import ClassifierMixin
+from scipy import sparse
+from sklearn.base import BaseEstimator
 
 from lib import train
 from lib.data import Histories
@@ -29,7 +30,7 @@ def training_cost(
     return _measured((_epoch_seconds, _epoch_memory), histories, customers, model, config, epochs)
 
 
-def fitting_cost(model: ClassifierMixin, table: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def fitting_cost(model: BaseEstimator, table: np.ndarray | sparse.csr_array, labels: np.ndarray) -> dict[str, float]:
     """Seconds of one whole fit of a classical model, and the rise of resident memory during it, MiB; or missing."""
     return _measured((_fit_seconds, _fit_memory), model, table, labels)
 

@@ -60,7 +60,7 @@ def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame]) -> pd.DataFrame
     """In words, from which length on the model is faster than the other, or that it was not measured, by machine."""
     tables = [scaling.crossovers(rows).assign(machine=name) for name, rows in machines.items()]
     found = pd.concat(tables).pivot(index=["model", "against", "split"], columns="machine", values="faster")
-    return found.reindex(columns=list(machines)).fillna("not measured")
+    return found.reindex(columns=list(machines)).astype("object").fillna("not measured")
 
 
 def times_by_hardware(machines: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
