@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from lib.attention.numerics import constant, differentiable_gradients, needs_plain_operations
 
 # Bells computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
 BELLS_AT_ONCE = 2**18
@@ -41,16 +42,21 @@ class Update(NamedTuple):
     new: Float[Tensor, "rows basis segment"]
 
 
-def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,)) -> Basis:
+@constant
+def _centres(count: int, device: torch.device | str) -> Float[Tensor, " centres"]:
+    return torch.linspace(0, 1, count, dtype=torch.float64, device=device)
+
+
+def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,), device: torch.device | str = "cpu") -> Basis:
     """Equally spaced centres in double precision; `widths` are standard deviations in units of the centres' spacing.
 
     Raises ValueError unless the widths are positive and their number divides `basis` with two centres or more for each.
     """
-    if not widths or min(widths) <= 0:
+    if not widths or not all(0 < width < math.inf for width in widths):
         raise ValueError(f"widths must be positive, got {widths}")
     if basis % len(widths) or basis // len(widths) < 2:
         raise ValueError(f"basis must be a multiple of {len(widths)} widths with two centres each, got {basis}")
-    centres = torch.linspace(0, 1, basis // len(widths), dtype=torch.float64)
+    centres = _centres(basis // len(widths), device)
     return Basis(centres, tuple(width / (len(centres) - 1) for width in widths))
 
 
@@ -108,9 +114,13 @@ def expected_basis(
     mean: Float[Tensor, "*shape"], variance: Float[Tensor, "*shape"], basis: Basis
 ) -> Float[Tensor, "*shape basis"]:
     """E_p[ψ_j] = N(μ; μ_j, σ_j² + σ²) for p = N(μ, σ²), the integral of continuous softmax attention in closed form."""
-    offsets = (mean[..., None] - basis.centres.to(mean)).square()
-    totals = [variance[..., None] + s**2 for s in basis.deviations]
-    return torch.cat([torch.exp(-0.5 * offsets / v) * torch.rsqrt(2 * math.pi * v) for v in totals], dim=-1)
+    offsets = mean[..., None] - basis.centres.to(mean)
+    return torch.cat([_density(offsets, variance[..., None] + s**2) for s in basis.deviations], dim=-1)
+
+
+def _density(offsets: Tensor, variance: Tensor) -> Tensor:
+    """N(offset; 0, v)."""
+    return torch.exp(-0.5 * offsets.square() / variance) * torch.rsqrt(2 * math.pi * variance)
 
 
 def gaussian_read(
@@ -124,6 +134,8 @@ def gaussian_read(
     Nothing of size length times basis is kept for the backward pass. The Gaussian lives on the whole line while the
     signal fades outside [0, 1], so that a constant signal is read as itself times the mass inside.
     """
+    if needs_plain_operations(mean, variance, values):
+        return expected_basis(mean, variance, basis) @ values
     centres = basis.centres.to(mean)
     context = 0
     for deviation, part in zip(basis.deviations, values.flatten(0, 1).split(len(centres), dim=1), strict=True):
@@ -137,6 +149,8 @@ def _bells(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
     """exp(-(μ - c)² / 2v) for every centre, by powers of two: the exponential is 4 to 10 times slower on a CPU."""
     offsets = mean[..., None] - centres
     exponents = offsets.square_().mul_((-0.5 * math.log2(math.e) / variance)[..., None])
+    if needs_plain_operations(mean, variance):
+        return exponents.clamp(min=LEAST_EXPONENT).exp2()
     return exponents.clamp_(min=LEAST_EXPONENT).exp2_()
 
 
@@ -159,9 +173,14 @@ class _GaussianRead(torch.autograd.Function):
         return context.mul_(torch.rsqrt(2 * math.pi * variance)[..., None])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         mean, variance, centres, values = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = lambda m, v, x: (_density(m[..., None] - centres, v[..., None]) @ x,)  # noqa: E731
+            into_mean, into_variance, into_values = differentiable_gradients(
+                plain, (mean, variance, values), (gradient,)
+            )
+            return into_mean, into_variance, None, into_values
         gradient = gradient * torch.rsqrt(2 * math.pi * variance)[..., None]
         # Moments about the middle of the interval: about zero, small variances would cancel more digits.
         offset, place = mean - 0.5, centres - 0.5
@@ -212,7 +231,10 @@ def quantile_times(
     bins = masses.shape[-1]
     reached = masses.cumsum(-1)
     reached = reached / reached[:, -1:]
-    index = torch.searchsorted(reached, quantiles).clamp(max=bins - 1)
+    if needs_plain_operations(masses):
+        index = (reached[:, None] < quantiles[..., None]).sum(-1).clamp(max=bins - 1)
+    else:
+        index = torch.searchsorted(reached, quantiles).clamp(max=bins - 1)
     mass = masses.gather(-1, index).clamp(min=torch.finfo(masses.dtype).tiny)
     inside = 1 - (reached.gather(-1, index) - quantiles) / mass
     return (index + inside.clamp(0, 1)) / bins

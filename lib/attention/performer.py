@@ -2,17 +2,20 @@
 
 Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
 then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
-added to one. What large norms do cost is accuracy (see `lib.fidelity.approximation`) and, in the causal form, time:
-chunks get shorter. The trigonometric kernel has signed weights; its denominators may come near zero or be negative, and
-its outputs then exceed all values by any factor. That is the estimator, and it is left visible.
+added to one. What large norms do cost is accuracy (see `lib.fidelity.approximation`) and time: in the causal form
+chunks get shorter, and entries beyond a million are computed in double precision, where outputs reach their limit. The
+trigonometric kernel has signed weights; its denominators may come near zero or be negative, and its outputs then exceed
+all values by any factor. That is the estimator, and it is left visible.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib.attention.causal_attention import causal_attention, empty_state, weights_until
 from lib.attention.linear_attention import LOG2_E, FeatureMap, State, read, summary
+from lib.attention.numerics import has_large_entries, wide
 from lib.attention.random_features import (
     best_tilt,
     check_kernel,
@@ -20,7 +23,7 @@ from lib.attention.random_features import (
     mean_sum_square,
     orthogonal_projection,
 )
-from lib.attention.softmax import MultiHeadAttention, check_shapes
+from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
 
 __all__ = [
     "PerformerAttention",
@@ -61,16 +64,19 @@ def tilt_of(
 def _rows(
     queries: Tensor,
     keys: Tensor,
+    values: Tensor,
     projection: Tensor,
     kernel: str,
     causal: bool,
     key_mask: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, FeatureMap]:
-    """Queries, keys and what the mask hides with heads folded into rows, and the kernel, in full precision."""
+    state: State | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, FeatureMap]:
+    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel, in full precision."""
     check_kernel(kernel)
     check_projection(projection, queries.shape[-1])
-    precision = torch.promote_types(queries.dtype, torch.float32)
-    queries, keys, projection = (tensor.to(precision) for tensor in (queries, keys, projection))
+    precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
+    precision = torch.float64 if has_large_entries(queries, keys, values) else precision
+    queries, keys, values, projection = (tensor.to(precision) for tensor in (queries, keys, values, projection))
     scale = queries.shape[-1] ** -0.25
     rows, columns = queries.shape[0] * queries.shape[1], len(projection)
     activation, directions = "exponential", projection * scale
@@ -91,7 +97,7 @@ def _rows(
     if key_mask is not None:
         hidden = hidden | ~key_mask[:, None]
     feature_map = FeatureMap(activation, directions, column_level, norm_share)
-    return queries.flatten(0, 1), keys.flatten(0, 1), hidden.flatten(0, 1), feature_map
+    return *(tensor.flatten(0, 1) for tensor in (queries, keys, values, hidden)), feature_map
 
 
 def favor_attention(
@@ -111,8 +117,13 @@ def favor_attention(
     check_shapes(queries, keys, values, key_mask, causal)
     if causal:
         return favor_stream(queries, keys, values, projection, kernel, key_mask)[0]
-    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, False, key_mask)
-    values_of = values.flatten(0, 1).to(queries_of.dtype)
+    if not keys.shape[2]:
+        # One key that the mask hides stands for none at all.
+        keys, values = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (keys, values))
+        key_mask = torch.zeros(keys.shape[0], 1, dtype=torch.bool, device=keys.device)
+    queries_of, keys_of, values_of, hidden, feature_map = _rows(
+        queries, keys, values, projection, kernel, False, key_mask
+    )
     output = read(queries_of, summary(keys_of, values_of, hidden, feature_map), feature_map)
     return output.unflatten(0, queries.shape[:2]).to(values.dtype)
 
@@ -129,14 +140,21 @@ def favor_stream(
     """Causal attention over the next piece of a stream: pass the returned state with the piece that follows.
 
     The state has features x value_dim numbers per head, whatever the length of the past. None starts a stream. Padding
-    may be anywhere.
+    may be anywhere. Raises ValueError for the state of another batch, kernel or narrower type.
     """
     check_shapes(queries, keys, values, key_mask, causal=True)
-    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, True, key_mask)
-    values_of = values.flatten(0, 1).to(queries_of.dtype)
-    state = empty_state(feature_map, values.shape[-1]) if state is None else state
-    output, state = causal_attention(queries_of, keys_of, values_of, hidden, state, feature_map)
-    return output.unflatten(0, queries.shape[:2]).to(values.dtype), state
+    heads = queries.shape[:2]
+    queries_of, keys_of, values_of, hidden, feature_map = _rows(
+        queries, keys, values, projection, kernel, True, key_mask, state
+    )
+    if state is None:
+        start = empty_state(feature_map, values.shape[-1])
+    else:
+        columns = (*heads, feature_map.column_level.shape[1])
+        check_state(state, State((*columns, values.shape[-1]), columns, columns), queries)
+        start = State(*(part.flatten(0, 1).to(queries_of.dtype) for part in state))
+    output, end = causal_attention(queries_of, keys_of, values_of, hidden, start, feature_map)
+    return output.unflatten(0, heads).to(values.dtype), State(*(part.unflatten(0, heads) for part in end))
 
 
 def favor_weights(
@@ -153,13 +171,15 @@ def favor_weights(
     Holds the features of all keys. Rows sum to one, or are zero without any key.
     """
     check_shapes(queries, keys, keys, key_mask, causal)
-    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, causal, key_mask)
+    if not keys.shape[2]:
+        return queries.new_zeros(*queries.shape[:2], len(chosen), 0)
+    queries_of, keys_of, _, hidden, feature_map = _rows(queries, keys, keys, projection, kernel, causal, key_mask)
     level = torch.zeros_like(feature_map.column_level)
     if not causal:
         level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
     until = chosen if causal else torch.full_like(chosen, keys.shape[2] - 1)
     weights = weights_until(queries_of[:, chosen], keys_of, hidden, level, until, feature_map)
-    return weights.unflatten(0, queries.shape[:2])
+    return weights.unflatten(0, queries.shape[:2]).to(wide(queries.dtype))
 
 
 class PerformerAttention(MultiHeadAttention):
@@ -186,6 +206,14 @@ class PerformerAttention(MultiHeadAttention):
         self.kernel = kernel
         self.projection_name = projection
         self.register_buffer("projection", draw_projection(projection, features, self.head_dim, generator))
+
+    def _apply(self, fn, recurse: bool = True):
+        """What moves or casts the module: the projection moves along, but is rounded by no cast."""
+        exact = self.projection
+        super()._apply(fn, recurse)
+        if self.projection.dtype != exact.dtype and not exact.is_meta:
+            self.projection = exact.to(self.projection.device)
+        return self
 
     def redraw(self, generator: torch.Generator) -> None:
         """Replace the projection by a fresh draw, in place."""
