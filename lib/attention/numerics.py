@@ -49,14 +49,29 @@ def needs_plain_operations(*tensors: Tensor) -> bool:
     return torch.compiler.is_exporting() or is_transformed(*tensors)
 
 
-def has_large_entries(*tensors: Tensor) -> bool:
-    """Whether an entry exceeds `LARGE` in what is not double yet; not asked where values cannot be looked at."""
+def can_look_at(*tensors: Tensor) -> bool:
+    """Whether a choice may depend on the values: nobody traces, and there are values."""
     if torch.compiler.is_compiling() or is_transformed(*tensors):
         return False
-    seen = [t.detach() for t in tensors if t.numel() and t.dtype != torch.float64 and not t.is_meta]
-    if not seen or any(type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors):
+    return all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in tensors)
+
+
+def has_large_entries(*tensors: Tensor) -> bool:
+    """Whether an entry exceeds `LARGE` in what is not double yet; false where values cannot be looked at."""
+    if not can_look_at(*tensors):
         return False
-    return bool(torch.stack([end.float() for tensor in seen for end in tensor.aminmax()]).abs().amax() > LARGE)
+    ends = []
+    for tensor in tensors:
+        if tensor.dtype == torch.float64 or not tensor.numel():
+            continue
+        every = tuple(range(tensor.dim()))  # far faster where heads are not contiguous
+        ends += tensor.detach().amax(every), tensor.detach().amin(every)
+    if not ends:
+        return False
+    if ends[0].is_cpu:
+        return any(abs(end.item()) > LARGE for end in ends)
+    # An accelerator is waited for once.
+    return bool(torch.stack([end.float() for end in ends]).abs().amax() > LARGE)
 
 
 def differentiable_gradients(

@@ -3,10 +3,12 @@
 Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
 then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
 added to one. What large norms do cost is accuracy (see `lib.fidelity.approximation`) and time: in the causal form
-chunks get shorter, and entries beyond a million are computed in double precision, where outputs reach their limit. The
+chunks get shorter, and what single precision cannot hold is computed in double, where outputs reach their limit. The
 trigonometric kernel has signed weights; its denominators may come near zero or be negative, and its outputs then exceed
 all values by any factor. That is the estimator, and it is left visible.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from lib.attention.causal_attention import causal_attention, empty_state, weights_until
 from lib.attention.linear_attention import LOG2_E, FeatureMap, State, read, summary
-from lib.attention.numerics import has_large_entries, wide
+from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import (
     best_tilt,
     check_kernel,
@@ -34,6 +36,10 @@ __all__ = [
     "orthogonal_projection",
     "tilt_of",
 ]
+
+
+# Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
+LARGEST_LEVEL = 1e10
 
 
 def check_projection(projection: Tensor, head_dim: int) -> None:
@@ -69,13 +75,11 @@ def _rows(
     kernel: str,
     causal: bool,
     key_mask: Tensor | None,
-    state: State | None = None,
+    precision: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, FeatureMap]:
-    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel, in full precision."""
+    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel."""
     check_kernel(kernel)
     check_projection(projection, queries.shape[-1])
-    precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
-    precision = torch.float64 if has_large_entries(queries, keys, values) else precision
     queries, keys, values, projection = (tensor.to(precision) for tensor in (queries, keys, values, projection))
     scale = queries.shape[-1] ** -0.25
     rows, columns = queries.shape[0] * queries.shape[1], len(projection)
@@ -100,6 +104,24 @@ def _rows(
     return *(tensor.flatten(0, 1) for tensor in (queries, keys, values, hidden)), feature_map
 
 
+def _summarised_and_read(*inputs) -> tuple[State, Tensor]:
+    queries, keys, values, hidden, feature_map = _rows(*inputs)
+    state = summary(keys, values, hidden, feature_map)
+    return state, read(queries, state, feature_map)
+
+
+def _is_beyond_range(state: State, output: Tensor) -> bool:
+    """Whether norms were so large that single precision lost what differs or overflowed, seen where it costs little."""
+    if not can_look_at(output) or not output.numel():
+        return False
+    total = output.detach().sum() + state.context.detach().sum()
+    low, high, total = torch.stack([*state.level.aminmax(), total]).tolist()
+    if not max(-low, high) < LARGEST_LEVEL:
+        # Where there are no keys the level means nothing.
+        high = torch.where(state.normaliser != 0, state.level, 0).abs().amax().item()
+    return not (high < LARGEST_LEVEL and math.isfinite(total))
+
+
 def favor_attention(
     queries: Float[Tensor, "batch heads query_length head_dim"],
     keys: Float[Tensor, "batch heads key_length head_dim"],
@@ -121,10 +143,10 @@ def favor_attention(
         # One key that the mask hides stands for none at all.
         keys, values = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (keys, values))
         key_mask = torch.zeros(keys.shape[0], 1, dtype=torch.bool, device=keys.device)
-    queries_of, keys_of, values_of, hidden, feature_map = _rows(
-        queries, keys, values, projection, kernel, False, key_mask
-    )
-    output = read(queries_of, summary(keys_of, values_of, hidden, feature_map), feature_map)
+    inputs = (queries, keys, values, projection, kernel, False, key_mask)
+    state, output = _summarised_and_read(*inputs, wide(queries.dtype))
+    if output.dtype != torch.float64 and _is_beyond_range(state, output):
+        _, output = _summarised_and_read(*inputs, torch.float64)
     return output.unflatten(0, queries.shape[:2]).to(values.dtype)
 
 
@@ -144,8 +166,10 @@ def favor_stream(
     """
     check_shapes(queries, keys, values, key_mask, causal=True)
     heads = queries.shape[:2]
+    precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
+    precision = torch.float64 if has_large_entries(queries, keys, values) else precision
     queries_of, keys_of, values_of, hidden, feature_map = _rows(
-        queries, keys, values, projection, kernel, True, key_mask, state
+        queries, keys, values, projection, kernel, True, key_mask, precision
     )
     if state is None:
         start = empty_state(feature_map, values.shape[-1])
@@ -173,7 +197,9 @@ def favor_weights(
     check_shapes(queries, keys, keys, key_mask, causal)
     if not keys.shape[2]:
         return queries.new_zeros(*queries.shape[:2], len(chosen), 0)
-    queries_of, keys_of, _, hidden, feature_map = _rows(queries, keys, keys, projection, kernel, causal, key_mask)
+    precision = torch.float64 if has_large_entries(queries, keys) else wide(queries.dtype)
+    inputs = (queries, keys, keys, projection, kernel, causal, key_mask, precision)
+    queries_of, keys_of, _, hidden, feature_map = _rows(*inputs)
     level = torch.zeros_like(feature_map.column_level)
     if not causal:
         level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
