@@ -64,7 +64,7 @@ def _key_features(keys: Tensor, key_level: Tensor, level: Tensor, feature_map: F
     return activate(keys @ directions, feature_map.activation), log_weights
 
 
-def _advance(
+def _chunk_forward(
     queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, start: State, feature_map: FeatureMap
 ) -> tuple[_Chunk, State]:
     """Outputs of one chunk, and the state after it, at any norm that does not underflow."""
@@ -115,27 +115,27 @@ def _raised(keys: Tensor, key_level: Tensor, state: State, feature_map: FeatureM
     return State(state.context * decay[..., None], state.normaliser * decay, higher), decay
 
 
-def _advance_safely(
+def _chunk_forward_safely(
     queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, start: State, feature_map: FeatureMap
 ) -> tuple[list[_Chunk], State]:
     """One chunk, or the halves it must be cut into, and the state after it."""
-    chunk, after = _advance(queries, keys, values, key_level, start, feature_map)
+    chunk, after = _chunk_forward(queries, keys, values, key_level, start, feature_map)
     if feature_map.activation != "exponential" or _is_safe(chunk, after):
         return [chunk], after
     if keys.shape[1] == 1:
         start, decay = _raised(keys, key_level, start, feature_map)
-        chunk, after = _advance(queries, keys, values, key_level, start, feature_map)
+        chunk, after = _chunk_forward(queries, keys, values, key_level, start, feature_map)
         return [chunk._replace(decay=decay)], after
     half = keys.shape[1] // 2
     chunks = []
     for token in (slice(None, half), slice(half, None)):
         pieces = (tensor[:, token] for tensor in (queries, keys, values, key_level))
-        part, start = _advance_safely(*pieces, start, feature_map)
+        part, start = _chunk_forward_safely(*pieces, start, feature_map)
         chunks += part
     return chunks, start
 
 
-def _retreat(
+def _chunk_backward(
     chunk: _Chunk, by_output: Tensor, by_context: Tensor, by_normaliser: Tensor, feature_map: FeatureMap
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of one chunk: queries, keys, values, and both sums of the state it started from."""
@@ -191,7 +191,7 @@ class _Causal(torch.autograd.Function):
             if begin % SEGMENT == 0:
                 starts.append(state)
             pieces = (tensor[:, token] for tensor in (queries, keys, values, key_level))
-            chunks, state = _advance_safely(*pieces, state, feature_map)
+            chunks, state = _chunk_forward_safely(*pieces, state, feature_map)
             output[:, token] = (
                 chunks[0].output if len(chunks) == 1 else torch.cat([chunk.output for chunk in chunks], 1)
             )
@@ -214,13 +214,13 @@ class _Causal(torch.autograd.Function):
             chunks = []
             for at in range(begin, end, CHUNK):
                 pieces = (tensor[:, at : min(at + CHUNK, end)] for tensor in (queries, keys, values, key_level))
-                part, state = _advance_safely(*pieces, state, ctx.feature_map)
+                part, state = _chunk_forward_safely(*pieces, state, ctx.feature_map)
                 chunks += part
             while chunks:
                 chunk = chunks.pop()
                 token = slice(end - chunk.keys.shape[1], end)
                 end = token.start
-                *parts, by_context, by_normaliser = _retreat(
+                *parts, by_context, by_normaliser = _chunk_backward(
                     chunk, by_output[:, token], by_context, by_normaliser, ctx.feature_map
                 )
                 for gradient, part in zip(gradients, parts, strict=True):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lib.attention.numerics import constant, differentiable_gradients, needs_plain_operations
 
-# Bells computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
-BELLS_AT_ONCE = 2**18
+# Gaussians computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
+GAUSSIANS_AT_ONCE = 2**18
 LEAST_EXPONENT = -64.0
 
 
@@ -68,8 +68,10 @@ def cell_middles(count: int, device: torch.device | None = None) -> Float[Tensor
 def basis_values(positions: Float[Tensor, "*shape"], basis: Basis) -> Float[Tensor, "*shape basis"]:
     """ψ(t) at the given positions: normalised densities N(t; μ_j, σ_j²)."""
     variances = [torch.full_like(positions, s**2) for s in basis.deviations]
-    densities = [_bells(positions, v, basis.centres.to(positions)) for v in variances]
-    scaled = [bell.div_(s * math.sqrt(2 * math.pi)) for bell, s in zip(densities, basis.deviations, strict=True)]
+    densities = [_gaussians(positions, v, basis.centres.to(positions)) for v in variances]
+    scaled = [
+        gaussian.div_(s * math.sqrt(2 * math.pi)) for gaussian, s in zip(densities, basis.deviations, strict=True)
+    ]
     return torch.cat(scaled, dim=-1) if len(scaled) > 1 else scaled[0]
 
 
@@ -145,7 +147,7 @@ def gaussian_read(
     return context.unflatten(0, mean.shape[:2])
 
 
-def _bells(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
+def _gaussians(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
     """exp(-(μ - c)² / 2v) for every centre, by powers of two: the exponential is 4 to 10 times slower on a CPU."""
     offsets = mean[..., None] - centres
     exponents = offsets.square_().mul_((-0.5 * math.log2(math.e) / variance)[..., None])
@@ -155,13 +157,13 @@ def _bells(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
 
 
 def _tiles(rows: int, size: int) -> list[slice]:
-    """Slices of the rows, so many at once that their bells stay in a processor's cache."""
-    step = max(1, BELLS_AT_ONCE // size)
+    """Slices of the rows, so many at once that their Gaussians stay in a processor's cache."""
+    step = max(1, GAUSSIANS_AT_ONCE // size)
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 class _GaussianRead(torch.autograd.Function):
-    """Σ_j N(μ; c_j, v) V_j. The backward pass computes the bells again and reduces their gradient to three moments."""
+    """Σ_j N(μ; c_j, v) V_j. The backward pass computes the Gaussians again, and their gradient as three moments."""
 
     @staticmethod
     def forward(ctx, mean: Tensor, variance: Tensor, centres: Tensor, values: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ class _GaussianRead(torch.autograd.Function):
         context = values.new_empty(*mean.shape, values.shape[-1])
         with torch.autocast(mean.device.type, enabled=False):
             for tile in _tiles(len(mean), mean.shape[1] * len(centres)):
-                torch.bmm(_bells(mean[tile], variance[tile], centres), values[tile], out=context[tile])
+                torch.bmm(_gaussians(mean[tile], variance[tile], centres), values[tile], out=context[tile])
         return context.mul_(torch.rsqrt(2 * math.pi * variance)[..., None])
 
     @staticmethod
@@ -189,9 +191,9 @@ class _GaussianRead(torch.autograd.Function):
         moments = mean.new_empty(len(mean), 3, mean.shape[1])
         with torch.autocast(mean.device.type, enabled=False):
             for tile in _tiles(len(mean), mean.shape[1] * len(centres)):
-                bells = _bells(mean[tile], variance[tile], centres)
-                into_values[tile] = (gradient[tile].mT @ bells).mT
-                moments[tile] = powers @ (gradient[tile] @ values[tile].mT).mul_(bells).mT
+                gaussians = _gaussians(mean[tile], variance[tile], centres)
+                into_values[tile] = (gradient[tile].mT @ gaussians).mT
+                moments[tile] = powers @ (gradient[tile] @ values[tile].mT).mul_(gaussians).mT
         zeroth, first, second = moments.unbind(1)
         into_mean = (first - offset * zeroth) / variance
         spread = second - 2 * offset * first + offset.square() * zeroth

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lib.attention.segments import require_padding_last
-from lib.attention.softmax import Attended, MultiHeadAttention, softmax_attention
+from lib.attention.softmax import AttentionOutput, MultiHeadAttention, softmax_attention
 
 
 class NoAttention(nn.Module):
@@ -13,8 +13,8 @@ class NoAttention(nn.Module):
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
-        return Attended(events.new_zeros(events.shape), events.new_zeros(()))
+    ) -> AttentionOutput:
+        return AttentionOutput(events.new_zeros(events.shape), events.new_zeros(()))
 
 
 class LocalAttention(MultiHeadAttention):
@@ -58,10 +58,10 @@ class Recurrence(nn.Module):
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
+    ) -> AttentionOutput:
         """Padding follows the events, so that no real event sees it. Raises ValueError if it precedes one."""
         if not events.numel():
-            return Attended(events, events.new_zeros(()))
+            return AttentionOutput(events, events.new_zeros(()))
         if key_mask is not None:
             require_padding_last(key_mask)
-        return Attended(self.unit(events)[0], events.new_zeros(()))
+        return AttentionOutput(self.unit(events)[0], events.new_zeros(()))

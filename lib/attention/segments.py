@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lib.attention.continuous_memory import Update
 from lib.attention.numerics import constant, has_large_entries, needs_plain_operations, wide
-from lib.attention.softmax import Attended, MultiHeadAttention, check_state, softmax_attention
+from lib.attention.softmax import AttentionOutput, MultiHeadAttention, check_state, softmax_attention
 
 # How many different updates an even resolution solves in advance; later ones are solved when a history is that long.
 WHOLE_UPDATES = 64
@@ -113,7 +113,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
+    ) -> AttentionOutput:
         """All segments of whole histories, from an empty memory. Raises ValueError if padding precedes an event."""
         self.check(events, key_mask)
         if not events.numel():
@@ -133,7 +133,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         local = softmax_attention(queries, keys, values, None if folded is None else folded.flatten(0, 1), self.causal)
         output = self.merge(local).unflatten(0, (batch, segments)).flatten(1, 2)
         if segments == 1:
-            return Attended(output[:, :length], output.new_zeros(()))
+            return AttentionOutput(output[:, :length], output.new_zeros(()))
         if folded is None:
             folded = torch.ones(batch, segments, segment, dtype=torch.bool, device=events.device)
         queries = self.memory_queries(queries, events).unflatten(0, (batch, segments))
@@ -142,7 +142,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         context = context.transpose(1, 2).flatten(2).unflatten(0, (batch, segments - 1)).flatten(1, 2)
         context = F.pad(self.memory_projection(context.to(output.dtype)), (0, 0, segment, 0))
         regulariser = masked_mean(regulariser, folded[:, 1:].flatten(0, 1)[:, None])
-        return Attended((output + context)[:, :length], regulariser)
+        return AttentionOutput((output + context)[:, :length], regulariser)
 
     def attend(
         self,
@@ -212,7 +212,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         events: Float[Tensor, "batch length model_dim"],
         key_mask: Bool[Tensor, "batch length"] | None = None,
         memory: Memory | None = None,
-    ) -> tuple[Attended, Memory]:
+    ) -> tuple[AttentionOutput, Memory]:
         """One segment of a stream, of at most `segment` events, and the memory that also holds it.
 
         Rows may end at any event, or have none at all, which leaves their memory as it was. Raises ValueError for the
@@ -243,7 +243,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
             update = self.row_updates(seen, counts)
         written = self.write(memory.coefficients, queries, events, real, update)
         coefficients = torch.where((counts > 0)[:, None, None], written, memory.coefficients)
-        return Attended(output, regulariser), Memory(coefficients, memory.events + counts)
+        return AttentionOutput(output, regulariser), Memory(coefficients, memory.events + counts)
 
     def row_updates(self, seen: Int[Tensor, " batch"], counts: Int[Tensor, " batch"]) -> Update:
         """The matrices of each row, solved once for each distinct pair of share kept and number of new events."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lib.attention.numerics import has_large_entries, is_transformed, wide
 
 
-class Attended(NamedTuple):
+class AttentionOutput(NamedTuple):
     """What an attention layer returns: its output, and the regulariser (nats, zero if none) that the loss adds."""
 
     output: Float[Tensor, "batch length model_dim"]
@@ -167,10 +167,10 @@ class MultiHeadAttention(nn.Module):
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
+    ) -> AttentionOutput:
         """Attention over real events; outputs at padded positions are finite and mean nothing."""
         output = self.merge(self.attend(*self.project(events), key_mask))
-        return Attended(output, output.new_zeros(()))
+        return AttentionOutput(output, output.new_zeros(()))
 
 
 class SoftmaxAttention(MultiHeadAttention):
