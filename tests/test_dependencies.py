@@ -17,10 +17,16 @@ def test_imports_are_followed_in_modules_and_notebooks(tmp_path):
     assert "lib/train.py" not in found
     cells = [{"cell_type": "markdown", "source": ["from lib import train"]}]
     cells.append(
-        {"cell_type": "code", "source": ["%autoreload 2\n", "from lib.attention.softmax import Attended\n", "x = 1"]}
+        {
+            "cell_type": "code",
+            "source": ["%autoreload 2\n", "from lib.attention.softmax import AttentionOutput\n", "x = 1"],
+        }
     )
     (tmp_path / "b.ipynb").write_text(json.dumps({"cells": cells}))
-    assert names(dependencies.modules(tmp_path / "b.ipynb")) == ["lib/attention/softmax.py"]
+    assert names(dependencies.modules(tmp_path / "b.ipynb")) == [
+        "lib/attention/numerics.py",
+        "lib/attention/softmax.py",
+    ]
     skipped = dependencies.modules(tmp_path / "a.py", skip=frozenset({"accuracy.evaluate"}))
     assert names(skipped) == []
 

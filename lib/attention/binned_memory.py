@@ -5,12 +5,15 @@ bins are redrawn over the longer history, each old bin counting as constant insi
 ordinary softmax attention, apart from that within the segment, so that both are added as in the ∞-former.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.attention.continuous_memory import Update
-from lib.attention.segments import SegmentMemoryAttention
+from lib.attention.numerics import wide
+from lib.attention.segments import Geometry, SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
 
 
@@ -35,6 +38,14 @@ def bin_update(bins: int, kept: Float[Tensor, " rows"], counts: Int[Tensor, " ro
     return Update(past, new)
 
 
+@dataclass(frozen=True)
+class Bins(Geometry):
+    """So many equal bins, with every event at one resolution."""
+
+    def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
+        return bin_update(self.basis, kept, counts, self.segment)
+
+
 class BinnedMemoryAttention(SegmentMemoryAttention):
     """Segment-local softmax attention plus softmax attention over `basis` bin means of all earlier segments."""
 
@@ -47,19 +58,15 @@ class BinnedMemoryAttention(SegmentMemoryAttention):
         causal: bool = False,
         through_memory: bool = True,
     ):
-        super().__init__(model_dim, heads, basis, segment, None, causal, through_memory)
-        self.register_whole_updates()
-
-    def solve(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        return bin_update(self.basis, kept, counts, self.segment)
+        super().__init__(model_dim, heads, Bins(basis, segment), causal, through_memory)
 
     def read(
         self,
         queries: Float[Tensor, "batch heads length head_dim"],
         coefficients: Float[Tensor, "batch basis model_dim"],
     ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length"]]:
-        keys, values = (
-            projection(coefficients).unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2).to(queries.dtype)
-            for projection in (self.memory_keys, self.memory_values)
-        )
-        return softmax_attention(queries, keys, values), queries.new_zeros(queries.shape[:3])
+        projections = (self.memory_keys, self.memory_values)
+        keys, values = (self.memory_heads(projection, coefficients) for projection in projections)
+        dtype = wide(queries.dtype, keys.dtype)
+        context = softmax_attention(queries.to(dtype), keys.to(dtype), values.to(dtype))
+        return context, coefficients.new_zeros(queries.shape[:3])

@@ -11,21 +11,22 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from lib.attention.linear_attention import (
     LOG2_E,
-    LOG_ZERO,
     FeatureMap,
     State,
     activate,
     full_precision,
     key_levels,
+    log_zero,
     logit_gradient,
     over_columns,
     over_tokens,
     query_features,
 )
+from lib.attention.numerics import needs_plain_operations
 
 CHUNK = 64
 SEGMENT = 8 * CHUNK
@@ -53,31 +54,32 @@ class _Chunk(NamedTuple):
 
 def _key_features(keys: Tensor, key_level: Tensor, level: Tensor, feature_map: FeatureMap) -> tuple[Tensor, Tensor]:
     """Features relative to `level`, each key stabilised by itself alone, and the log weights of the keys."""
-    directions = feature_map.directions.T.expand(len(keys), -1, -1)
+    directions, zero = feature_map.directions.T.expand(len(keys), -1, -1), log_zero(keys.dtype)
     if feature_map.activation == "exponential":
         offset = (feature_map.column_level - level)[:, None]
         logits = torch.baddbmm(offset, keys, directions, alpha=LOG2_E)
         top = logits.amax(-1)
-        return logits.sub_(top[..., None]).exp2_(), torch.where(key_level > LOG_ZERO / 2, top + key_level, LOG_ZERO)
-    log_weights = torch.where(key_level > LOG_ZERO / 2, key_level - level[:, :1], LOG_ZERO)
+        return logits.sub_(top[..., None]).exp2_(), torch.where(key_level > zero / 2, top + key_level, zero)
+    log_weights = torch.where(key_level > zero / 2, key_level - level[:, :1], zero)
     return activate(keys @ directions, feature_map.activation), log_weights
 
 
-def _advance(
+def _chunk_forward(
     queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, start: State, feature_map: FeatureMap
 ) -> tuple[_Chunk, State]:
     """Outputs of one chunk, and the state after it, at any norm that does not underflow."""
     asked = query_features(queries, start.level, feature_map)
     given, log_weights = _key_features(keys, key_level, start.level, feature_map)
-    real = (log_weights > LOG_ZERO / 2).to(values.dtype)
-    seen = torch.where(start.normaliser.abs().sum(-1, keepdim=True) > 0, 0.0, LOG_ZERO).to(values.dtype)
+    zero = log_zero(values.dtype)
+    real = (log_weights > zero / 2).to(values.dtype)
+    seen = (start.normaliser.abs().sum(-1, keepdim=True) == 0).to(values.dtype) * zero
     top = torch.maximum(log_weights.cummax(-1).values, seen)
     weights = (log_weights[:, None] - top[..., None]).clamp_max_(0).exp2_().mul_(real[:, None]).tril_()
     scores = (asked @ given.transpose(1, 2)).mul_(weights)
     carried = (seen - top).exp2_()[..., None]
     output = torch.baddbmm((asked @ start.context).mul_(carried), scores, values)
     mass = over_columns(asked, start.normaliser).mul_(carried).add_(scores.sum(-1, keepdim=True))
-    mass.masked_fill_((top <= LOG_ZERO / 2)[..., None], 1)
+    mass.masked_fill_((top <= zero / 2)[..., None], 1)
     output /= mass.masked_fill(mass == 0, 1)
     final = top[:, -1:]
     key_weights = (log_weights - final).exp2_().mul_(real)[..., None]
@@ -87,10 +89,10 @@ def _advance(
     normaliser = (start.normaliser * keep).add_(over_tokens(given, key_weights))
     shift, size = final, torch.ones_like(normaliser)
     if feature_map.activation == "exponential":
-        size = torch.where(final > LOG_ZERO / 2, normaliser, 1).clamp_min(torch.finfo(normaliser.dtype).tiny)
+        size = torch.where(final > zero / 2, normaliser, 1).clamp_min(torch.finfo(normaliser.dtype).tiny)
         shift = final + size.log2()
         context, normaliser = context / size[..., None], normaliser / size
-    level = start.level + torch.where(final > LOG_ZERO / 2, shift, 0)
+    level = start.level + torch.where(final > zero / 2, shift, 0)
     chunk = _Chunk(
         queries, keys, values, start, asked, given, weights, scores, carried, key_weights, keep, size, mass, output
     )
@@ -106,33 +108,34 @@ def _is_safe(chunk: _Chunk, after: State) -> bool:
 def _raised(keys: Tensor, key_level: Tensor, state: State, feature_map: FeatureMap) -> tuple[State, Tensor]:
     """The state relative to levels that the next key does not exceed, and the factor of each column."""
     logits = LOG2_E * keys[:, 0] @ feature_map.directions.T + feature_map.column_level + key_level
-    level = torch.where(state.normaliser > 0, state.level, LOG_ZERO)
-    higher = torch.where(key_level > LOG_ZERO / 2, torch.maximum(level, logits), state.level)
+    zero = log_zero(keys.dtype)
+    level = torch.where(state.normaliser > 0, state.level, zero)
+    higher = torch.where(key_level > zero / 2, torch.maximum(level, logits), state.level)
     decay = (level - higher).exp2()
     return State(state.context * decay[..., None], state.normaliser * decay, higher), decay
 
 
-def _advance_safely(
+def _chunk_forward_safely(
     queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, start: State, feature_map: FeatureMap
 ) -> tuple[list[_Chunk], State]:
     """One chunk, or the halves it must be cut into, and the state after it."""
-    chunk, after = _advance(queries, keys, values, key_level, start, feature_map)
+    chunk, after = _chunk_forward(queries, keys, values, key_level, start, feature_map)
     if feature_map.activation != "exponential" or _is_safe(chunk, after):
         return [chunk], after
     if keys.shape[1] == 1:
         start, decay = _raised(keys, key_level, start, feature_map)
-        chunk, after = _advance(queries, keys, values, key_level, start, feature_map)
+        chunk, after = _chunk_forward(queries, keys, values, key_level, start, feature_map)
         return [chunk._replace(decay=decay)], after
     half = keys.shape[1] // 2
     chunks = []
     for token in (slice(None, half), slice(half, None)):
         pieces = (tensor[:, token] for tensor in (queries, keys, values, key_level))
-        part, start = _advance_safely(*pieces, start, feature_map)
+        part, start = _chunk_forward_safely(*pieces, start, feature_map)
         chunks += part
     return chunks, start
 
 
-def _retreat(
+def _chunk_backward(
     chunk: _Chunk, by_output: Tensor, by_context: Tensor, by_normaliser: Tensor, feature_map: FeatureMap
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of one chunk: queries, keys, values, and both sums of the state it started from."""
@@ -188,7 +191,7 @@ class _Causal(torch.autograd.Function):
             if begin % SEGMENT == 0:
                 starts.append(state)
             pieces = (tensor[:, token] for tensor in (queries, keys, values, key_level))
-            chunks, state = _advance_safely(*pieces, state, feature_map)
+            chunks, state = _chunk_forward_safely(*pieces, state, feature_map)
             output[:, token] = (
                 chunks[0].output if len(chunks) == 1 else torch.cat([chunk.output for chunk in chunks], 1)
             )
@@ -198,9 +201,10 @@ class _Causal(torch.autograd.Function):
         return output, *state
 
     @staticmethod
-    @once_differentiable
     @full_precision
     def backward(ctx: FunctionCtx, by_output: Tensor, by_context: Tensor, by_normaliser: Tensor, _: Tensor):
+        if torch.is_grad_enabled():
+            raise NotImplementedError("causal FAVOR+ has no second derivatives; the form in both directions has")
         queries, keys, values, key_level, *saved = ctx.saved_tensors
         gradients = tuple(torch.empty_like(tensor) for tensor in (queries, keys, values))
         for begin in reversed(range(0, keys.shape[1], SEGMENT)):
@@ -210,13 +214,13 @@ class _Causal(torch.autograd.Function):
             chunks = []
             for at in range(begin, end, CHUNK):
                 pieces = (tensor[:, at : min(at + CHUNK, end)] for tensor in (queries, keys, values, key_level))
-                part, state = _advance_safely(*pieces, state, ctx.feature_map)
+                part, state = _chunk_forward_safely(*pieces, state, ctx.feature_map)
                 chunks += part
             while chunks:
                 chunk = chunks.pop()
                 token = slice(end - chunk.keys.shape[1], end)
                 end = token.start
-                *parts, by_context, by_normaliser = _retreat(
+                *parts, by_context, by_normaliser = _chunk_backward(
                     chunk, by_output[:, token], by_context, by_normaliser, ctx.feature_map
                 )
                 for gradient, part in zip(gradients, parts, strict=True):
@@ -238,7 +242,11 @@ def causal_attention(
     state: State,
     feature_map: FeatureMap,
 ) -> tuple[Float[Tensor, "rows length value_dim"], State]:
-    """What each query reads from the state and from keys up to its own that are not hidden."""
+    """What each query reads from the state and from keys up to its own that are not hidden, with first derivatives."""
+    if needs_plain_operations(queries, keys, values, *state):
+        raise NotImplementedError(
+            "torch.func and torch.export can follow FAVOR+ in both directions, not the causal form"
+        )
     output, *parts = _Causal.apply(queries, keys, values, hidden, *state, feature_map)
     return output, State(*parts)
 
@@ -256,8 +264,9 @@ def weights_until(
         asked = query_features(queries, level, feature_map)
         given, log_weights = _key_features(keys, key_levels(keys, hidden, feature_map), level, feature_map)
         visible = torch.arange(keys.shape[1], device=keys.device) <= until[:, None]
-        log_weights = log_weights[:, None].masked_fill(~visible, LOG_ZERO)
+        zero = log_zero(queries.dtype)
+        log_weights = log_weights[:, None].masked_fill(~visible, zero)
         top = log_weights.amax(-1, keepdim=True)
-        weights = (asked @ given.transpose(1, 2)) * (log_weights - top).exp2() * (log_weights > LOG_ZERO / 2)
+        weights = (asked @ given.transpose(1, 2)) * (log_weights - top).exp2() * (log_weights > zero / 2)
         mass = weights.sum(-1, keepdim=True)
         return weights / mass.masked_fill(mass == 0, 1)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-# Bells computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
-BELLS_AT_ONCE = 2**18
+from lib.attention.numerics import constant, differentiable_gradients, needs_plain_operations
+
+# Gaussians computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
+GAUSSIANS_AT_ONCE = 2**18
 LEAST_EXPONENT = -64.0
 
 
@@ -41,16 +42,21 @@ class Update(NamedTuple):
     new: Float[Tensor, "rows basis segment"]
 
 
-def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,)) -> Basis:
+@constant
+def _centres(count: int, device: torch.device | str) -> Float[Tensor, " centres"]:
+    return torch.linspace(0, 1, count, dtype=torch.float64, device=device)
+
+
+def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,), device: torch.device | str = "cpu") -> Basis:
     """Equally spaced centres in double precision; `widths` are standard deviations in units of the centres' spacing.
 
     Raises ValueError unless the widths are positive and their number divides `basis` with two centres or more for each.
     """
-    if not widths or min(widths) <= 0:
+    if not widths or not all(0 < width < math.inf for width in widths):
         raise ValueError(f"widths must be positive, got {widths}")
     if basis % len(widths) or basis // len(widths) < 2:
         raise ValueError(f"basis must be a multiple of {len(widths)} widths with two centres each, got {basis}")
-    centres = torch.linspace(0, 1, basis // len(widths), dtype=torch.float64)
+    centres = _centres(basis // len(widths), device)
     return Basis(centres, tuple(width / (len(centres) - 1) for width in widths))
 
 
@@ -62,8 +68,10 @@ def cell_middles(count: int, device: torch.device | None = None) -> Float[Tensor
 def basis_values(positions: Float[Tensor, "*shape"], basis: Basis) -> Float[Tensor, "*shape basis"]:
     """ψ(t) at the given positions: normalised densities N(t; μ_j, σ_j²)."""
     variances = [torch.full_like(positions, s**2) for s in basis.deviations]
-    densities = [_bells(positions, v, basis.centres.to(positions)) for v in variances]
-    scaled = [bell.div_(s * math.sqrt(2 * math.pi)) for bell, s in zip(densities, basis.deviations, strict=True)]
+    densities = [_gaussians(positions, v, basis.centres.to(positions)) for v in variances]
+    scaled = [
+        gaussian.div_(s * math.sqrt(2 * math.pi)) for gaussian, s in zip(densities, basis.deviations, strict=True)
+    ]
     return torch.cat(scaled, dim=-1) if len(scaled) > 1 else scaled[0]
 
 
@@ -108,9 +116,13 @@ def expected_basis(
     mean: Float[Tensor, "*shape"], variance: Float[Tensor, "*shape"], basis: Basis
 ) -> Float[Tensor, "*shape basis"]:
     """E_p[ψ_j] = N(μ; μ_j, σ_j² + σ²) for p = N(μ, σ²), the integral of continuous softmax attention in closed form."""
-    offsets = (mean[..., None] - basis.centres.to(mean)).square()
-    totals = [variance[..., None] + s**2 for s in basis.deviations]
-    return torch.cat([torch.exp(-0.5 * offsets / v) * torch.rsqrt(2 * math.pi * v) for v in totals], dim=-1)
+    offsets = mean[..., None] - basis.centres.to(mean)
+    return torch.cat([_density(offsets, variance[..., None] + s**2) for s in basis.deviations], dim=-1)
+
+
+def _density(offsets: Tensor, variance: Tensor) -> Tensor:
+    """N(offset; 0, v)."""
+    return torch.exp(-0.5 * offsets.square() / variance) * torch.rsqrt(2 * math.pi * variance)
 
 
 def gaussian_read(
@@ -124,6 +136,8 @@ def gaussian_read(
     Nothing of size length times basis is kept for the backward pass. The Gaussian lives on the whole line while the
     signal fades outside [0, 1], so that a constant signal is read as itself times the mass inside.
     """
+    if needs_plain_operations(mean, variance, values):
+        return expected_basis(mean, variance, basis) @ values
     centres = basis.centres.to(mean)
     context = 0
     for deviation, part in zip(basis.deviations, values.flatten(0, 1).split(len(centres), dim=1), strict=True):
@@ -133,21 +147,23 @@ def gaussian_read(
     return context.unflatten(0, mean.shape[:2])
 
 
-def _bells(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
+def _gaussians(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
     """exp(-(μ - c)² / 2v) for every centre, by powers of two: the exponential is 4 to 10 times slower on a CPU."""
     offsets = mean[..., None] - centres
     exponents = offsets.square_().mul_((-0.5 * math.log2(math.e) / variance)[..., None])
+    if needs_plain_operations(mean, variance):
+        return exponents.clamp(min=LEAST_EXPONENT).exp2()
     return exponents.clamp_(min=LEAST_EXPONENT).exp2_()
 
 
 def _tiles(rows: int, size: int) -> list[slice]:
-    """Slices of the rows, so many at once that their bells stay in a processor's cache."""
-    step = max(1, BELLS_AT_ONCE // size)
+    """Slices of the rows, so many at once that their Gaussians stay in a processor's cache."""
+    step = max(1, GAUSSIANS_AT_ONCE // size)
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 class _GaussianRead(torch.autograd.Function):
-    """Σ_j N(μ; c_j, v) V_j. The backward pass computes the bells again and reduces their gradient to three moments."""
+    """Σ_j N(μ; c_j, v) V_j. The backward pass computes the Gaussians again, and their gradient as three moments."""
 
     @staticmethod
     def forward(ctx, mean: Tensor, variance: Tensor, centres: Tensor, values: Tensor) -> Tensor:
@@ -155,13 +171,18 @@ class _GaussianRead(torch.autograd.Function):
         context = values.new_empty(*mean.shape, values.shape[-1])
         with torch.autocast(mean.device.type, enabled=False):
             for tile in _tiles(len(mean), mean.shape[1] * len(centres)):
-                torch.bmm(_bells(mean[tile], variance[tile], centres), values[tile], out=context[tile])
+                torch.bmm(_gaussians(mean[tile], variance[tile], centres), values[tile], out=context[tile])
         return context.mul_(torch.rsqrt(2 * math.pi * variance)[..., None])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         mean, variance, centres, values = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = lambda m, v, x: (_density(m[..., None] - centres, v[..., None]) @ x,)  # noqa: E731
+            into_mean, into_variance, into_values = differentiable_gradients(
+                plain, (mean, variance, values), (gradient,)
+            )
+            return into_mean, into_variance, None, into_values
         gradient = gradient * torch.rsqrt(2 * math.pi * variance)[..., None]
         # Moments about the middle of the interval: about zero, small variances would cancel more digits.
         offset, place = mean - 0.5, centres - 0.5
@@ -170,9 +191,9 @@ class _GaussianRead(torch.autograd.Function):
         moments = mean.new_empty(len(mean), 3, mean.shape[1])
         with torch.autocast(mean.device.type, enabled=False):
             for tile in _tiles(len(mean), mean.shape[1] * len(centres)):
-                bells = _bells(mean[tile], variance[tile], centres)
-                into_values[tile] = (gradient[tile].mT @ bells).mT
-                moments[tile] = powers @ (gradient[tile] @ values[tile].mT).mul_(bells).mT
+                gaussians = _gaussians(mean[tile], variance[tile], centres)
+                into_values[tile] = (gradient[tile].mT @ gaussians).mT
+                moments[tile] = powers @ (gradient[tile] @ values[tile].mT).mul_(gaussians).mT
         zeroth, first, second = moments.unbind(1)
         into_mean = (first - offset * zeroth) / variance
         spread = second - 2 * offset * first + offset.square() * zeroth
@@ -212,7 +233,10 @@ def quantile_times(
     bins = masses.shape[-1]
     reached = masses.cumsum(-1)
     reached = reached / reached[:, -1:]
-    index = torch.searchsorted(reached, quantiles).clamp(max=bins - 1)
+    if needs_plain_operations(masses):
+        index = (reached[:, None] < quantiles[..., None]).sum(-1).clamp(max=bins - 1)
+    else:
+        index = torch.searchsorted(reached, quantiles).clamp(max=bins - 1)
     mass = masses.gather(-1, index).clamp(min=torch.finfo(masses.dtype).tiny)
     inside = 1 - (reached.gather(-1, index) - quantiles) / mass
     return (index + inside.clamp(0, 1)) / bins

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lib.attention.segments import require_padding_last
-from lib.attention.softmax import Attended, MultiHeadAttention, softmax_attention
+from lib.attention.softmax import AttentionOutput, MultiHeadAttention, softmax_attention
 
 
 class NoAttention(nn.Module):
@@ -13,8 +13,8 @@ class NoAttention(nn.Module):
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
-        return Attended(events.new_zeros(events.shape), events.new_zeros(()))
+    ) -> AttentionOutput:
+        return AttentionOutput(events.new_zeros(events.shape), events.new_zeros(()))
 
 
 class LocalAttention(MultiHeadAttention):
@@ -22,6 +22,8 @@ class LocalAttention(MultiHeadAttention):
 
     def __init__(self, model_dim: int, heads: int, segment: int = 128):
         super().__init__(model_dim, heads)
+        if segment < 1:
+            raise ValueError(f"segment must be at least one event, got {segment}")
         self.segment = segment
 
     def attend(
@@ -33,14 +35,15 @@ class LocalAttention(MultiHeadAttention):
     ) -> Float[Tensor, "batch heads length head_dim"]:
         batch, _, length, _ = queries.shape
         padding = -length % self.segment
+        segments = (length + padding) // self.segment
         if key_mask is None:
             key_mask = queries.new_ones((batch, length)).bool()
-        mask = F.pad(key_mask, (0, padding)).unflatten(1, (-1, self.segment)).flatten(0, 1)
+        mask = F.pad(key_mask, (0, padding)).unflatten(1, (segments, self.segment)).flatten(0, 1)
         folded = [
-            F.pad(each, (0, 0, 0, padding)).unflatten(2, (-1, self.segment)).transpose(1, 2).flatten(0, 1)
+            F.pad(each, (0, 0, 0, padding)).unflatten(2, (segments, self.segment)).transpose(1, 2).flatten(0, 1)
             for each in (queries, keys, values)
         ]
-        output = softmax_attention(*folded, mask).unflatten(0, (batch, -1))
+        output = softmax_attention(*folded, mask).unflatten(0, (batch, segments))
         return output.transpose(1, 2).flatten(2, 3)[:, :, :length]
 
 
@@ -49,12 +52,16 @@ class Recurrence(nn.Module):
 
     def __init__(self, model_dim: int):
         super().__init__()
+        if model_dim < 1:
+            raise ValueError(f"model_dim must be at least one, got {model_dim}")
         self.unit = nn.GRU(model_dim, model_dim, batch_first=True)
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
+    ) -> AttentionOutput:
         """Padding follows the events, so that no real event sees it. Raises ValueError if it precedes one."""
+        if not events.numel():
+            return AttentionOutput(events, events.new_zeros(()))
         if key_mask is not None:
             require_padding_last(key_mask)
-        return Attended(self.unit(events)[0], events.new_zeros(()))
+        return AttentionOutput(self.unit(events)[0], events.new_zeros(()))

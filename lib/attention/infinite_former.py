@@ -7,6 +7,7 @@ unless `through_memory` is off.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,79 +27,104 @@ from lib.attention.continuous_memory import (
     quantile_times,
     ridge_update,
 )
-from lib.attention.segments import SegmentMemoryAttention
+from lib.attention.numerics import wide
+from lib.attention.segments import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")
 # Far below the variance of any useful basis; keeps the logarithm in the regulariser finite.
 LEAST_VARIANCE = 1e-6
+# In nats; where large norms make a density so flat that single precision could not add its divergences up.
+MOST_DIVERGENCE = 1e30
+# The inverse of the softplus of its square is still finite in single precision.
+MOST_INITIAL_WIDTH = 9.0
+
+
+@dataclass(frozen=True)
+class MemorySettings(Geometry):
+    """What shapes a continuous memory and the reading of it.
+
+    `sampling` says how an update reads the past back: at equal steps ("uniform"); denser where the segment attended
+    ("sticky", stratified and deterministic; "sticky_random", the paper's independent draws, from PyTorch's generator as
+    in dropout); or at equal steps with the share τ = n / (n + r) for n events seen and r new ones ("even"), which keeps
+    the whole past at one resolution instead of letting it shrink by `contraction` each time. `widths` are in units of
+    the centres' spacing; `bins` is the resolution of what is sticky; `initial_widths` are the heads' first standard
+    deviations on [0, 1], narrow for the newest events; `prior_width` is the deviation that the regulariser pulls to.
+    Raises ValueError for values that cannot work.
+    """
+
+    sampling: str = "sticky"
+    contraction: float = 0.75
+    samples: int = 256
+    widths: tuple[float, ...] = (1.0,)
+    ridge: float = 0.5
+    bins: int = 128
+    prior_width: float = 0.1
+    initial_widths: tuple[float, float] = (0.4, 0.05)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sampling not in SAMPLINGS:
+            raise ValueError(f"unknown sampling {self.sampling!r}; known: {', '.join(SAMPLINGS)}")
+        if not 0 < self.contraction < 1:
+            raise ValueError(f"contraction must lie between 0 and 1, got {self.contraction}")
+        if self.samples < self.basis:
+            message = f"fewer samples than basis functions let the memory explode, got {self.samples} < {self.basis}"
+            raise ValueError(message)
+        if self.bins < 1:
+            raise ValueError(f"bins must be at least one, got {self.bins}")
+        for name in ("ridge", "prior_width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not all(0 < width <= MOST_INITIAL_WIDTH for width in self.initial_widths):
+            raise ValueError(f"initial_widths must lie between 0 and {MOST_INITIAL_WIDTH}, got {self.initial_widths}")
+        self.functions("cpu")
+
+    @property
+    def share(self) -> float | None:
+        return None if self.sampling == "even" else self.contraction
+
+    @property
+    def sticky(self) -> bool:
+        """Whether the past is read back where it was attended to."""
+        return self.sampling.startswith("sticky")
+
+    def functions(self, device: torch.device | str) -> Basis:
+        """The basis, in double precision."""
+        return gaussian_basis(self.basis, self.widths, device)
+
+    def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
+        functions = self.functions(counts.device)
+        update = ridge_update(functions, kept, counts, self.samples, self.segment, self.ridge)
+        if self.sticky:
+            return update
+        # At times that never change, reading back and regressing are one constant matrix.
+        return Update(update.past @ basis_values(cell_middles(self.samples, counts.device), functions), update.new)
 
 
 class InfiniteFormerAttention(SegmentMemoryAttention):
-    """Segment-local softmax attention plus continuous attention over an unbounded memory of radial basis functions.
-
-    `sampling` says how an update reads the past back: at equal steps ("uniform"); denser where the segment attended
-    ("sticky", stratified and deterministic; "sticky_random", the paper's independent draws, from `generator`); or at
-    equal steps with the share τ = n / (n + r) for n events seen and r new ones ("even"), which keeps the whole past at
-    one resolution instead of letting it shrink by `contraction` each time. `widths` are in units of the centres'
-    spacing; `initial_widths` are the heads' first standard deviations on [0, 1], narrow for the newest events;
-    `prior_width` is the deviation that the regulariser pulls to. Raises ValueError for values that cannot work.
-    """
+    """Segment-local softmax attention plus continuous attention over an unbounded memory of radial basis functions."""
 
     def __init__(
         self,
         model_dim: int,
         heads: int,
-        basis: int = 64,
-        segment: int = 128,
-        sampling: str = "sticky",
-        contraction: float = 0.75,
-        samples: int = 256,
+        settings: MemorySettings = MemorySettings(),
         causal: bool = False,
-        widths: tuple[float, ...] = (1.0,),
-        ridge: float = 0.5,
-        bins: int = 128,
-        prior_width: float = 0.1,
-        initial_widths: tuple[float, float] = (0.4, 0.05),
         through_memory: bool = True,
-        generator: torch.Generator | None = None,
     ):
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(SAMPLINGS)}")
-        if not 0 < contraction < 1:
-            raise ValueError(f"contraction must lie between 0 and 1, got {contraction}")
-        if samples < basis:
-            raise ValueError(f"fewer samples than basis functions let the memory explode, got {samples} < {basis}")
-        if (sampling == "sticky_random") != (generator is not None):
-            raise ValueError("a generator is needed by the sampling 'sticky_random' and by no other")
-        even = sampling == "even"
-        super().__init__(model_dim, heads, basis, segment, None if even else contraction, causal, through_memory)
-        functions = gaussian_basis(basis, widths)
-        self.sampling = sampling
-        self.samples = samples
-        self.ridge = ridge
-        self.bins = bins
-        self.prior_width = prior_width
-        self.generator = generator
-        self.deviations = functions.deviations
-        self.register_buffer("centres", functions.centres, persistent=False)
-        self.affine_weight = nn.Parameter(torch.empty(2, heads, basis).uniform_(-1, 1) * basis**-0.5)
-        places = torch.linspace(0.1, 0.9, heads) if heads > 1 else torch.tensor([0.5])
-        spreads = torch.logspace(*(math.log10(width) for width in initial_widths), heads).square()
-        self.affine_bias = nn.Parameter(torch.stack([torch.logit(places), spreads.expm1().log()]))
-        self.register_whole_updates()
+        super().__init__(model_dim, heads, settings, causal, through_memory)
+        self.settings = settings
+        self.affine_weight = nn.Parameter(torch.empty(2, heads, self.basis).uniform_(-1, 1) * self.basis**-0.5)
+        places = torch.linspace(0.1, 0.9, heads, dtype=torch.float32) if heads > 1 else torch.tensor([0.5]).float()
+        limits = (math.log10(width) for width in settings.initial_widths)
+        spreads = torch.logspace(*limits, heads, dtype=torch.float32).square()
+        bias = torch.stack([torch.logit(places), spreads.expm1().log()])
+        self.affine_bias = nn.Parameter(bias.to(self.affine_weight.dtype))
 
     @property
     def functions(self) -> Basis:
         """The basis on the module's device, in double precision."""
-        return Basis(self.centres, self.deviations)
-
-    def solve(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        update = ridge_update(self.functions, kept, counts, self.samples, self.segment, self.ridge)
-        if self.sampling.startswith("sticky"):
-            return update
-        # At times that never change, reading back and regressing are one constant matrix.
-        readback = basis_values(cell_middles(self.samples, counts.device), self.functions)
-        return Update(update.past @ readback, update.new)
+        return self.settings.functions(self.memory_keys.weight.device)
 
     def density(
         self,
@@ -111,12 +137,13 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         multiplied by the number of basis functions, as the coefficients of normalised densities are smaller than the
         signal by about this factor.
         """
+        dtype = wide(queries.dtype, coefficients.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            weight = self.affine_weight * (self.basis * self.head_dim**-0.5)
-            mixed = torch.einsum("phn,bnm->bphm", weight, coefficients)
-            key_weight = self.memory_keys.weight.unflatten(0, (self.heads, self.head_dim))
+            weight = self.affine_weight.to(dtype) * (self.basis * self.head_dim**-0.5)
+            mixed = torch.einsum("phn,bnm->bphm", weight, coefficients.to(dtype))
+            key_weight = self.memory_keys.weight.to(dtype).unflatten(0, (self.heads, self.head_dim))
             keys = torch.einsum("bphm,hdm->bhpd", mixed, key_weight)
-            logits = keys @ queries.to(keys.dtype).mT + self.affine_bias.T[..., None]
+            logits = keys @ queries.to(dtype).mT + self.affine_bias.to(dtype).T[..., None]
             place, spread = logits.unbind(2)
             return Density(place.sigmoid(), F.softplus(spread) + LEAST_VARIANCE)
 
@@ -126,10 +153,13 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         coefficients: Float[Tensor, "batch basis model_dim"],
     ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length"]]:
         density = self.density(queries, coefficients)
-        values = self.memory_values(coefficients).unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        values = self.memory_heads(self.memory_values, coefficients)
         with torch.autocast(queries.device.type, enabled=False):
             context = gaussian_read(*density, self.functions, values.to(density.mean.dtype))
-            return context, gaussian_divergence(density.variance, self.prior_width)
+            divergence = gaussian_divergence(density.variance, self.settings.prior_width)
+        if divergence.dtype != coefficients.dtype:
+            divergence = divergence.clamp(max=MOST_DIVERGENCE).to(coefficients.dtype)
+        return context, divergence
 
     def transition(
         self,
@@ -138,14 +168,13 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         queries: Float[Tensor, "batch heads length head_dim"],
         real: Bool[Tensor, "batch length"],
     ) -> Float[Tensor, "transitions basis basis"]:
-        if not self.sampling.startswith("sticky"):
+        if not self.settings.sticky:
             return past
         with torch.no_grad():
-            masses = density_masses(*self.density(queries, coefficients), real, self.bins)
-            shape = (len(masses), self.samples)
-            if self.generator is None:
-                quantiles = cell_middles(self.samples, masses.device).to(masses.dtype).expand(shape).contiguous()
+            masses = density_masses(*self.density(queries, coefficients), real, self.settings.bins)
+            shape = (len(masses), self.settings.samples)
+            if self.settings.sampling == "sticky":
+                quantiles = cell_middles(shape[1], masses.device).to(masses.dtype).expand(shape).contiguous()
             else:
-                drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
-                quantiles = drawn.to(masses).sort(dim=-1).values
-            return past @ basis_values(quantile_times(masses, quantiles), self.functions)
+                quantiles = torch.rand(shape, dtype=masses.dtype, device=masses.device).sort(dim=-1).values
+            return past @ basis_values(quantile_times(masses, quantiles), self.functions).to(past.dtype)

@@ -8,16 +8,16 @@ logarithms because exp2 takes a quarter of the time of exp.
 
 import math
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
-# Stands for the logarithm of zero; finite, because the difference of two infinities is not a number.
-LOG_ZERO = -1e30
+from lib.attention.numerics import differentiable_gradients, needs_plain_operations
+
 LOG2_E = math.log2(math.e)
 TILE = 1024
 
@@ -57,8 +57,8 @@ def tile_elements(device: torch.device) -> int:
 
 def tiles(rows: int, length: int, columns: int, tokens: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Slices of rows and tokens; all tokens of one group of rows follow each other."""
-    tokens = min(tokens, length)
-    group = max(1, tile_elements(device) // max(1, tokens * columns))
+    tokens = max(1, min(tokens, length))
+    group = max(1, tile_elements(device) // (tokens * columns))
     for row in range(0, rows, group):
         for token in range(0, length, tokens):
             yield slice(row, min(row + group, rows)), slice(token, min(token + tokens, length))
@@ -72,6 +72,11 @@ class Scratch:
 
     def view(self, *shape: int) -> Tensor:
         return self.flat[: torch.Size(shape).numel()].view(shape)
+
+
+def log_zero(dtype: torch.dtype) -> float:
+    """Stands for the logarithm of zero; finite, because the difference of two infinities is not a number."""
+    return torch.finfo(dtype).min / 4
 
 
 def over_columns(features: Tensor, weights: Tensor) -> Tensor:
@@ -107,7 +112,7 @@ def logit_gradient(features: Tensor, gradient: Tensor, activation: str) -> Tenso
 def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
     """The level of every key, which for an exponential kernel belongs into the exponent."""
     level = torch.linalg.vector_norm(keys, dim=-1).square_() * (feature_map.norm_share[:, None] * LOG2_E)
-    return level.masked_fill_(hidden, LOG_ZERO)
+    return level.masked_fill_(hidden, log_zero(level.dtype))
 
 
 def query_features(queries: Tensor, level: Tensor, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
@@ -131,7 +136,7 @@ class _Summary(torch.autograd.Function):
         normaliser = values.new_zeros(rows, columns)
         key_level = key_levels(keys, hidden, feature_map)
         top = key_level.amax(-1, keepdim=True).expand(rows, columns)
-        level = torch.full_like(normaliser, LOG_ZERO) if exponential else top.contiguous()
+        level = torch.full_like(normaliser, log_zero(normaliser.dtype)) if exponential else top.contiguous()
         scratch = Scratch(keys, columns)
         for row, token in tiles(rows, keys.shape[1], columns, TILE, keys.device):
             key, value, weight = keys[row, token], values[row, token], key_level[row, token, None]
@@ -165,10 +170,14 @@ class _Summary(torch.autograd.Function):
         return context, normaliser, level
 
     @staticmethod
-    @once_differentiable
     @full_precision
     def backward(ctx: FunctionCtx, by_context: Tensor, by_normaliser: Tensor, _: Tensor):
         keys, values, key_level, some_key, level = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            hidden = key_level <= log_zero(key_level.dtype)
+            plain = partial(plain_summary, hidden=hidden, feature_map=ctx.feature_map, level=level)
+            sums = lambda *inputs: plain(*inputs)[:2]  # noqa: E731
+            return *differentiable_gradients(sums, (keys, values), (by_context, by_normaliser)), None, None
         activation, all_directions, _, norm_share = ctx.feature_map
         by_context, by_normaliser = by_context * some_key[..., None], by_normaliser * some_key
         by_keys, by_values = torch.empty_like(keys), torch.empty_like(values)
@@ -226,10 +235,12 @@ class _Read(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     @full_precision
     def backward(ctx: FunctionCtx, by_output: Tensor):
         queries, context, normaliser, level, output, mass = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = lambda q, c, n: (plain_read(q, State(c, n, level), ctx.feature_map),)  # noqa: E731
+            return *differentiable_gradients(plain, (queries, context, normaliser), (by_output,)), None, None
         by_queries = torch.empty_like(queries)
         by_context, by_normaliser = torch.zeros_like(context), torch.zeros_like(normaliser)
         rows, columns = normaliser.shape
@@ -252,6 +263,46 @@ class _Read(torch.autograd.Function):
         return by_queries, by_context, by_normaliser, None, None
 
 
+def plain_summary(
+    keys: Float[Tensor, "rows key_length head_dim"],
+    values: Float[Tensor, "rows key_length value_dim"],
+    hidden: Bool[Tensor, "rows key_length"],
+    feature_map: FeatureMap,
+    level: Float[Tensor, "rows columns"] | None = None,
+) -> State:
+    """The summary written out, relative to `level` if given: for second derivatives, torch.func and torch.export."""
+    key_level = (keys.square().sum(-1) * (feature_map.norm_share[:, None] * LOG2_E)).masked_fill(
+        hidden, log_zero(keys.dtype)
+    )
+    logits = keys @ feature_map.directions.T
+    if feature_map.activation == "exponential":
+        logits = LOG2_E * logits + key_level[..., None]
+        if level is None:
+            level = (logits.detach() / LOG2_E).logsumexp(1) * LOG2_E
+        features, column_level = (logits - level[:, None]).exp2(), feature_map.column_level
+    else:
+        if level is None:
+            level = key_level.detach().amax(-1, keepdim=True) + torch.zeros_like(feature_map.column_level)
+        features, column_level = activate(logits, feature_map.activation), 0
+        features = features * (key_level - level[:, :1]).exp2()[..., None]
+    features = features * ~hidden[..., None]
+    return State(features.mT @ values, features.sum(1), level + column_level)
+
+
+def plain_read(
+    queries: Float[Tensor, "rows query_length head_dim"], state: State, feature_map: FeatureMap
+) -> Float[Tensor, "rows query_length value_dim"]:
+    """The read written out."""
+    logits = queries @ feature_map.directions.T
+    if feature_map.activation == "exponential":
+        logits = LOG2_E * logits + state.level[:, None]
+        features = (logits - logits.detach().amax(-1, keepdim=True)).exp2()
+    else:
+        features = activate(logits, feature_map.activation)
+    mass = features @ state.normaliser[..., None]
+    return features @ state.context / mass.masked_fill(mass == 0, 1)
+
+
 def summary(
     keys: Float[Tensor, "rows key_length head_dim"],
     values: Float[Tensor, "rows key_length value_dim"],
@@ -259,6 +310,8 @@ def summary(
     feature_map: FeatureMap,
 ) -> State:
     """Keys and values that are not hidden, as sums over columns (Choromanski et al. 2021, section 2.2)."""
+    if needs_plain_operations(keys, values):
+        return plain_summary(keys, values, hidden, feature_map)
     return State(*_Summary.apply(keys, values, hidden, feature_map))
 
 
@@ -266,4 +319,6 @@ def read(
     queries: Float[Tensor, "rows query_length head_dim"], state: State, feature_map: FeatureMap
 ) -> Float[Tensor, "rows query_length value_dim"]:
     """The weighted mean of values that each query reads from `state`; zero where the state is empty."""
+    if needs_plain_operations(queries, *state):
+        return plain_read(queries, state, feature_map)
     return _Read.apply(queries, *state, feature_map)

@@ -2,17 +2,22 @@
 
 Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
 then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
-added to one. What large norms do cost is accuracy (see `lib.fidelity.approximation`) and, in the causal form, time:
-chunks get shorter. The trigonometric kernel has signed weights; its denominators may come near zero or be negative, and
-its outputs then exceed all values by any factor. That is the estimator, and it is left visible.
+added to one. What large norms do cost is accuracy (see `lib.fidelity.approximation`) and time: in the causal form
+chunks get shorter, and what single precision cannot hold is computed in double, where outputs reach their limit. The
+trigonometric kernel has signed weights; its denominators may come near zero or be negative, and its outputs then exceed
+all values by any factor. That is the estimator, and it is left visible.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib.attention.causal_attention import causal_attention, empty_state, weights_until
 from lib.attention.linear_attention import LOG2_E, FeatureMap, State, read, summary
+from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import (
     best_tilt,
     check_kernel,
@@ -20,7 +25,7 @@ from lib.attention.random_features import (
     mean_sum_square,
     orthogonal_projection,
 )
-from lib.attention.softmax import MultiHeadAttention, check_shapes
+from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
 
 __all__ = [
     "PerformerAttention",
@@ -31,6 +36,10 @@ __all__ = [
     "orthogonal_projection",
     "tilt_of",
 ]
+
+
+# Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
+LARGEST_LEVEL = 1e10
 
 
 def check_projection(projection: Tensor, head_dim: int) -> None:
@@ -61,16 +70,17 @@ def tilt_of(
 def _rows(
     queries: Tensor,
     keys: Tensor,
+    values: Tensor,
     projection: Tensor,
     kernel: str,
     causal: bool,
     key_mask: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, FeatureMap]:
-    """Queries, keys and what the mask hides with heads folded into rows, and the kernel, in full precision."""
+    precision: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, FeatureMap]:
+    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel."""
     check_kernel(kernel)
     check_projection(projection, queries.shape[-1])
-    precision = torch.promote_types(queries.dtype, torch.float32)
-    queries, keys, projection = (tensor.to(precision) for tensor in (queries, keys, projection))
+    queries, keys, values, projection = (tensor.to(precision) for tensor in (queries, keys, values, projection))
     scale = queries.shape[-1] ** -0.25
     rows, columns = queries.shape[0] * queries.shape[1], len(projection)
     activation, directions = "exponential", projection * scale
@@ -91,7 +101,25 @@ def _rows(
     if key_mask is not None:
         hidden = hidden | ~key_mask[:, None]
     feature_map = FeatureMap(activation, directions, column_level, norm_share)
-    return queries.flatten(0, 1), keys.flatten(0, 1), hidden.flatten(0, 1), feature_map
+    return *(tensor.flatten(0, 1) for tensor in (queries, keys, values, hidden)), feature_map
+
+
+def _summarised_and_read(*inputs) -> tuple[State, Tensor]:
+    queries, keys, values, hidden, feature_map = _rows(*inputs)
+    state = summary(keys, values, hidden, feature_map)
+    return state, read(queries, state, feature_map)
+
+
+def _is_beyond_range(state: State, output: Tensor) -> bool:
+    """Whether norms were so large that single precision lost what differs or overflowed, seen where it costs little."""
+    if not can_look_at(output) or not output.numel():
+        return False
+    total = output.detach().sum() + state.context.detach().sum()
+    low, high, total = torch.stack([*state.level.aminmax(), total]).tolist()
+    if not max(-low, high) < LARGEST_LEVEL:
+        # Where there are no keys the level means nothing.
+        high = torch.where(state.normaliser != 0, state.level, 0).abs().amax().item()
+    return not (high < LARGEST_LEVEL and math.isfinite(total))
 
 
 def favor_attention(
@@ -111,9 +139,14 @@ def favor_attention(
     check_shapes(queries, keys, values, key_mask, causal)
     if causal:
         return favor_stream(queries, keys, values, projection, kernel, key_mask)[0]
-    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, False, key_mask)
-    values_of = values.flatten(0, 1).to(queries_of.dtype)
-    output = read(queries_of, summary(keys_of, values_of, hidden, feature_map), feature_map)
+    if not keys.shape[2]:
+        # One key that the mask hides stands for none at all.
+        keys, values = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (keys, values))
+        key_mask = torch.zeros(keys.shape[0], 1, dtype=torch.bool, device=keys.device)
+    inputs = (queries, keys, values, projection, kernel, False, key_mask)
+    state, output = _summarised_and_read(*inputs, wide(queries.dtype))
+    if output.dtype != torch.float64 and _is_beyond_range(state, output):
+        _, output = _summarised_and_read(*inputs, torch.float64)
     return output.unflatten(0, queries.shape[:2]).to(values.dtype)
 
 
@@ -129,14 +162,23 @@ def favor_stream(
     """Causal attention over the next piece of a stream: pass the returned state with the piece that follows.
 
     The state has features x value_dim numbers per head, whatever the length of the past. None starts a stream. Padding
-    may be anywhere.
+    may be anywhere. Raises ValueError for the state of another batch, kernel or narrower type.
     """
     check_shapes(queries, keys, values, key_mask, causal=True)
-    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, True, key_mask)
-    values_of = values.flatten(0, 1).to(queries_of.dtype)
-    state = empty_state(feature_map, values.shape[-1]) if state is None else state
-    output, state = causal_attention(queries_of, keys_of, values_of, hidden, state, feature_map)
-    return output.unflatten(0, queries.shape[:2]).to(values.dtype), state
+    heads = queries.shape[:2]
+    precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
+    precision = torch.float64 if has_large_entries(queries, keys, values) else precision
+    queries_of, keys_of, values_of, hidden, feature_map = _rows(
+        queries, keys, values, projection, kernel, True, key_mask, precision
+    )
+    if state is None:
+        start = empty_state(feature_map, values.shape[-1])
+    else:
+        columns = (*heads, feature_map.column_level.shape[1])
+        check_state(state, State((*columns, values.shape[-1]), columns, columns), queries)
+        start = State(*(part.flatten(0, 1).to(queries_of.dtype) for part in state))
+    output, end = causal_attention(queries_of, keys_of, values_of, hidden, start, feature_map)
+    return output.unflatten(0, heads).to(values.dtype), State(*(part.unflatten(0, heads) for part in end))
 
 
 def favor_weights(
@@ -153,13 +195,17 @@ def favor_weights(
     Holds the features of all keys. Rows sum to one, or are zero without any key.
     """
     check_shapes(queries, keys, keys, key_mask, causal)
-    queries_of, keys_of, hidden, feature_map = _rows(queries, keys, projection, kernel, causal, key_mask)
+    if not keys.shape[2]:
+        return queries.new_zeros(*queries.shape[:2], len(chosen), 0)
+    precision = torch.float64 if has_large_entries(queries, keys) else wide(queries.dtype)
+    inputs = (queries, keys, keys, projection, kernel, causal, key_mask, precision)
+    queries_of, keys_of, _, hidden, feature_map = _rows(*inputs)
     level = torch.zeros_like(feature_map.column_level)
     if not causal:
         level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
     until = chosen if causal else torch.full_like(chosen, keys.shape[2] - 1)
     weights = weights_until(queries_of[:, chosen], keys_of, hidden, level, until, feature_map)
-    return weights.unflatten(0, queries.shape[:2])
+    return weights.unflatten(0, queries.shape[:2]).to(wide(queries.dtype))
 
 
 class PerformerAttention(MultiHeadAttention):
@@ -186,6 +232,14 @@ class PerformerAttention(MultiHeadAttention):
         self.kernel = kernel
         self.projection_name = projection
         self.register_buffer("projection", draw_projection(projection, features, self.head_dim, generator))
+
+    def _apply(self, fn, recurse: bool = True):
+        """What moves or casts the module: the projection moves along, but is rounded by no cast."""
+        exact = self.projection
+        super()._apply(fn, recurse)
+        if self.projection.dtype != exact.dtype and not exact.is_meta:
+            self.projection = exact.to(self.projection.device)
+        return self
 
     def redraw(self, generator: torch.Generator) -> None:
         """Replace the projection by a fresh draw, in place."""

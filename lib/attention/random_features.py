@@ -29,8 +29,8 @@ def check_kernel(kernel: str) -> None:
 
 
 def gaussian_projection(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features head_dim"]:
-    """Independent standard normal rows, on the generator's device."""
-    return torch.randn(features, head_dim, generator=generator, device=generator.device)
+    """Independent standard normal rows, on the generator's device, in float32 whatever the default type."""
+    return torch.randn(features, head_dim, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 def rotations(count: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "count head_dim head_dim"]:
@@ -38,7 +38,7 @@ def rotations(count: int, head_dim: int, generator: torch.Generator) -> Float[Te
 
     Without the signs Q is not uniform, and positive features of vectors along (1, …, 1) are biased by tens of percent.
     """
-    gaussian = torch.randn(count, head_dim, head_dim, generator=generator, device=generator.device)
+    gaussian = torch.randn(count, head_dim, head_dim, generator=generator, device=generator.device, dtype=torch.float32)
     basis, triangle = torch.linalg.qr(gaussian)
     return basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
 
@@ -63,9 +63,9 @@ def simplex(head_dim: int) -> Float[Tensor, "head_dim head_dim"]:
     """Unit rows at pairwise cosine -1/(d-1), as far apart as d rows can be (Reid et al. 2023, equation 7)."""
     if head_dim < 2:
         raise ValueError(f"a simplex needs head_dim of at least 2, got {head_dim}")
-    ones = torch.ones(head_dim)
+    ones = torch.ones(head_dim, dtype=torch.float32, device="cpu")
     ones[-1] = 0
-    corner = math.sqrt(head_dim / (head_dim - 1)) * torch.eye(head_dim)
+    corner = math.sqrt(head_dim / (head_dim - 1)) * torch.eye(head_dim, dtype=torch.float32, device="cpu")
     corner = corner - (math.sqrt(head_dim) + 1) / (head_dim - 1) ** 1.5 * ones
     corner[-1] = ones / math.sqrt(head_dim - 1)
     return corner
@@ -177,7 +177,7 @@ def _mean(
     vectors: Float[Tensor, "batch heads length width"], mask: Bool[Tensor, "batch length"] | None
 ) -> Float[Tensor, "batch heads width"]:
     if mask is None:
-        return vectors.mean(2)
+        return vectors.mean(2) if vectors.shape[2] else vectors.sum(2)
     real = mask[:, None, :, None].to(vectors.dtype)
     return (vectors * real).sum(2) / real.sum(2).clamp_min(1)
 

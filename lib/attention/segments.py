@@ -1,5 +1,6 @@
 """Attention inside segments plus a read of a memory of the segments before: what all memories here have in common."""
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.attention.continuous_memory import Update
-from lib.attention.softmax import Attended, MultiHeadAttention, softmax_attention
+from lib.attention.numerics import constant, has_large_entries, needs_plain_operations, wide
+from lib.attention.softmax import AttentionOutput, MultiHeadAttention, check_state, softmax_attention
 
 # How many different updates an even resolution solves in advance; later ones are solved when a history is that long.
 WHOLE_UPDATES = 64
@@ -30,38 +32,60 @@ class Memory(NamedTuple):
         return Memory(self.coefficients.detach(), self.events)
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """The settings that a memory's updates follow from; raises ValueError for fewer than one function or event."""
+
+    basis: int = 64
+    segment: int = 128
+
+    def __post_init__(self) -> None:
+        if self.basis < 1 or self.segment < 1:
+            raise ValueError(f"basis and segment must be at least one, got {self.basis} and {self.segment}")
+
+    @property
+    def share(self) -> float | None:
+        """The part of [0, 1] that the past keeps in an update; None for the part that keeps all at one resolution."""
+        return None
+
+    def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
+        """The matrices of an update in which the past keeps the given shares and so many events are new."""
+        raise NotImplementedError
+
+
+def kept_shares(
+    share: float | None, seen: Int[Tensor, " rows"], fresh: Int[Tensor, " rows"] | int
+) -> Float[Tensor, " rows"]:
+    """The share of [0, 1] left to the events seen when fresh ones are written; zero if none were seen."""
+    if share is None:
+        return seen.double() / (seen + fresh).clamp(min=1)
+    return share * (seen > 0).double()
+
+
+@constant
+def whole_updates(geometry: Geometry, count: int, device: torch.device, dtype: torch.dtype) -> Update:
+    """What writes a whole segment after 0, 1, … `count` - 1 whole ones."""
+    seen = torch.arange(count, device="cpu") * geometry.segment
+    kept = kept_shares(geometry.share, seen, geometry.segment)
+    return Update(*(part.to(device, dtype) for part in geometry.update(kept, torch.full_like(seen, geometry.segment))))
+
+
 class SegmentMemoryAttention(MultiHeadAttention):
     """Softmax attention within each segment plus, by the same queries, a read of a memory of the segments before it.
 
-    Subclasses say how a memory is made (`solve`, `transition`) and read (`read`). `contraction` is the share of [0, 1]
-    that the past keeps in an update, or None for the share that keeps all events at one resolution. Real events must
-    come first.
+    Subclasses say how a memory is carried over (`transition`) and read (`read`). It is made, kept and read in float32
+    at least, whatever the type of the weights. Real events must come first.
     """
 
-    def __init__(
-        self,
-        model_dim: int,
-        heads: int,
-        basis: int,
-        segment: int,
-        contraction: float | None,
-        causal: bool,
-        through_memory: bool,
-    ):
+    def __init__(self, model_dim: int, heads: int, geometry: Geometry, causal: bool, through_memory: bool):
         super().__init__(model_dim, heads, causal)
-        if segment < 1:
-            raise ValueError(f"segment must be at least one event, got {segment}")
-        self.basis = basis
-        self.segment = segment
-        self.contraction = contraction
+        self.geometry = geometry
+        self.basis = geometry.basis
+        self.segment = geometry.segment
         self.through_memory = through_memory
         self.memory_keys = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_values = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_projection = nn.Linear(model_dim, model_dim, bias=False)
-
-    def solve(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        """The matrices of an update in which the past keeps the given shares and so many events are new."""
-        raise NotImplementedError
 
     def read(
         self,
@@ -81,31 +105,19 @@ class SegmentMemoryAttention(MultiHeadAttention):
         """The matrix that carries the coefficients over: the update's own, or one that depends on what was attended."""
         return past
 
-    def register_whole_updates(self) -> None:
-        """Solve once what writes a whole segment after 0, 1, … whole ones; a constant share needs no more than two."""
-        count = WHOLE_UPDATES if self.contraction is None else 2
-        seen = torch.arange(count) * self.segment
-        update = self.solve(self.kept(seen, self.segment), torch.full_like(seen, self.segment))
-        self.register_buffer("whole_past", update.past.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("whole_new", update.new.to(torch.get_default_dtype()), persistent=False)
-
-    def kept(self, seen: Int[Tensor, " rows"], fresh: Int[Tensor, " rows"] | int) -> Float[Tensor, " rows"]:
-        """The share of [0, 1] left to the events seen when fresh ones are written; zero if none were seen."""
-        if self.contraction is None:
-            return seen.double() / (seen + fresh).clamp(min=1)
-        return self.contraction * (seen > 0).double()
-
     def empty_memory(self, batch: int) -> Memory:
         """The memory before the first event."""
         weight = self.memory_keys.weight
-        coefficients = weight.new_zeros(batch, self.basis, weight.shape[1])
+        coefficients = weight.new_zeros(batch, self.basis, weight.shape[1], dtype=wide(weight.dtype))
         return Memory(coefficients, torch.zeros(batch, dtype=torch.long, device=weight.device))
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
+    ) -> AttentionOutput:
         """All segments of whole histories, from an empty memory. Raises ValueError if padding precedes an event."""
         self.check(events, key_mask)
+        if not events.numel():
+            return super().forward(events, key_mask)
         length = events.shape[1]
         segment = min(self.segment, length)
         padding = -length % segment
@@ -121,16 +133,37 @@ class SegmentMemoryAttention(MultiHeadAttention):
         local = softmax_attention(queries, keys, values, None if folded is None else folded.flatten(0, 1), self.causal)
         output = self.merge(local).unflatten(0, (batch, segments)).flatten(1, 2)
         if segments == 1:
-            return Attended(output[:, :length], output.new_zeros(()))
+            return AttentionOutput(output[:, :length], output.new_zeros(()))
         if folded is None:
             folded = torch.ones(batch, segments, segment, dtype=torch.bool, device=events.device)
-        queries = queries.unflatten(0, (batch, segments))
+        queries = self.memory_queries(queries, events).unflatten(0, (batch, segments))
         memories = self.memories(queries, events, folded)
         context, regulariser = self.read(queries[:, 1:].flatten(0, 1), memories.flatten(0, 1))
         context = context.transpose(1, 2).flatten(2).unflatten(0, (batch, segments - 1)).flatten(1, 2)
         context = F.pad(self.memory_projection(context.to(output.dtype)), (0, 0, segment, 0))
         regulariser = masked_mean(regulariser, folded[:, 1:].flatten(0, 1)[:, None])
-        return Attended((output + context)[:, :length], regulariser)
+        return AttentionOutput((output + context)[:, :length], regulariser)
+
+    def attend(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+        values: Float[Tensor, "batch heads length head_dim"],
+        key_mask: Bool[Tensor, "batch length"] | None,
+    ) -> Float[Tensor, "batch heads length head_dim"]:
+        """Among the events of a segment."""
+        return softmax_attention(queries, keys, values, key_mask, self.causal)
+
+    def memory_heads(
+        self, projection: nn.Linear, coefficients: Float[Tensor, "batch basis model_dim"]
+    ) -> Float[Tensor, "batch heads basis head_dim"]:
+        """The memory's keys or values, of every head, in its own precision."""
+        projected = F.linear(coefficients, projection.weight.to(coefficients.dtype))
+        return projected.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+    def memory_queries(self, queries: Tensor, *past: Tensor) -> Tensor:
+        """The queries in the precision that reading the past with them needs."""
+        return queries.double() if has_large_entries(queries, *past) else queries
 
     def memories(
         self,
@@ -150,12 +183,14 @@ class SegmentMemoryAttention(MultiHeadAttention):
         return torch.stack(coefficients[1:], 1)
 
     def whole_update(self, segments: int) -> Update:
-        """The matrices that write a whole segment after so many whole ones."""
-        if self.contraction is not None:
-            segments = min(segments, 1)
-        if segments < len(self.whole_new):
-            return Update(self.whole_past[segments, None], self.whole_new[segments, None])
-        seen = torch.tensor([segments * self.segment], device=self.whole_new.device)
+        """The matrices that write a whole segment after so many whole ones; a constant share has no more than two."""
+        weight, constant_share = self.memory_keys.weight, self.geometry.share is not None
+        count = 2 if constant_share else WHOLE_UPDATES
+        segments = min(segments, 1) if constant_share else segments
+        if segments < count:
+            past, new = whole_updates(self.geometry, count, weight.device, wide(weight.dtype))
+            return Update(past[segments, None], new[segments, None])
+        seen = torch.tensor([segments * self.segment], device=weight.device)
         return self.row_updates(seen, torch.full_like(seen, self.segment))
 
     def write(
@@ -168,7 +203,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
     ) -> Float[Tensor, "batch basis model_dim"]:
         """The coefficients of the past and the new events together."""
         with torch.autocast(events.device.type, enabled=False):
-            carried = self.transition(update.past, coefficients, queries, real) @ coefficients
+            carried = self.transition(update.past, coefficients, queries, real).to(coefficients.dtype) @ coefficients
             written = carried + update.new[..., : events.shape[1]] @ events.to(coefficients.dtype)
         return written if self.through_memory else written.detach()
 
@@ -177,21 +212,26 @@ class SegmentMemoryAttention(MultiHeadAttention):
         events: Float[Tensor, "batch length model_dim"],
         key_mask: Bool[Tensor, "batch length"] | None = None,
         memory: Memory | None = None,
-    ) -> tuple[Attended, Memory]:
+    ) -> tuple[AttentionOutput, Memory]:
         """One segment of a stream, of at most `segment` events, and the memory that also holds it.
 
-        Rows may end at any event, or have none at all, which leaves their memory as it was.
+        Rows may end at any event, or have none at all, which leaves their memory as it was. Raises ValueError for the
+        memory of another batch, width, device or narrower type.
         """
         self.check(events, key_mask)
+        if needs_plain_operations(events):
+            raise NotImplementedError("torch.func and torch.export can follow whole histories, not steps of a stream")
         if events.shape[1] > self.segment:
             raise ValueError(f"a step takes at most {self.segment} events, got {events.shape[1]}")
         if memory is None:
             memory = self.empty_memory(len(events))
-        if memory.coefficients.shape != (len(events), self.basis, events.shape[2]):
-            raise ValueError(f"memory of shape {tuple(memory.coefficients.shape)} does not fit the events")
+        check_state(memory, ((len(events), self.basis, events.shape[2]), (len(events),)), events)
+        if not events.numel():
+            return super().forward(events, key_mask), memory
         queries, keys, values = self.project(events)
         output = self.merge(softmax_attention(queries, keys, values, key_mask, self.causal))
         real = events.new_ones(events.shape[:2], dtype=torch.bool) if key_mask is None else key_mask
+        queries = self.memory_queries(queries, events, memory.coefficients)
         context, regulariser = self.read(queries, memory.coefficients)
         output = output + self.memory_projection(context.transpose(1, 2).flatten(2).to(output.dtype))
         regulariser = masked_mean(regulariser, (real & (memory.events > 0)[:, None])[:, None])
@@ -203,19 +243,19 @@ class SegmentMemoryAttention(MultiHeadAttention):
             update = self.row_updates(seen, counts)
         written = self.write(memory.coefficients, queries, events, real, update)
         coefficients = torch.where((counts > 0)[:, None, None], written, memory.coefficients)
-        return Attended(output, regulariser), Memory(coefficients, memory.events + counts)
+        return AttentionOutput(output, regulariser), Memory(coefficients, memory.events + counts)
 
     def row_updates(self, seen: Int[Tensor, " batch"], counts: Int[Tensor, " batch"]) -> Update:
         """The matrices of each row, solved once for each distinct pair of share kept and number of new events."""
-        pairs = torch.stack([self.kept(seen, counts), counts.double()], dim=1)
+        pairs = torch.stack([kept_shares(self.geometry.share, seen, counts), counts.double()], dim=1)
         distinct, rows = torch.unique(pairs, dim=0, return_inverse=True)
-        update = self.solve(distinct[:, 0], distinct[:, 1].long())
-        return Update(update.past.to(self.whole_past)[rows], update.new.to(self.whole_new)[rows])
+        update = self.geometry.update(distinct[:, 0], distinct[:, 1].long())
+        return Update(*(part.to(wide(self.memory_keys.weight.dtype))[rows] for part in update))
 
     def check(self, events: Tensor, key_mask: Tensor | None) -> None:
         """Raise ValueError unless events are (batch, length, model_dim) and the mask is a prefix of real events."""
-        if events.dim() != 3 or events.shape[2] != self.in_projection.in_features or not events.shape[1]:
-            expected = f"(batch, length, {self.in_projection.in_features}) with a length of at least one"
+        if events.dim() != 3 or events.shape[2] != self.in_projection.in_features:
+            expected = f"(batch, length, {self.in_projection.in_features})"
             raise ValueError(f"events must be {expected}, got {tuple(events.shape)}")
         if key_mask is None:
             return
@@ -228,12 +268,13 @@ class SegmentMemoryAttention(MultiHeadAttention):
 
 
 def require_padding_last(key_mask: Bool[Tensor, "batch length"]) -> None:
-    """Raise ValueError where padding precedes a real event."""
-    if (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
+    """Raise ValueError where padding precedes a real event; what is traced has no values to look at."""
+    if not needs_plain_operations(key_mask) and (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
         raise ValueError("real events must come before padding in every row")
 
 
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "..."]) -> Float[Tensor, ""]:
     """Mean over the places where the mask, once broadcast, is true; zero if there is none."""
     mask = mask.expand(values.shape)
-    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+    mean = values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+    return mean

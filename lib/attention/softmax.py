@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from lib.attention.numerics import has_large_entries, is_transformed, wide
 
-class Attended(NamedTuple):
+
+class AttentionOutput(NamedTuple):
     """What an attention layer returns: its output, and the regulariser (nats, zero if none) that the loss adds."""
 
     output: Float[Tensor, "batch length model_dim"]
@@ -35,6 +37,18 @@ def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor
         raise ValueError(f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}")
 
 
+def check_state(state: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], events: Tensor) -> None:
+    """Raise ValueError unless what a stream carried so far has the shapes, device and precision of its next part."""
+    for part, shape in zip(state, shapes, strict=True):
+        if part.shape != shape or part.device != events.device:
+            expected = f"{tuple(shape)} on {events.device}"
+            raise ValueError(
+                f"the stream's state does not fit: expected {expected}, got {tuple(part.shape)} on {part.device}"
+            )
+        if part.is_floating_point() and wide(part.dtype, events.dtype) != part.dtype:
+            raise ValueError(f"the stream's state does not fit: {part.dtype} is narrower than {wide(events.dtype)}")
+
+
 def attention_weights(
     queries: Float[Tensor, "batch heads query_length head_dim"],
     keys: Float[Tensor, "batch heads key_length head_dim"],
@@ -43,6 +57,8 @@ def attention_weights(
 ) -> Float[Tensor, "batch heads query_length key_length"]:
     """The matrix softmax(Q Kᵀ / √d) (Vaswani et al. 2017, equation 1); a query without any key has weights of zero."""
     check_shapes(queries, keys, keys, key_mask, causal)
+    if has_large_entries(queries, keys):
+        return attention_weights(queries.double(), keys.double(), key_mask, causal).to(queries.dtype)
     scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
     hidden = None if key_mask is None else ~key_mask[:, None, None, :]
     if causal:
@@ -75,9 +91,14 @@ def softmax_attention(
 ) -> Float[Tensor, "batch heads query_length value_dim"]:
     """The same attention through the framework's fused kernel, in memory linear in length.
 
-    Queries without any key give zeros; so do masked positions of the causal form.
+    Queries without any key give zeros; so do masked positions of the causal form. Under transforms of
+    torch.func and with entries beyond a million, where the kernel fails, the matrix is formed. Second derivatives need
+    `torch.nn.attention.sdpa_kernel` with its plain backend.
     """
     check_shapes(queries, keys, values, key_mask, causal)
+    no_pair = not (queries.numel() and keys.numel())
+    if no_pair or is_transformed(queries, keys, values) or has_large_entries(queries, keys):
+        return explicit_softmax_attention(queries, keys, values, key_mask, causal)
     if key_mask is None:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=causal)
     if causal:
@@ -110,7 +131,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, model_dim: int, heads: int, causal: bool = False):
         super().__init__()
-        if heads < 1 or model_dim % heads:
+        if heads < 1 or model_dim < 1 or model_dim % heads:
             raise ValueError(f"heads must divide model_dim, got {heads} heads for model_dim {model_dim}")
         self.heads = heads
         self.head_dim = model_dim // heads
@@ -146,10 +167,10 @@ class MultiHeadAttention(nn.Module):
 
     def forward(
         self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Attended:
+    ) -> AttentionOutput:
         """Attention over real events; outputs at padded positions are finite and mean nothing."""
         output = self.merge(self.attend(*self.project(events), key_mask))
-        return Attended(output, output.new_zeros(()))
+        return AttentionOutput(output, output.new_zeros(()))
 
 
 class SoftmaxAttention(MultiHeadAttention):

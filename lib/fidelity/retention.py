@@ -22,7 +22,7 @@ from lib.attention.continuous_memory import (
     quantile_times,
     ridge_update,
 )
-from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 
 READ_AT = 200
 """Points of a segment over which what is read is averaged."""
@@ -220,8 +220,8 @@ def layer_maps_error(config: MemoryConfig, segments: int, seed: int) -> float:
     if config.sampling == "bins":
         layer = BinnedMemoryAttention(4, 1, config.basis, config.segment)
     else:
-        settings = {"samples": config.samples, "contraction": config.contraction, "widths": (config.width,)}
-        layer = InfiniteFormerAttention(4, 1, config.basis, config.segment, config.sampling, **settings)
+        sizes = (config.basis, config.segment, config.sampling, config.contraction, config.samples, (config.width,))
+        layer = InfiniteFormerAttention(4, 1, MemorySettings(*sizes))
     memory = None
     with torch.no_grad():
         for part in events.split(config.segment, dim=1):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.attention.binned_memory import BinnedMemoryAttention
-from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.segments import SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
 
@@ -58,18 +58,18 @@ def sequences(
 
 def build_memory(config: SortingConfig) -> SegmentMemoryAttention:
     """The attention by the name of its memory; softmax over bins also reads where bins are the events themselves."""
-    sizes = (config.model_dim, config.heads, config.basis, config.segment)
     if config.memory in ("bins", "segment", "everything"):
-        return BinnedMemoryAttention(*sizes, causal=True)
-    return InfiniteFormerAttention(
-        *sizes,
-        sampling=config.memory,
-        contraction=config.contraction,
+        return BinnedMemoryAttention(config.model_dim, config.heads, config.basis, config.segment, causal=True)
+    settings = MemorySettings(
+        config.basis,
+        config.segment,
+        config.memory,
+        config.contraction,
         samples=2 * config.basis,
-        causal=True,
         prior_width=config.prior_width,
         initial_widths=config.initial_widths,
     )
+    return InfiniteFormerAttention(config.model_dim, config.heads, settings, causal=True)
 
 
 class Sorter(nn.Module):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.performer import favor_attention
 from lib.attention.random_features import orthogonal_projection
 from lib.attention.softmax import explicit_softmax_attention, softmax_attention
@@ -218,8 +218,8 @@ def memory_call(configuration: Configuration) -> Call:
             return published.published_memory(events, queries, past, None, geometry, weights)[:2]
 
         return Call(published_forward, (queries, *weights), events.shape)
-    settings = {"basis": configuration.basis, "segment": length, "sampling": configuration.sampling, "samples": 512}
-    layer = InfiniteFormerAttention(model_dim, configuration.heads, **settings).to(configuration.device)
+    settings = MemorySettings(configuration.basis, length, configuration.sampling, samples=512)
+    layer = InfiniteFormerAttention(model_dim, configuration.heads, settings).to(configuration.device)
     every = torch.ones(batch, length, dtype=torch.bool, device=configuration.device)
 
     def forward() -> tuple[Tensor, Tensor]:

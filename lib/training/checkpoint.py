@@ -53,9 +53,6 @@ class Progress:
     def _generators(self) -> Iterator[torch.Generator]:
         yield from self.processes.generators
         yield self.draws
-        for part in self.model.modules():
-            if isinstance(getattr(part, "generator", None), torch.Generator):
-                yield part.generator
 
 
 @dataclass(frozen=True)

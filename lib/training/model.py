@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lib.attention.binned_memory import BinnedMemoryAttention
 from lib.attention.controls import LocalAttention, NoAttention, Recurrence
-from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
+from lib.attention.numerics import constant
 from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
 from lib.training.counting import COUNT_SCALE, CountSums, GroupCounts, crossed, novelty
@@ -70,16 +71,24 @@ def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Modul
         "infinite_former": partial(
             InfiniteFormerAttention,
             *shape,
-            basis=config.basis,
-            segment=config.segment,
-            sampling=config.sampling,
-            contraction=config.contraction,
-            samples=config.samples,
+            MemorySettings(
+                basis=config.basis,
+                segment=config.segment,
+                sampling=config.sampling,
+                contraction=config.contraction,
+                samples=config.samples,
+            ),
         ),
     }
     if config.attention not in known:
         raise ValueError(f"unknown attention {config.attention!r}; known: {', '.join(known)}")
     return known[config.attention]()
+
+
+@constant
+def frequencies(count: int, device: torch.device) -> Float[Tensor, " count"]:
+    """Of the waves that tell an event's age, in radians per day: one of a day to one of a thousand days."""
+    return (2 * math.pi / torch.logspace(0, math.log10(1000), count, dtype=torch.float32, device="cpu")).to(device)
 
 
 class EventEmbedding(nn.Module):
@@ -98,8 +107,6 @@ class EventEmbedding(nn.Module):
         scales = [1.0] * code_kinds + [CONTEXT_SCALE] * (len(cardinalities) - code_kinds)
         for table, scale in zip(self.tables, scales, strict=True):
             nn.init.normal_(table.weight, std=scale)
-        wavelengths = torch.logspace(0, math.log10(1000), model_dim // 2)
-        self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
 
     def forward(
         self,
@@ -107,8 +114,9 @@ class EventEmbedding(nn.Module):
         numbers: Float[Tensor, "batch length numbers"],
         days: Float[Tensor, "batch length"],
     ) -> Float[Tensor, "batch length model_dim"]:
-        angles = days[..., None] * self.frequencies
-        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        weight = self.age.weight
+        angles = days[..., None] * frequencies(len(weight) // 2, weight.device)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(weight.dtype)
         embedded = CONTEXT_SCALE * (self.numbers(numbers) + self.age(waves))
         for position, table in enumerate(self.tables):
             embedded = embedded + table(categories[..., position])

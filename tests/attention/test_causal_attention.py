@@ -61,7 +61,7 @@ def test_chunks_are_halved_only_where_sums_would_underflow(scale):
     feature_map = exponential_map()
     level = causal.key_levels(keys, torch.zeros(2, 4, dtype=torch.bool), feature_map)
     start = causal.empty_state(feature_map, 3)
-    chunks, _ = causal._advance_safely(queries, keys, values, level, start, feature_map)
+    chunks, _ = causal._chunk_forward_safely(queries, keys, values, level, start, feature_map)
     assert (len(chunks) == 1) == (scale == 1.0)
     assert sum(chunk.keys.shape[1] for chunk in chunks) == 4
 

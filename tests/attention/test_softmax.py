@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lib.attention.softmax import (
-    Attended,
+    AttentionOutput,
     ExplicitSoftmaxAttention,
     MultiHeadAttention,
     SoftmaxAttention,
@@ -54,7 +54,7 @@ def test_equals_the_framework(attention, causal):
     future = torch.ones(9, 9, dtype=torch.bool).triu(1) if causal else None
     expected, _ = theirs(events, events, events, key_padding_mask=~mask, attn_mask=future)
     attended = ours(events, mask)
-    assert isinstance(attended, Attended)
+    assert isinstance(attended, AttentionOutput)
     assert attended.regulariser == 0
     assert_equal_to_rounding(attended.output[mask], expected[mask], terms=100)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lib.attention.infinite_former import LEAST_VARIANCE, InfiniteFormerAttention
+from lib.attention.infinite_former import LEAST_VARIANCE, InfiniteFormerAttention, MemorySettings
 from lib.speed.published import (
     PublishedExpectation,
     PublishedWeights,
@@ -30,7 +30,7 @@ def test_gradient_of_the_expectation():
 
 def test_a_first_segment_reads_as_this_studys_layer_does():
     torch.manual_seed(0)
-    module = InfiniteFormerAttention(8, 2, basis=8, segment=16, samples=32, sampling="uniform", prior_width=0.05)
+    module = InfiniteFormerAttention(8, 2, MemorySettings(8, 16, "uniform", samples=32, prior_width=0.05))
     with torch.no_grad():
         module.affine_weight.copy_(module.affine_weight[:, :1].expand_as(module.affine_weight))
         module.affine_bias.zero_()

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from lib import train
-from lib.attention.infinite_former import InfiniteFormerAttention
 from lib.train import TrainConfig
 from lib.training import loop
-from lib.training.checkpoint import Checkpoint, Progress
+from lib.training.checkpoint import Checkpoint
 from lib.training.model import ModelConfig
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.2)
@@ -70,20 +69,6 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(histories, t
     assert str(checkpoint.path) in capsys.readouterr().err
     assert len(history) == CONFIG.epochs
     assert same(whole.state_dict(), again.state_dict())
-
-
-def test_generators_inside_the_model_are_part_of_the_progress(histories):
-    model = train.build(histories, MODEL, 0)
-    generator = torch.Generator().manual_seed(3)
-    model.extra = InfiniteFormerAttention(16, 2, 8, 16, sampling="sticky_random", samples=16, generator=generator)
-    optimizer = torch.optim.AdamW(model.parameters())
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    order = train.np.random.default_rng(0)
-    progress = Progress(model, optimizer, schedule, order, torch.Generator(), [])
-    state = progress.state()
-    expected = torch.rand(2, generator=generator)
-    progress.restore(state)
-    assert torch.equal(torch.rand(2, generator=generator), expected)
 
 
 def test_a_finished_run_leaves_no_checkpoint_and_damaged_weights_are_named_and_trained_again(

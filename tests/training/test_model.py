@@ -43,6 +43,21 @@ def batch_of(histories, customers):
     return data.collate(histories, np.array(customers), starts, lengths)
 
 
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_weights_are_all_that_is_needed_after_empty_memory(attention, histories):
+    """What the state dict lacks would be whatever memory holds after `to_empty`, without a missing key."""
+    model, batch = classifier(attention, histories).eval(), batch_of(histories, [3, 0])
+    assert not any(part._non_persistent_buffers_set for part in model.modules())
+    with torch.device("meta"):
+        other = classifier(attention, histories).eval()
+    other = other.to_empty(device="cpu")
+    for tensor in (*other.parameters(), *other.buffers()):
+        tensor.data.fill_(torch.nan if tensor.is_floating_point() else -1)
+    other.load_state_dict(model.state_dict())
+    inputs = (batch.categories, batch.numbers, batch.days, batch.key_mask)
+    assert torch.equal(other(*inputs)[0], model(*inputs)[0])
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("attention", MECHANISMS)
 def test_a_customer_depends_on_no_other_and_on_no_earlier_batch(attention, training, histories):

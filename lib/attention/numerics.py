@@ -1,0 +1,83 @@
+"""Numbers at their edges: constants that nothing can spoil, precision for large norms, a path for those who trace."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+
+import torch
+from torch import Tensor, nn
+
+# Entries beyond it are computed with in double precision: single precision loses what differs, and then overflows.
+LARGE = 1e6
+
+
+def wide(*dtypes: torch.dtype) -> torch.dtype:
+    """The type that sums are made in: float32 at least."""
+    widest = torch.float32
+    for dtype in dtypes:
+        widest = torch.promote_types(widest, dtype)
+    return widest
+
+
+def constant(function: Callable) -> Callable:
+    """Cache tensors that follow from settings, a device and a type alone, all hashable.
+
+    They are no buffers, which casts would round and `to_empty` would leave undefined.
+    """
+    cached = lru_cache(maxsize=256)(function)
+
+    @torch.compiler.assume_constant_result
+    @wraps(function)
+    def call(*settings):
+        with torch.inference_mode(False), torch.no_grad():
+            probe = torch.empty(0)
+            # Under a transform or a fake mode new tensors are wrapped and must not outlive it.
+            plain = type(probe) is Tensor and not is_transformed(probe)
+            return (cached if plain else function)(*settings)
+
+    return call
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether a transform of torch.func follows every step that is taken with these."""
+    if torch.compiler.is_compiling():
+        return False
+    return any(torch.func.debug_unwrap(tensor, recurse=False) is not tensor for tensor in tensors)
+
+
+def needs_plain_operations(*tensors: Tensor) -> bool:
+    """Whether torch.func or torch.export follows every step, which allows no own gradients and no choice by value."""
+    return torch.compiler.is_exporting() or is_transformed(*tensors)
+
+
+def can_look_at(*tensors: Tensor) -> bool:
+    """Whether a choice may depend on the values: nobody traces, and there are values."""
+    if torch.compiler.is_compiling() or is_transformed(*tensors):
+        return False
+    return all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in tensors)
+
+
+def has_large_entries(*tensors: Tensor) -> bool:
+    """Whether an entry exceeds `LARGE` in what is not double yet; false where values cannot be looked at."""
+    if not can_look_at(*tensors):
+        return False
+    ends = []
+    for tensor in tensors:
+        if tensor.dtype == torch.float64 or not tensor.numel():
+            continue
+        every = tuple(range(tensor.dim()))  # far faster where heads are not contiguous
+        ends += tensor.detach().amax(every), tensor.detach().amin(every)
+    if not ends:
+        return False
+    if ends[0].is_cpu:
+        return any(abs(end.item()) > LARGE for end in ends)
+    # An accelerator is waited for once.
+    return bool(torch.stack([end.float() for end in ends]).abs().amax() > LARGE)
+
+
+def differentiable_gradients(
+    plain: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Gradients of plain operations that can be differentiated again, for backward passes that build a graph."""
+    # Views, so that an input which is made of another one is differentiated by itself alone.
+    fresh = [each.view_as(each) if each.requires_grad else each.detach().requires_grad_() for each in inputs]
+    return torch.autograd.grad(plain(*fresh), fresh, gradients, create_graph=True)
