@@ -13,11 +13,12 @@ import pytest
 from nbformat.v4 import new_output
 
 from lib import measure as engine
-from lib import pages, readme, train
+from lib import train
 from lib.paths import NOTEBOOKS
-from lib.presentation import index, report
+from lib.presentation import report
 from lib.speed import cost, epoch_profile
 from lib.speed.fresh_process import Budget
+from workflow import pages, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
 SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "share_lengths": [256], "sweep_length": 256}
@@ -49,14 +50,15 @@ def run(name, study, given, only=()):
         if cell.cell_type != "code" or (only and not parameters and cell.id not in only):
             continue
         with redirect_stdout(io.StringIO()) as stream:
-            exec(compile(cell.source, f"{name}, cell {cell.id}", "exec"), names)
+            exec(
+                compile(re.sub(r"^%.*", "", cell.source, flags=re.MULTILINE), f"{name}, cell {cell.id}", "exec"), names
+            )
         if parameters:
             names |= given | {"study": study.name}
         shown = [line for line in stream.getvalue().splitlines() if line.startswith("{'text/html'")]
         cell.outputs = [new_output("display_data", data=ast.literal_eval(line)) for line in shown]
     (study / "notebooks").mkdir(exist_ok=True)
     nbformat.write(notebook, study / "notebooks" / f"{name}.ipynb")
-    pages.write_page(study / "notebooks" / f"{name}.ipynb", study / f"{name}.html", NOTEBOOKS)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_a_machine_too_slow_for_all_but_the_shortest_call(study, bank_folder):
     rows = report.load_rows("slow", reports=study.parent)
     assert {"skipped_time"} == set(rows.loc[rows["metric"].str.startswith("skipped"), "metric"])
     assert set(rows.loc[rows["metric"] == "time_ms", "x"]) <= {256, 8, 1}
-    index.write_index(study)
+    pages.write_report(study)
     text = (study / "index.html").read_text(encoding="utf-8")
     assert text.count('class="claim unmeasured"') == len(speed) - len(told) + len(cost_of)
 
@@ -121,7 +123,7 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
         assert "Not measured here: beyond its budget of memory: " in caption
     (study / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
     (study / "parameters.json").write_text(json.dumps({"folds": 2, "repeats": 1}))
-    index.write_index(study)
+    pages.write_report(study)
     (tmp_path / "README.md").write_text(f"{readme.START}\n{readme.END}\n", encoding="utf-8")
     readme.write(study, tmp_path)
     headline = (study / readme.FIGURE).read_text(encoding="utf-8")
