@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from lib.dependencies import modules, relative
-from lib.events.description import describe
+from lib.data.description import describe
 from lib.storage import checksum
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
@@ -99,35 +99,35 @@ rule data:
         # Not inputs, because names of inputs cannot hold braces: another size or date runs the step again all the same.
         files=lambda _: [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in FILES]
     shell:
-        "python -m lib.step {output} lib.data {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}} --out {output}"
+        "python -m workflow.step {output} study.sources {params.source} --customers {params.customers} --folds {params.folds} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
 rule train:
-    input: f"{OUT}/data.json", "lib/train.py", code("lib/train.py")
+    input: f"{OUT}/data.json", "lib/training/runs.py", code("lib/training/runs.py")
     output: f"{OUT}/runs/{{variant}}-{{repeat}}-{{fold}}.json"
     benchmark: f"{OUT}/durations/train-{{variant}}-{{repeat}}-{{fold}}.tsv"
     threads: THREADS
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"],
-        content=content("lib/train.py", *code("lib/train.py"))
+        content=content("lib/training/runs.py", *code("lib/training/runs.py"))
     shell:
-        "python -m lib.step {output} lib.train {wildcards.variant} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
+        "python -m workflow.step {output} study.train {wildcards.variant} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
         " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"
 
 
 for name in NOTEBOOKS:
     rule:
         name: f"notebook_{name}"
-        input: f"{OUT}/data.json", inputs(name), ancient(f"notebooks/{name}.ipynb"), code(f"notebooks/{name}.ipynb"), "lib/execute.py", "lib/presentation/study.mplstyle"
+        input: f"{OUT}/data.json", inputs(name), ancient(f"notebooks/{name}.ipynb"), code(f"notebooks/{name}.ipynb"), "workflow/execute.py", "study/study.mplstyle"
         output: f"{OUT}/notebooks/{name}.ipynb"
         benchmark: f"{OUT}/durations/{name}.tsv"
         params:
             values=lambda _, name=name: shlex.quote(values(name)), notebook=f"notebooks/{name}.ipynb",
-            source=source(name), content=content(*code(f"notebooks/{name}.ipynb"), "lib/execute.py",
+            source=source(name), content=content(*code(f"notebooks/{name}.ipynb"), "workflow/execute.py",
                 *(path for path in inputs(name) if not path.startswith(OUT)))
         # Measurements run alone: on all cores here; the profile of a cluster says how there.
         threads: os.cpu_count() if name in ALONE else THREADS
-        shell: "python -m lib.step {output} lib.execute {params.notebook} {output} --parameters {params.values}"
+        shell: "python -m workflow.step {output} workflow.execute {params.notebook} {output} --parameters {params.values}"
 
 
 MAKERS = [Path("workflow", f"{name}.py") for name in ("frame", "front_page", "pages", "text")]
@@ -143,4 +143,4 @@ rule pages:
         study=STUDY, content=content(*PAGES),
         parameters=lambda _: shlex.quote(json.dumps({"profile": PROFILE, **SHARED, "source": Path(SOURCE).name, **parameters}, sort_keys=True))
     shell:
-        "python -m lib.step {output[0]} workflow.pages report {params.study} --parameters {params.parameters}"
+        "python -m workflow.step {output[0]} workflow.pages report {params.study} --parameters {params.parameters}"

@@ -70,7 +70,7 @@ stamp="$(cat requirements.txt requirements-torch.txt workflow/{environment,jupyt
 ready() { [[ -f .venv/stamp && $(<.venv/stamp) == "$stamp" ]]; }
 check_data() {
     local folds='import sys, yaml; print(yaml.safe_load(open("study.yaml"))[sys.argv[1]]["folds"])'
-    .venv/bin/python -m lib.data "$data" "$@" --folds "$(.venv/bin/python -c "$folds" "$profile")"
+    .venv/bin/python -m study.sources "$data" "$@" --folds "$(.venv/bin/python -c "$folds" "$profile")"
 }
 # Reading a folder waits for no other run and leaves everything as it is.
 [[ -z $only_check ]] || ! ready || { check_data --check; exit; }
@@ -128,7 +128,7 @@ work+=(--rerun-incomplete ${fresh:+--forceall})
 touch .lock
 find lib workflow notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
 find "$report" -newer .lock -exec touch -t 197001020000 {} + 2>/dev/null || true
-anew=$(python -m lib.records "$report") # damaged files, and those that Snakemake has no record of
+anew=$(python -m workflow.records "$report") # damaged files, and those that Snakemake has no record of
 [[ -f $report/data.json ]] || anew+=" data" # a published report has pages, and nothing that they were made from
 [[ -z $anew ]] || work+=(--forcerun $anew)
 if [[ -n $dry ]]; then
@@ -173,6 +173,6 @@ if [[ $status != 0 ]]; then
     exit $status
 fi >&2
 [[ -z $before || $before != "$(made)" ]] || echo "nothing has changed: the report is as it was" >&2
-[[ -z $verify ]] || python -m lib.verify "$published" "$report" >&2 || status=1
+[[ -z $verify ]] || python -m workflow.verify "$published" "$report" >&2 || status=1
 echo "$PWD/$report/index.html"
 exit $status

@@ -8,8 +8,8 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from lib.events.description import EVENTS, LABELS
-from lib.events.histories import read
+from lib.data.description import EVENTS, LABELS
+from lib.data.histories import read
 
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.

@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from lib import verify
 from lib.paths import ROOT
+from workflow import verify
 
 LIMIT = 600.0  # seconds that a run may take on a loaded machine
 
@@ -24,8 +24,8 @@ epochs = 4
 """
 BODY = """from lib import data, train
 from lib.presentation import report
-from lib.training.model import ModelConfig
-from lib.train import TrainConfig
+from lib.training.classifier import ModelConfig
+from lib.training.runs import TrainConfig
 page = report.begin("04_train_softmax", study)
 histories = data.prepare(source, customers)
 runs = train.cross_validate(histories, ModelConfig(), TrainConfig(epochs=epochs), folds, range(repeats))

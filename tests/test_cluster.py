@@ -16,8 +16,8 @@ import pytest
 import small_study
 import yaml
 
-from lib import verify
 from lib.paths import ROOT
+from workflow import verify
 
 LIMIT = 600.0  # seconds that a run may take on a loaded machine
 STEPS = {"data", "notebook_04_train_softmax", "train"}

@@ -4,7 +4,7 @@ import namespace
 import pytest
 import small_study
 
-from lib import verify
+from workflow import verify
 
 LIMIT = 900.0  # seconds that all runs of a test may take on a loaded machine
 

@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from traitlets.config import Config
 
-from lib.events.description import EVENTS, LABELS
+from lib.data.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
 
 
@@ -59,7 +59,7 @@ mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
 echo "{\\"profile\\": \\"$STUDY_PROFILE\\"}" >"reports/$STUDY_NAME/parameters.json"
 """
-PYTHON = f"""[[ $1 != -m || $2 == lib.records ]] || echo "$*" >>asked
+PYTHON = f"""[[ $1 != -m || $2 == workflow.records ]] || echo "$*" >>asked
 exec {sys.executable} "$@"
 """
 
@@ -103,7 +103,7 @@ def test_data_are_checked_again_only_when_something_changed(bank_folder, tmp_pat
         assert run("./run_all.sh", "--data", str(folder), *options, cwd=clone).returncode == 0
         return (clone / "asked").read_text().splitlines() if (clone / "asked").exists() else []
 
-    check = f"-m lib.data {folder} --folds "
+    check = f"-m study.sources {folder} --folds "
     assert checks() == [f"{check}5"]
     assert checks() == []
     assert checks("--quick") == [f"{check}3"]
@@ -183,7 +183,7 @@ def test_checking_a_folder_waits_for_nothing_and_makes_nothing(bank_folder, tmp_
     with (clone / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         run("./run_all.sh", "--check", "--data", str(folder), *options, cwd=clone)
-    assert (clone / "asked").read_text() == f"-m lib.data {folder} --check --folds {folds}\n"
+    assert (clone / "asked").read_text() == f"-m study.sources {folder} --check --folds {folds}\n"
     assert not (clone / "reports").exists()
 
 
@@ -281,7 +281,7 @@ def test_a_report_is_verified_with_its_own_profile_and_its_own_caches(clone, nam
     done = run("./run_all.sh", "--verify", "--threads", "2", *asked_for, cwd=clone)
     assert f"workflow synthetic {name}-verify quick 2 threads\n" in done.stderr
     assert f"kept {clone}/data/verify/{name}-verify\n" in done.stderr
-    assert (clone / "asked").read_text() == f"-m lib.verify reports/{name} reports/{name}-verify\n"
+    assert (clone / "asked").read_text() == f"-m workflow.verify reports/{name} reports/{name}-verify\n"
     assert done.returncode == 1  # this workflow makes no tables to compare
     assert done.stdout == f"{clone}/reports/{name}-verify/index.html\n"
 
@@ -374,6 +374,6 @@ def test_notebooks_that_measure_run_alone_and_redraw_with_the_style():
         "07_speed_and_memory",
         "08_comparison",
     ]
-    assert sorted(name for name, step in steps if "lib/presentation/study.mplstyle" in step) == sorted(
+    assert sorted(name for name, step in steps if "study/study.mplstyle" in step) == sorted(
         path.stem for path in NOTEBOOKS.glob("*.ipynb")
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib.execute import default_parameters
 from lib.paths import NOTEBOOKS, ROOT
-from lib.training.variants import VARIANTS
+from study.variants import VARIANTS
+from workflow.execute import default_parameters
 from workflow.text import formula
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -17,7 +17,7 @@ import pytest
 import small_study
 from small_study import LIMIT, broken_files, results, run
 
-from lib.records import RECORDS, record_of
+from workflow.records import RECORDS, record_of
 
 KILLS = int(os.environ.get("STUDY_KILLS", "3"))
 SHORTEST, LONGEST = 1.0, 12.0  # seconds until a kill
@@ -101,7 +101,7 @@ def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone, un
 
 KILLED = {
     "snakemake": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
-    "lib.train": r"FAILED reports/synthetic/runs/softmax-0-.\.json: was killed, as happens when memory runs out",
+    "study.train": r"FAILED reports/synthetic/runs/softmax-0-.\.json: was killed, as happens when memory runs out",
     "ipykernel_launcher": r"FAILED notebooks/04_train_softmax.ipynb, .*: its kernel was killed, as happens when .*",
 }
 """What is killed, and the last line of a run then."""

@@ -12,12 +12,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_output
 
-from lib import measure as engine
-from lib import train
+from lib import paths
 from lib.paths import NOTEBOOKS
-from lib.presentation import report
-from lib.speed import cost, epoch_profile
-from lib.speed.fresh_process import Budget
+from study import report
+from study.speed import cost, epoch_profile
+from study.speed import measure as engine
+from study.speed.fresh_process import Budget
 from workflow import pages, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
@@ -66,7 +66,7 @@ def study(bank_folder, tmp_path, monkeypatch):
     """An empty report; nothing is read from or written to this clone's own."""
     monkeypatch.setattr(report, "begin", partial(report.begin, reports=tmp_path / "reports"))
     monkeypatch.setattr(engine, "measure", partial(engine.measure, cache=tmp_path / "kept"))
-    monkeypatch.setattr(train.paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     folder = tmp_path / "reports" / "slow"
     folder.mkdir(parents=True)
     return folder

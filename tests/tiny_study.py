@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib.presentation import report
+from study import report
 from workflow.pages import write_report
 
 HOSTILE = "<script>alert('x')</script>"

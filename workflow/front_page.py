@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from lib.presentation.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
-from lib.provenance import provenance, without_folders
 from lib.storage import write_whole
+from study.provenance import provenance, without_folders
+from study.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
 from workflow.frame import Part, page
 from workflow.text import Entry, formula
 

@@ -21,10 +21,10 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from traitlets.config import Config
 
 from lib.paths import NOTEBOOKS, REPORTS
-from lib.provenance import without_folders
-from lib.step import tell
 from lib.storage import write_whole
+from study.provenance import without_folders
 from workflow.frame import TEMPLATES, Part, page, parts_of
+from workflow.step import tell
 from workflow.text import PageText
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.paths import ROOT
-from lib.presentation import report
 from lib.storage import write_whole
+from study import report
 from workflow.front_page import COMPARISON, main_table, read_claims
 
 START, END = "<!-- made by `python -m workflow.readme`, do not edit -->", "<!-- end of what is made -->"

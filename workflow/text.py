@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
-from lib.presentation.report import slug
+from study.report import slug
 
 EM = 18.0
 """Size of letters for which formulas are drawn; pages scale them."""

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib import data
-from lib.data import Batch, Histories
+from lib.data.batches import Batch, collate, length_batches, random_slices
+from lib.data.histories import Histories
 from lib.training.checkpoint import NOT_KEPT, Checkpoint, Progress
 from lib.training.processes import ALONE, Processes
 
@@ -126,11 +126,11 @@ def one_epoch(
 ) -> tuple[float, float]:
     """One pass over a new random part of each customer's history; mean loss and share of right answers."""
     model.train()
-    starts, lengths = data.random_slices(histories, customers, config.max_events, config.shortest_slice, generator)
+    starts, lengths = random_slices(histories, customers, config.max_events, config.shortest_slice, generator)
     losses, hits = 0.0, 0.0
-    for group in data.batches(lengths, config.batch_size, generator):
+    for group in length_batches(lengths, config.batch_size, generator):
         share = processes.share(group)
-        outcome = step(data.collate(histories, customers[share], starts[share], lengths[share], processes.device))
+        outcome = step(collate(histories, customers[share], starts[share], lengths[share], processes.device))
         answers, regularised = processes.weights((outcome.answers, outcome.regularised), len(group))
         loss, regulariser = answers * outcome.loss, regularised * outcome.regulariser
         optimizer.zero_grad(set_to_none=True)

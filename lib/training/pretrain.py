@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from lib.data import Batch
+from lib.data.batches import Batch
+from lib.training.classifier import Classifier
 from lib.training.loop import Outcome
-from lib.training.model import Classifier
 
 HIDDEN_SHARE = 0.15
 

@@ -8,21 +8,22 @@ import torch
 from sklearn.metrics import roc_auc_score
 from test_references import garbled
 
-from lib import data, train
-from lib.accuracy import references
-from lib.train import TrainConfig
-from lib.training.model import ModelConfig
+from lib.data.batches import stratified_folds
+from lib.training.classifier import ModelConfig
+from lib.training.loop import TrainConfig
+from lib.training.runs import MECHANISMS, predict, train
+from study.accuracy import references
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.1)
 SHORT = TrainConfig(epochs=2, batch_size=4, max_events=32)
 
 
-@pytest.mark.parametrize("attention", train.MECHANISMS)
+@pytest.mark.parametrize("attention", MECHANISMS)
 def test_events_and_labels_of_test_customers_leave_the_training_as_it_is(attention, histories):
-    (learners, test), *_ = data.folds(histories, 3, 0)
+    (learners, test), *_ = stratified_folds(histories, 3, 0)
     config = dataclasses.replace(MODEL, attention=attention)
     first, second = (
-        train.train(each, learners, config, SHORT, 0, "leakage") for each in (histories, garbled(histories, test))
+        train(each, learners, config, SHORT, 0, "leakage") for each in (histories, garbled(histories, test))
     )
     weights, others = (model.state_dict() for model, _ in (first, second))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
@@ -30,10 +31,10 @@ def test_events_and_labels_of_test_customers_leave_the_training_as_it_is(attenti
 
 
 def test_the_folds_share_no_customer_and_follow_from_labels_alone(histories):
-    folds = data.folds(histories, 3, 0)
+    folds = stratified_folds(histories, 3, 0)
     assert all(not set(learners) & set(test) for learners, test in folds)
     events = dataclasses.replace(histories, numbers=-histories.numbers, categories=histories.categories[::-1])
-    for one, other in zip(folds, data.folds(events, 3, 0), strict=True):
+    for one, other in zip(folds, stratified_folds(events, 3, 0), strict=True):
         np.testing.assert_array_equal(one[1], other[1])
 
 
@@ -43,7 +44,7 @@ def null_error(labels):
     return np.sqrt((positive + negative + 1) / (12 * positive * negative))
 
 
-@pytest.mark.parametrize("model", [*train.MECHANISMS, "bigram_regression"])
+@pytest.mark.parametrize("model", [*MECHANISMS, "bigram_regression"])
 def test_shuffled_labels_give_chance(model, histories):
     """Whole customers at random: each fold's ROC-AUC has mean one half, so the folds' mean does, four errors around."""
     generator, scores, errors = np.random.default_rng(0), [], []
@@ -51,11 +52,11 @@ def test_shuffled_labels_give_chance(model, histories):
         labels = histories.labels.copy()
         labels[histories.labelled] = generator.permutation(labels[histories.labelled])
         shuffled = dataclasses.replace(histories, labels=labels)
-        for learners, test in data.folds(shuffled, 3, repeat):
-            if model in train.MECHANISMS:
+        for learners, test in stratified_folds(shuffled, 3, repeat):
+            if model in MECHANISMS:
                 config = dataclasses.replace(MODEL, attention=model)
-                trained, _ = train.train(shuffled, learners, config, SHORT, repeat, "shuffled")
-                score = train.predict(trained, shuffled, test, 64)[:, 1]
+                trained, _ = train(shuffled, learners, config, SHORT, repeat, "shuffled")
+                score = predict(trained, shuffled, test, 64)[:, 1]
             else:
                 score = references.predictions(shuffled, [(learners, test)], repeat, [model])["class_1"]
             scores.append(roc_auc_score(labels[test], score))

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.events import description
-from lib.events.description import DataError
-from lib.events.histories import read
-from lib.events.tables import table
+from lib.data import description
+from lib.data.description import DataError
+from lib.data.histories import read
+from lib.data.tables import table
 
 EVENTS = "customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
 GOOD = EVENTS + "1,0 10:23:26,4814,1030,-2245.92,\n2,6 07:08:60,6011,7010,56147.89,T1\n"

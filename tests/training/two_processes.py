@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from study.sources import prepare
 
-from lib import data, paths, train
-from lib.events.histories import read
+from lib import paths
+from lib.data.batches import stratified_folds
+from lib.data.histories import read
 from lib.training import pretrain
 from lib.training.checkpoint import Checkpoint
+from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.model import ModelConfig
 from lib.training.processes import ALONE, joined
-from lib.training.variants import VARIANTS
+from lib.training.runs import MECHANISMS, predict, pretrained_weights, run_or_load, train
+from study.variants import VARIANTS
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.0)
 CONFIG = TrainConfig(epochs=2, batch_size=5, max_events=32, learning_rate=1e-3, pretraining_epochs=1)
@@ -53,8 +56,8 @@ def trained(histories, attention, processes=ALONE):
     with double_precision():
         histories, config = in_double(histories), replace(MODEL, attention=attention)
         customers = histories.labelled[:CUSTOMERS]
-        model, history = train.train(histories, customers, config, CONFIG, 1, "together", processes=processes)
-        predictions = train.predict(model, histories, histories.labelled, CONFIG.evaluation_events)
+        model, history = train(histories, customers, config, CONFIG, 1, "together", processes=processes)
+        predictions = predict(model, histories, histories.labelled, CONFIG.evaluation_events)
     table = torch.tensor(history[["loss", "accuracy"]].to_numpy())
     return {**model.state_dict(), "predictions": torch.from_numpy(predictions), "history": table}
 
@@ -63,13 +66,13 @@ def pretrained(histories, processes=ALONE):
     """Weights after pre-training in double precision, without dropout."""
     with double_precision():
         config = replace(MODEL, attention="infinite_former")
-        return train.pretrained_weights(in_double(histories), config, CONFIG, 1, processes=processes)
+        return pretrained_weights(in_double(histories), config, CONFIG, 1, processes=processes)
 
 
 def with_dropout(histories, processes, checkpoint):
     """Weights after training with masks that each process draws for itself."""
     config = replace(MODEL, attention="performer", dropout=0.3)
-    model, _ = train.train(histories, histories.labelled, config, CONFIG, 1, "masks", checkpoint, processes=processes)
+    model, _ = train(histories, histories.labelled, config, CONFIG, 1, "masks", checkpoint, processes=processes)
     return model.state_dict()
 
 
@@ -91,21 +94,21 @@ def main(folder, events):
     pretrain.hide = some_hidden
     histories = read(events, "checksum")
     with joined() as processes:
-        kept = {attention: trained(histories, attention, processes) for attention in train.MECHANISMS}
+        kept = {attention: trained(histories, attention, processes) for attention in MECHANISMS}
         paths.RUNS = folder / "pretrained"
         kept["pretrained"] = pretrained(histories, processes)
         kept["dropout"] = with_dropout(histories, processes, Checkpoint(folder / "dropout.checkpoint"))
         for name, weights in kept.items():
             torch.save(weights, folder / WEIGHTS.format(name, processes.rank))
         with processes.after_first():
-            histories = data.prepare(str(events))
+            histories = prepare(str(events))
         arguments = (histories, 0, FOLDS, *VARIANTS["performer"].configs(EPOCHS), 0)
         paths.RUNS = folder / "uninterrupted"
-        train.run_or_load(*arguments, processes=processes)
+        run_or_load(*arguments, processes=processes)
         if processes.rank == 1:
-            die_in_the_last_epoch(len(data.folds(histories, FOLDS, 0)[0][0]), TrainConfig.batch_size)
+            die_in_the_last_epoch(len(stratified_folds(histories, FOLDS, 0)[0][0]), TrainConfig.batch_size)
         paths.RUNS = folder / "runs"
-        train.run_or_load(*arguments, processes=processes)
+        run_or_load(*arguments, processes=processes)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from tiny_study import build
 
-from lib.presentation.report import load_rows
+from study.report import load_rows
 from workflow.frame import parts_of
 from workflow.front_page import choices, flattened, main_table, write_front_page
 from workflow.pages import main, parameters, write_page

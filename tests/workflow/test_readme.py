@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from tiny_study import build
 
-from lib import verify
 from lib.paths import NOTEBOOKS, ROOT
-from lib.presentation.report import load_rows
-from workflow import readme
+from study.report import load_rows
+from workflow import readme, verify
 
 PUBLISHED, QUICK = "reports/sberbank_sample", "reports/quick"
 MARKED = f"# Title\n\n{readme.START}\nold\n{readme.END}\n\nThe rest.\n"

@@ -1,1 +1,0 @@
-"""Scores with their uncertainty, classical references and comparisons."""

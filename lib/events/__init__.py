@@ -1,1 +1,0 @@
-"""From files of labelled events to encoded histories."""

@@ -1,1 +1,0 @@
-"""What readers see: result rows, figures, words, and pages as self-contained HTML."""

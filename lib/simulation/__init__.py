@@ -1,1 +1,0 @@
-"""The generative model behind the synthetic events, how real they look, and the task that needs memory."""

@@ -1,1 +1,0 @@
-"""Time and memory: what is measured, how, and what the measurements say."""

@@ -1,0 +1,300 @@
+"""Classifiers trained by the one loop, cross-validation by customer, and run-or-load."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from study.sources import prepare
+from torch import Tensor, nn
+
+from lib import dependencies, paths
+from lib.data.batches import Batch, collate, last_events, length_batches, stratified_folds
+from lib.data.histories import Histories
+from lib.storage import intact, whole_folder, write_whole
+from lib.training.checkpoint import NOT_KEPT, Checkpoint
+from lib.training.classifier import Classifier, ModelConfig
+from lib.training.loop import Outcome, TrainConfig, fit
+from lib.training.pretrain import MaskedEvents, masked_prediction
+from lib.training.processes import ALONE, Processes, joined
+from study.accuracy.evaluate import prediction_frame
+from study.variants import VARIANTS
+
+MECHANISMS = ("softmax", "performer", "infinite_former")
+UNINVOLVED = frozenset({"accuracy.evaluate", "dependencies", "synthetic", "storage", "training.variants"})
+"""Modules that this one needs and that decide no result of a training."""
+PREDICTED_TOGETHER = 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training leaves: the model, the history per epoch, and class probabilities of the test customers."""
+
+    model: Classifier
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def build_classifier(histories: Histories, config: ModelConfig, seed: int) -> Classifier:
+    """A model whose initial weights follow from the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    with ALONE.seeded(seed):
+        return Classifier(
+            dataclasses.replace(config, classes=histories.classes),
+            histories.cardinalities,
+            histories.code_kinds,
+            histories.numbers.shape[1],
+            generator,
+        )
+
+
+def train(
+    histories: Histories,
+    customers: np.ndarray,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    checkpoint: Checkpoint = NOT_KEPT,
+    pretrained: dict[str, Tensor] | None = None,
+    processes: Processes = ALONE,
+) -> tuple[Classifier, pd.DataFrame]:
+    """A model trained on the given customers, and its loss, accuracy and seconds per epoch.
+
+    Starts from `pretrained` weights where given. Raises FloatingPointError when the loss is not finite.
+    """
+    model = build_classifier(histories, model_config, seed)
+    if pretrained is not None:
+        model.load_state_dict(pretrained)
+    groups = _parameter_groups(model.to(processes.device), config)
+    arguments = (histories, customers, config, config.epochs, seed, title, checkpoint, processes)
+    history = pd.DataFrame(fit(model, classification, groups, *arguments))
+    return model.eval(), history
+
+
+def classification(model: Classifier, batch: Batch) -> Outcome:
+    """Cross-entropy, regulariser and accuracy."""
+    scores, regulariser = _scores(model, batch)
+    accuracy = (scores.argmax(1) == batch.labels).float().mean()
+    loss = nn.functional.cross_entropy(scores, batch.labels)
+    return Outcome(loss, regulariser, accuracy, len(scores), model.regularised_events(batch.key_mask))
+
+
+def pretrained_weights(
+    histories: Histories,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    fresh: bool = False,
+    processes: Processes = ALONE,
+) -> dict[str, Tensor] | None:
+    """Weights after predicting hidden events of all customers, labelled or not, from data/runs where they are kept.
+
+    None where the recipe has no pre-training.
+    """
+    if not config.pretraining_epochs:
+        return None
+    decides = fingerprint(histories, model_config, config, processes.facts, seed)
+    folder = paths.RUNS / f"pretrained-{model_config.attention}-repeat{seed}-{decides}"
+    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    if fresh:
+        checkpoint.remove()
+    if processes.from_first(lambda: fresh or not intact(folder)):
+        with ALONE.seeded(seed):
+            model = MaskedEvents(build_classifier(histories, model_config, seed)).to(processes.device)
+        groups = [{"params": list(model.parameters()), "lr": config.pretraining_rate, "weight_decay": 0.01}]
+        everyone, title = np.arange(len(histories.customers)), f"pre-training {model_config.attention} repeat {seed}"
+        arguments = (histories, everyone, config, config.pretraining_epochs, seed, title, checkpoint, processes)
+        history = pd.DataFrame(fit(model, masked_prediction, groups, *arguments))
+        configs = {"model": model_config, "train": config, "seed": seed, **processes.facts}
+        processes.from_first(lambda: _save(folder, model.classifier, configs, history=history))
+    checkpoint.remove()
+    return torch.load(folder / "weights.pt", weights_only=True)
+
+
+def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
+    """Tables, sums and groups of codes at rates and decays of their own; other matrices with decay, vectors without."""
+    rate, decay = config.learning_rate, config.weight_decay
+    tables, sums = [*model.embedding.tables.parameters()], [*model.sums.parameters()]
+    groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]
+    apart = {id(parameter) for parameter in (*tables, *sums, *groups)}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    return [
+        {"params": tables, "lr": rate * config.table_rate, "weight_decay": decay},
+        {"params": sums, "lr": config.counting_rate, "weight_decay": config.counting_decay},
+        {"params": groups, "lr": config.group_rate, "weight_decay": config.group_decay},
+        {"params": [p for p in others if p.ndim > 1], "lr": rate, "weight_decay": decay},
+        {"params": [p for p in others if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
+    ]
+
+
+def _scores(model: Classifier, batch: Batch):
+    return model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+
+
+@torch.no_grad()
+def predict(model: Classifier, histories: Histories, customers: np.ndarray, limit: int) -> np.ndarray:
+    """Class probabilities of customers from their last `limit` events, in the order given."""
+    device = model.eval().head.weight.device
+    starts, lengths = last_events(histories, customers, limit)
+    probabilities = np.zeros((len(customers), model.head.out_features), np.float32)
+    for group in length_batches(lengths, PREDICTED_TOGETHER):
+        batch = collate(histories, customers[group], starts[group], lengths[group], device)
+        probabilities[group] = _scores(model, batch)[0].float().softmax(1).cpu().numpy()
+    return probabilities
+
+
+def _predicted(model: Classifier, histories: Histories, customers: np.ndarray, limit: int) -> pd.DataFrame:
+    columns = enumerate(predict(model, histories, customers, limit).T)
+    return pd.DataFrame({"position": customers} | {f"class_{i}": column for i, column in columns})
+
+
+def run_or_load(
+    histories: Histories,
+    fold: int,
+    fold_count: int,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    fresh: bool = False,
+    processes: Processes = ALONE,
+) -> Run:
+    """One training of one fold, from its folder under data/runs when configs, data and code are unchanged.
+
+    The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers. A training
+    that was killed goes on after its last epoch; a damaged folder is named on stderr and made anew. Several processes
+    train it together and share data/runs.
+    """
+    folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed, processes)
+    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    if fresh:
+        checkpoint.remove()
+    if processes.from_first(lambda: fresh or not intact(folder)):
+        train_customers, test_customers = stratified_folds(histories, fold_count, seed)[fold]
+        title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
+        pretrained = pretrained_weights(histories, model_config, config, seed, fresh and fold == 0, processes)
+        arguments = (histories, train_customers, model_config, config, 1000 * seed + fold, title)
+        model, history = train(*arguments, checkpoint, pretrained, processes)
+        configs = {"model": model_config, "train": config, "seed": seed, "fold": fold, **processes.facts}
+        predicted = partial(_predicted, model, histories, test_customers, config.evaluation_events)
+        processes.from_first(lambda: _save(folder, model, configs, history=history, predictions=predicted()))
+    checkpoint.remove()
+    model = build_classifier(histories, model_config, 1000 * seed + fold)
+    model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))
+    return Run(model.eval(), *tables)
+
+
+def cross_validate(
+    histories: Histories,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    fold_count: int,
+    repeats: range | list[int],
+    fresh: bool = False,
+) -> list[Run]:
+    """Every fold of every repeat, trained or loaded, in order."""
+    return [
+        run_or_load(histories, fold, fold_count, model_config, config, seed, fresh)
+        for seed in repeats
+        for fold in range(fold_count)
+    ]
+
+
+def out_of_fold(
+    histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
+) -> pd.DataFrame:
+    """Test-fold predictions of `cross_validate`'s runs in the shape of `study.accuracy.evaluate`.
+
+    With `predict(model, histories, customers)` they are made anew, for example with a part of the model switched off.
+    """
+    frames = []
+    for place, run in enumerate(runs):
+        position = run.predictions["position"].to_numpy()
+        found = run.predictions.filter(like="class_").to_numpy()
+        probabilities = found if predict is None else predict(run.model, histories, position)
+        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities))
+    return pd.concat(frames, ignore_index=True)
+
+
+def sources(attention: str) -> list[Path]:
+    """The modules that decide a training's result: everything this one rests on but the other mechanisms."""
+    others = frozenset(f"attention.{name}" for name in MECHANISMS if name not in (attention, "softmax"))
+    return [Path(__file__), *dependencies.modules(Path(__file__), skip=others | UNINVOLVED)]
+
+
+def run_name(
+    histories: Histories,
+    fold: int,
+    fold_count: int,
+    model: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    processes: Processes = ALONE,
+) -> str:
+    """Folder of a training: readable, and another one when data, configs, code, device or number of processes are."""
+    decides = fingerprint(histories, model, config, processes.facts, seed, fold, fold_count)
+    return f"{model.attention}-repeat{seed}-fold{fold}-{decides}"
+
+
+def fingerprint(histories: Histories, model: ModelConfig, config: TrainConfig, *others: object) -> str:
+    """Digest of all that decides a training: data, configs, what the code does, torch's version, and what else does."""
+    made_by = [dependencies.code_hash(sources(model.attention)), torch.__version__]
+    configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
+    key = json.dumps([histories.checksum, histories.vocabularies, configs, made_by, others])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _save(folder: Path, model: nn.Module, configs: dict, **tables: pd.DataFrame) -> None:
+    with whole_folder(folder) as partial:
+        torch.save(model.cpu().state_dict(), partial / "weights.pt")
+        for name, table in tables.items():
+            table.to_csv(partial / f"{name}.csv", index=False)
+        (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
+
+
+def main() -> int:
+    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded.
+
+    `torchrun --standalone --nproc-per-node 2 -m study.train …` trains each fold across two processes or graphics cards.
+    """
+    parser = argparse.ArgumentParser(prog="python -m study.train", description=main.__doc__)
+    parser.add_argument("mechanism", choices=VARIANTS)
+    parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
+    parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
+    parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cpu, under torchrun cuda if there is one")
+    parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    configs, names = VARIANTS[options.mechanism].configs(options.epochs), []
+    with joined(options.device) as processes:
+        with processes.after_first():
+            histories = prepare(options.source, options.customers)
+        for fold in range(options.folds) if options.fold is None else [options.fold]:
+            run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh, processes)
+            names.append(run_name(histories, fold, options.folds, *configs, options.repeat, processes))
+            title = f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}"
+            loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
+            if processes.first:
+                print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+        if processes.first:
+            write_whole(options.out, json.dumps(names, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

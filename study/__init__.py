@@ -1,0 +1,1 @@
+"""What the study asks: experiments, statistics and figures, called by the notebooks."""

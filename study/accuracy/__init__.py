@@ -1,0 +1,1 @@
+"""Scores of the trained networks with their uncertainty, held against classical references."""

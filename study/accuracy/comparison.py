@@ -1,0 +1,104 @@
+"""The tables of the comparison: costs beside scores, controls beside their mechanism, the optimum, what was tried."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from lib.data.histories import Histories
+from lib.paths import DATA
+from lib.training.runs import MECHANISMS, Run
+from study.accuracy import evaluate, reliability
+from study.accuracy.evaluate import out_of_fold
+from study.report import MODEL_STYLE
+from study.variants import VARIANTS
+from study.wording import words
+
+BAYES = "bayes_optimum"
+
+
+def label(model: str) -> str:
+    """The name of a model, or of a pair "first − second", in words."""
+    if " − " in model:
+        return " − ".join(map(label, model.split(" − ")))
+    if model in MODEL_STYLE:
+        return MODEL_STYLE[model]["label"]
+    return VARIANTS[model].label if model in VARIANTS else words(model)
+
+
+def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Calibration error of every model, with what chance alone would give; indexed by model."""
+    rows = {
+        model: reliability.calibration(*evaluate.score_table(predictions, model), seed)
+        for model in predictions["model"].unique()
+    }
+    return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """One line per model: scores with intervals, calibration error, costs; what was not measured is missing."""
+    wide = values.assign(
+        shown=[f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in values[["value", "low", "high"]].to_numpy()]
+    )
+    table = wide.pivot(index="model", columns="metric", values="shown").loc[values["model"].unique()]
+    table = table[list(evaluate.METRICS)].join(calibration["calibration_error"].map("{:.3f}".format)).join(costs)
+    return table.rename(index=label)
+
+
+def long_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame:
+    """A table with columns model, value, low and high (and metric, x) as result rows: bounds become metrics."""
+    filled = table.assign(metric=table.get("metric", "roc_auc"), x=table.get("x", pd.Series(None, table.index)))
+    rows = filled.melt(["model", "metric", "x"], ["value", "low", "high"], "bound", value_name="measured")
+    rows["metric"] = rows["metric"] + rows["bound"].map({"value": "", "low": "_low", "high": "_high"})
+    rows = rows.drop(columns="bound").rename(columns={"measured": "value"})
+    return rows.assign(experiment=experiment, seed=None, split=None, axis=axis)
+
+
+def column_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame:
+    """A table indexed by model as result rows, one for each column; missing values are left out."""
+    rows = table.rename_axis("model").reset_index().melt("model", var_name="metric").dropna()
+    return rows.assign(experiment=experiment, seed=None, split=None, axis=axis, x=None)
+
+
+def against(control: str) -> str:
+    """The mechanism that a control is a change of."""
+    return next(
+        (name for name in MECHANISMS if control.startswith(name)),
+        "softmax" if control == "gru" else "infinite_former",
+    )
+
+
+def control_table(
+    histories: Histories, controls: dict[str, list[Run]], predictions: pd.DataFrame, fold_count: int, seed: int
+) -> pd.DataFrame:
+    """By control: ROC-AUC with its interval, and mechanism minus control on shared repeats and the same customers."""
+    frames = [out_of_fold(histories, name, runs, fold_count) for name, runs in controls.items()]
+    every = pd.concat([predictions, *frames], ignore_index=True)
+    rows = {}
+    for name in controls:
+        found = evaluate.interval(*evaluate.score_table(every, name), "roc_auc", seed=seed)
+        paired = evaluate.compare(every, against(name), name, fold_count, seed=seed)
+        loss = {f"loss{end}": paired[key] for end, key in (("", "difference"), ("_low", "low"), ("_high", "high"))}
+        scores = dict(zip(("roc_auc", "roc_auc_low", "roc_auc_high"), found, strict=True))
+        rows[name] = scores | loss | {"detectable": paired["detectable"], "p_value": paired["p_value"]}
+    return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The generator's own probabilities as one more model, in the folds of the first model of the predictions."""
+    truth = pd.read_csv(folder / "truth.csv").set_index("customer_id")["log_odds"].reindex(histories.customers)
+    first = predictions[predictions["model"] == predictions["model"].iloc[0]]
+    probability = expit(truth.to_numpy())[first["position"].to_numpy()]
+    return first.assign(model=BAYES, class_0=1 - probability, class_1=probability)
+
+
+def saved_tables(folder: Path = DATA / "tuning") -> dict[str, pd.DataFrame]:
+    """What searches left as tables, by name; empty where there was none."""
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def majority_share(histories: Histories) -> float:
+    """Share of the most frequent label: the accuracy of always guessing it."""
+    labels = histories.labels[histories.labelled]
+    return float(np.bincount(labels).max() / len(labels))

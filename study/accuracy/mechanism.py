@@ -1,0 +1,68 @@
+"""How one mechanism learns, told alike for all three: its training, its accuracy out of fold, one fold to try out."""
+
+import numpy as np
+import pandas as pd
+
+from lib.data.batches import stratified_folds
+from lib.data.histories import Histories
+from lib.training.classifier import ModelConfig
+from lib.training.loop import TrainConfig
+from lib.training.runs import Run, build_classifier, predict, train
+from study import figures
+from study.accuracy import evaluate
+from study.report import Page
+from study.wording import words
+
+
+def try_out(
+    histories: Histories, config: ModelConfig, recipe: TrainConfig, fold_count: int, seed: int, most: int = 300
+) -> None:
+    """Train one fold anew, on at most so many customers, and print the ROC-AUC of those left out, before and after."""
+    learners, others = stratified_folds(histories, fold_count, seed)[0]
+    learners = np.random.default_rng(seed).permutation(learners)[:most]
+    trained, _ = train(histories, learners, config, recipe, seed, config.attention)
+    for when, model in {"before": build_classifier(histories, config, seed), "after": trained}.items():
+        probabilities = predict(model, histories, others, recipe.evaluation_events)
+        (auc,) = evaluate.value("roc_auc", probabilities[None].astype(float), histories.labels[others])
+        print(f"{when} training on {len(learners)} customers: ROC-AUC {auc:.3f} on {len(others)} others")
+
+
+def show_training(page: Page, model: str, runs: list[Run], fold_count: int) -> pd.DataFrame:
+    """The curves of every run as a figure; their rows."""
+    rows = figures.training_rows(page.notebook, model, runs, fold_count)
+    page.save_figure(
+        figures.training_curves(rows, model),
+        "training",
+        caption="Training of every fold and repeat (thin) and their mean (thick).",
+        alt="Training loss falling and training accuracy rising with the epochs, all runs and their mean",
+    )
+    return rows
+
+
+def show_accuracy(page: Page, predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A table of the metrics and the ROC curves as a figure; every metric with its interval."""
+    values = evaluate.score_rows(predictions, seed=seed)
+    page.show_table(
+        values.set_index("metric")[["value", "low", "high"]].rename(index=words),
+        caption="Out-of-fold metrics, mean over repeats, with 95 % intervals",
+    )
+    page.save_figure(
+        figures.roc_curves(predictions),
+        "roc",
+        caption="Out-of-fold ROC curve, one line per repeat; dotted: guessing.",
+        alt="ROC curves of the repeats above the diagonal",
+    )
+    return values
+
+
+def claim_learning(page: Page, subject: str, values: pd.DataFrame) -> None:
+    """Whether the interval of ROC-AUC lies above guessing."""
+    auc = values.set_index("metric").loc["roc_auc"]
+    interval = "out-of-fold ROC-AUC {value:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    page.claim(
+        f"{auc['model']}_learns",
+        holds=f"{subject} learns: {interval}, above the half of guessing.",
+        fails=f"{subject} does not beat guessing: {interval}.",
+        when=auc["low"] > 0.5,
+        **auc[["value", "low", "high"]],
+    )

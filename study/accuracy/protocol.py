@@ -1,0 +1,44 @@
+"""The protocol of the published results on the public set, and those results.
+
+One tenth of the labelled customers is the test for all; a model is trained on each of five parts of the rest without
+that part, and the spread is over the five models (dllllb/ptls-experiments).
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from lib.data.histories import Histories
+from lib.paths import FACTS
+from study.accuracy import evaluate
+from study.accuracy.references import Split
+
+TEST_SHARE = 0.1
+MODELS = 5
+
+
+def published_split(histories: Histories) -> list[Split]:
+    """Train and test positions of the five models: different training customers, the same test customers."""
+    labelled, labels = histories.labelled, histories.labels
+    rest, test = train_test_split(labelled, test_size=TEST_SHARE, stratify=labels[labelled], random_state=0)
+    folds = StratifiedKFold(MODELS, shuffle=True, random_state=0).split(rest, labels[rest])
+    return [(np.sort(rest[train]), np.sort(test)) for train, _ in folds]
+
+
+def one_model_each(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions on `published_split` with each of the five models as one repeat: all predict the same customers."""
+    return predictions.assign(seed=predictions["fold"], fold=0)
+
+
+def published_results() -> pd.DataFrame:
+    """The published rows: model, roc_auc, its spread over the five models, accuracy, labels, protocol, source."""
+    return pd.read_csv(FACTS / "published_results.csv")
+
+
+def beside_published(predictions: pd.DataFrame, labels: int, protocol: str, names: dict[str, str]) -> pd.DataFrame:
+    """The published rows with our models' below, best first: means and spread over the repeats."""
+    spread, accuracy = (evaluate.spread(predictions, metric) for metric in ("roc_auc", "accuracy"))
+    ours = pd.DataFrame({"roc_auc": spread["mean"], "spread": spread["std"], "accuracy": accuracy["mean"]})
+    ours = ours.rename(index=names).reset_index().assign(labels=labels, protocol=protocol, source="this study")
+    table = pd.concat([published_results(), ours], ignore_index=True)
+    return table.sort_values("roc_auc", ascending=False, ignore_index=True)

@@ -1,0 +1,145 @@
+"""Classical models to beat, on the same folds: counting codes, their pairs, their sizes; boosting on aggregates.
+
+Features are functions of a customer's own events in columns that the bank's published codes fix; whatever is learned,
+the choice of columns and of the penalty included, is learned by the model inside the training fold.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Integer
+from numpy import ndarray
+from scipy import sparse
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
+
+from lib.data.batches import FEWEST_TO_TRAIN
+from lib.data.histories import Histories
+from lib.training.counting import SIZES, crossed
+from study.accuracy.evaluate import prediction_frame
+
+INNER_FOLDS = FEWEST_TO_TRAIN
+PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
+LEAST_VARIANCE = 0.02
+"""Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
+
+Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
+Features = Callable[[Histories], ndarray | sparse.csr_array]
+
+
+def owners(histories: Histories) -> Integer[ndarray, " events"]:
+    """Which customer each event belongs to."""
+    return np.repeat(np.arange(len(histories.customers)), histories.lengths)
+
+
+def log_counts(
+    owner: Integer[ndarray, " items"], item: Integer[ndarray, " items"], customers: int, kinds: int
+) -> sparse.csr_array:
+    """log(1 + count) of every kind of item by customer."""
+    return sparse.coo_array((np.ones(len(item)), (owner, item)), shape=(customers, kinds)).tocsr().log1p()
+
+
+def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
+    """log(1 + count) of every MCC and every type per customer: the bag of codes."""
+    owner, customers = owners(histories), len(histories.customers)
+    tables = [
+        log_counts(owner, histories.categories[:, kind], customers, size).toarray()
+        for kind, size in enumerate(histories.cardinalities[: histories.code_kinds])
+    ]
+    return np.concatenate(tables, axis=1)
+
+
+def pair_counts(histories: Histories) -> sparse.csr_array:
+    """log(1 + count) of every pair of MCCs of neighbouring events."""
+    owner, kinds = owners(histories), histories.cardinalities[0]
+    code, inside = histories.categories[:, 0].astype(np.int64), owner[1:] == owner[:-1]
+    pair = (code[:-1] * kinds + code[1:])[inside]
+    return log_counts(owner[1:][inside], pair, len(histories.customers), kinds**2)
+
+
+def size_counts(histories: Histories) -> sparse.csr_array:
+    """log(1 + count) of every MCC by the size of its amount: what the networks' sums count beside the codes."""
+    code_by_size = crossed(
+        torch.from_numpy(histories.categories.astype(np.int64))[None], torch.tensor(histories.numbers)[None]
+    )
+    kinds = histories.cardinalities[0] * SIZES
+    return log_counts(owners(histories), code_by_size[0].numpy(), len(histories.customers), kinds)
+
+
+def codes_and(*others: Features) -> Features:
+    """The bag of codes beside other counts."""
+    return lambda histories: sparse.hstack(
+        [sparse.csr_array(code_counts(histories)), *(counts(histories) for counts in others)], format="csr"
+    )
+
+
+def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
+    """Per customer: code counts, moments of numbers, their signs and gaps, shares of hours and weekdays, log length."""
+    owner, hours_and_days = owners(histories), histories.cardinalities[histories.code_kinds :]
+    numbers = pd.DataFrame(histories.numbers, columns=list(histories.quantities))
+    signed = numbers.drop(columns="gap")
+    parts = [numbers, signed.clip(upper=0).add_prefix("negative_"), signed.clip(lower=0).add_prefix("positive_")]
+    moments = pd.concat(parts, axis=1).groupby(owner).agg(["mean", "std", "min", "max"]).fillna(0)
+    rhythm = [
+        sparse.coo_array(
+            (1 / histories.lengths[owner], (owner, histories.categories[:, histories.code_kinds + kind])),
+            shape=(len(histories.customers), size),
+        ).toarray()
+        for kind, size in enumerate(hours_and_days)
+    ]
+    return np.column_stack([code_counts(histories), moments, *rhythm, np.log(histories.lengths)])
+
+
+def regression() -> LogisticRegressionCV:
+    """Logistic regression whose squared penalty is chosen by cross-validation inside the training customers."""
+    return LogisticRegressionCV(
+        Cs=PENALTIES,
+        cv=INNER_FOLDS,
+        scoring="neg_log_loss",
+        l1_ratios=(0,),
+        max_iter=5000,
+        use_legacy_attributes=False,
+    )
+
+
+def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
+    """The classical models by name: their features, and the model that learns from them."""
+    boosting = HistGradientBoostingClassifier(
+        learning_rate=0.03,
+        max_iter=300,
+        max_leaf_nodes=8,
+        min_samples_leaf=5,
+        l2_regularization=5.0,
+        max_features=0.05,
+        random_state=seed,
+    )
+    selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())
+    return {
+        "logistic_regression": (code_counts, regression()),
+        "bigram_regression": (codes_and(pair_counts), selected),
+        "size_regression": (codes_and(size_counts), selected),
+        "count_regression": (codes_and(size_counts, pair_counts), selected),
+        "gradient_boosting": (aggregates, boosting),
+    }
+
+
+def predictions(
+    histories: Histories, splits: Sequence[Split], seed: int, names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Predictions of classical models (by default all) for the test part of every split, learned on its training part.
+
+    `splits` are the folds of one repeat, `seed`.
+    """
+    frames = []
+    for name, (features, model) in references(seed).items():
+        if names is None or name in names:
+            table = features(histories)
+            for fold, (train, test) in enumerate(splits):
+                model.fit(table[train], histories.labels[train])
+                frames.append(prediction_frame(histories, name, seed, fold, test, model.predict_proba(table[test])))
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,175 @@
+"""Figures that more than one notebook draws, from rows or runs."""
+
+from collections.abc import Sequence
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from sklearn.metrics import roc_curve
+
+from study.accuracy.evaluate import class_columns
+from study.report import MODEL_STYLE
+
+
+def training_rows(notebook: str, model: str, runs: Sequence, fold_count: int) -> pd.DataFrame:
+    """Loss and accuracy on the training customers per epoch of every run, as result rows without their task."""
+    frames = [
+        run.history.melt("epoch", ["loss", "accuracy"], "metric").assign(
+            seed=position // fold_count, split=f"fold {position % fold_count + 1}"
+        )
+        for position, run in enumerate(runs)
+    ]
+    rows = pd.concat(frames, ignore_index=True).rename(columns={"epoch": "x"})
+    rows["metric"] = "training_" + rows["metric"]
+    return rows.assign(experiment=notebook, model=model, axis="epoch")
+
+
+def training_curves(rows: pd.DataFrame, model: str) -> Figure:
+    """Loss and accuracy per epoch: every run thin, their mean thick."""
+    fig, panels = plt.subplots(1, 2)
+    labels = {"training_loss": "cross-entropy, nats", "training_accuracy": "accuracy"}
+    for ax, (metric, label) in zip(panels, labels.items(), strict=True):
+        chosen = rows[rows["metric"] == metric]
+        for _, run in chosen.groupby(["seed", "split"]):
+            ax.plot(run["x"], run["value"], color=MODEL_STYLE[model]["color"], alpha=0.25, linewidth=0.8)
+        mean = chosen.groupby("x")["value"].mean()
+        ax.plot(mean.index, mean, color=MODEL_STYLE[model]["color"])
+        ax.set(xlabel="epoch", ylabel=f"{label} on training customers")
+    return fig
+
+
+def roc_curves(predictions: pd.DataFrame) -> Figure:
+    """Out-of-fold ROC curve of every model, one thin line per repeat."""
+    fig, ax = plt.subplots(figsize=(4.6, 4.4))
+    ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
+    for model, of_model in predictions.groupby("model", sort=False):
+        for number, (_, repeat) in enumerate(of_model.groupby("seed")):
+            false_rate, true_rate, _ = roc_curve(*against_the_rest(repeat))
+            label = MODEL_STYLE[model]["label"] if number == 0 else None
+            ax.plot(false_rate, true_rate, color=MODEL_STYLE[model]["color"], linewidth=1, alpha=0.8, label=label)
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    ax.legend()
+    return fig
+
+
+def against_the_rest(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and score of being class 1 or not; of more than two classes, of every customer and class together."""
+    names = class_columns(predictions)
+    if len(names) == 2:
+        return predictions["label"].to_numpy(), predictions["class_1"].to_numpy()
+    return np.eye(len(names))[predictions["label"]].ravel(), predictions[names].to_numpy().ravel()
+
+
+def reliability_curves(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Frequency against probability, one panel per model, with intervals; dotted where they are equal."""
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    fig, panels = plt.subplots(
+        rows, columns, figsize=(2.7 * columns, 2.6 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for ax in panels.flat[len(curves) :]:
+        ax.set_visible(False)
+    for ax, (model, curve) in zip(panels.flat, curves.items(), strict=False):
+        style = MODEL_STYLE[model]
+        ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
+        error = [curve["value"] - curve["low"], curve["high"] - curve["value"]]
+        ax.errorbar(curve["x"], curve["value"], yerr=error, color=style["color"], marker=style["marker"], markersize=4)
+        ax.set(title=fill(style["label"], 20), aspect="equal")
+    fig.supxlabel("predicted probability")
+    fig.supylabel("frequency")
+    return fig
+
+
+def swept(rows: pd.DataFrame, xlabel: str, ylabel: str, chance: float) -> Figure:
+    """Value against x on a logarithmic axis, one line per model, with its interval; dotted: chance."""
+    fig, ax = plt.subplots(figsize=(6, 3.6))
+    names = list(rows["model"].unique())
+    for place, model in enumerate(names):
+        line = rows[rows["model"] == model].sort_values("x")
+        shifted = line["x"] * 1.02 ** (place - (len(names) - 1) / 2)
+        error = [line["value"] - line["low"], line["high"] - line["value"]]
+        ax.errorbar(shifted, line["value"], yerr=error, linewidth=1, elinewidth=0.7, **MODEL_STYLE[model])
+    ax.axhline(chance, color="#9a9a9a", linestyle=":", linewidth=0.8)
+    ticks = sorted(rows["x"].unique())
+    ax.set(xscale="log", xlabel=f"{xlabel} (logarithmic)", ylabel=ylabel)
+    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.legend()
+    return fig
+
+
+def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
+    """Score (columns value, low, high; by model) against seconds and memory; a line joins what no cheaper one beats."""
+    fig, panels = plt.subplots(1, 2, sharey=True, figsize=(8.4, 4.2))
+    labels = {"epoch_seconds": "seconds per epoch or fit", "peak_memory_mib": "peak memory, MiB"}
+    for ax, (cost, label) in zip(panels, labels.items(), strict=True):
+        table = scores.join(costs[cost].clip(lower=1e-3), how="inner").dropna().sort_values([cost, "value"])
+        best = table[table["value"] >= table["value"].cummax()]
+        ax.plot(best[cost], best["value"], color="#9a9a9a", linewidth=0.8, linestyle="--", drawstyle="steps-post")
+        for model, row in table.iterrows():
+            error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+            ax.errorbar(row[cost], row["value"], yerr=error, linestyle="none", **MODEL_STYLE[str(model)])
+        ax.set(xscale="log", xlabel=f"{label} (logarithmic)")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    panels[0].set_ylabel("ROC-AUC, out of fold")
+    lines = {name: line for ax in panels for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    return fig
+
+
+def interval_plot(ax: Axes, table: pd.DataFrame, names: Sequence[str], label: str) -> None:
+    """One row per entry of a table with columns value, low, high: point, interval, and the figures beside it."""
+    for place, name in enumerate(names):
+        row, style = table.loc[name], MODEL_STYLE[name.split(" − ")[0]]
+        error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+        ax.errorbar(row["value"], place, xerr=error, color=style["color"], marker=style["marker"])
+    labels = [" − ".join(MODEL_STYLE[part]["label"] for part in name.split(" − ")) for name in names]
+    ax.set(yticks=range(len(names)), yticklabels=labels, xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    ax.grid(axis="y", visible=False)
+
+
+def attention_map(weights: np.ndarray) -> Figure:
+    """Weight times length of every query and key event, one panel per head; one is uniform attention."""
+    fig, panels = plt.subplots(1, len(weights), figsize=(9, 2.9), sharey=True)
+    for head, (ax, matrix) in enumerate(zip(panels, weights, strict=True)):
+        image = ax.imshow(matrix * len(matrix), cmap="viridis", vmin=0, vmax=3, origin="lower")
+        ax.set(title=f"head {head + 1}", xlabel="key event", ylabel="query event" if head == 0 else None)
+        ax.grid(False)
+    fig.colorbar(image, ax=panels, label="weight × length")
+    return fig
+
+
+def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
+    """Error against the number of features by head: median and middle half over draws; a line at the model's own."""
+    fig, ax = plt.subplots()
+    style = MODEL_STYLE["performer"]
+    for head, of_head in rows.groupby("split"):
+        spread = of_head.groupby("x")["value"].quantile([0.25, 0.5, 0.75]).unstack()
+        ax.fill_between(spread.index, spread[0.25], spread[0.75], color=style["color"], alpha=0.12, linewidth=0)
+        ax.plot(spread.index, spread[0.5], color=style["color"], marker=style["marker"], alpha=0.8)
+        end = (spread.index[-1], spread[0.5].iloc[-1])
+        ax.annotate(head, end, xytext=(5, 0), textcoords="offset points", fontsize=8)
+    ax.axvline(trained_with, color="#9a9a9a", linestyle=":", linewidth=0.8)
+    ax.set(xscale="log", yscale="log", xlabel="random features (logarithmic)")
+    ax.set_ylabel("relative error of the output (logarithmic)")
+    return fig
+
+
+def memory_densities(densities: pd.DataFrame) -> Figure:
+    """Histograms of the means and of the widths of the read densities, one line per head, darker for later heads."""
+    fig, panels = plt.subplots(1, 2)
+    for head, chosen in densities.groupby("head"):
+        shade = 0.35 + 0.65 * head / densities["head"].max()
+        look = {"color": MODEL_STYLE["infinite_former"]["color"], "alpha": shade, "label": f"head {head}"}
+        for ax, values in zip(panels, (chosen["mean"], np.log10(chosen["width"])), strict=True):
+            ax.hist(values, bins=50, density=True, histtype="step", **look)
+    panels[0].set(xlabel="place read (0 oldest, 1 newest)", ylabel="density over queries")
+    panels[1].set(xlabel="log₁₀ of the standard deviation")
+    panels[1].legend()
+    return fig

@@ -1,0 +1,149 @@
+"""Inside trained models, on customers they did not see: attention maps, kernel error, memory densities."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lib.attention.performer import favor_attention
+from lib.attention.random_features import draw_projection
+from lib.attention.softmax import attention_weights, softmax_attention
+from lib.data.batches import Batch, collate, last_events
+from lib.data.histories import Histories
+from lib.training import runs
+from lib.training.classifier import Classifier, ModelConfig
+from lib.training.loop import TrainConfig
+from lib.training.runs import Run, build_classifier
+
+DRAWS = 5
+
+
+def batch_of(histories: Histories, customers: np.ndarray, limit: int) -> Batch:
+    """The customers' last `limit` events as one batch."""
+    starts, lengths = last_events(histories, customers, limit)
+    return collate(histories, customers, starts, lengths)
+
+
+def some_customers(run: Run, most: int = 64) -> np.ndarray:
+    """At most so many test customers of a run, evenly spread: enough to look inside, however large the set."""
+    customers = run.predictions["position"].to_numpy()
+    return customers[np.linspace(0, len(customers) - 1, min(most, len(customers))).astype(int)]
+
+
+def first_attention(model: Classifier, batch: Batch) -> tuple[torch.nn.Module, Tensor]:
+    """The first layer's attention and the events that reach it."""
+    return model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
+
+
+def typical_customer(histories: Histories, run: Run, longer_than: int = 0) -> int:
+    """The test customer of median history length among those with more events, or among all where none has more."""
+    customers = run.predictions["position"].to_numpy()
+    longer = customers[histories.lengths[customers] > longer_than]
+    customers = longer if len(longer) else customers
+    return int(customers[np.argsort(histories.lengths[customers], kind="stable")[len(customers) // 2]])
+
+
+@torch.no_grad()
+def softmax_weights(
+    model: Classifier, histories: Histories, customer: int, limit: int
+) -> Float[np.ndarray, "heads length length"]:
+    """First-layer attention of one customer's last events."""
+    batch = batch_of(histories, np.array([customer]), limit)
+    attention, events = first_attention(model, batch)
+    queries, keys, _ = attention.project(events)
+    return attention_weights(queries, keys, batch.key_mask)[0].numpy()
+
+
+@torch.no_grad()
+def attention_entropy(runs: list[Run], histories: Histories, limit: int) -> pd.DataFrame:
+    """Share of the keys that a head effectively uses, exp(entropy) / keys, mean over test customers of each run."""
+    frames = []
+    for place, run in enumerate(runs):
+        batch = batch_of(histories, some_customers(run), limit)
+        attention, events = first_attention(run.model, batch)
+        queries, keys, _ = attention.project(events)
+        weights = attention_weights(queries, keys, batch.key_mask)
+        used = torch.special.entr(weights).sum(-1).exp() / batch.key_mask.sum(1)[:, None, None]
+        real = batch.key_mask[:, None].expand_as(used)
+        heads = [float(used[:, head][real[:, head]].mean()) for head in range(used.shape[1])]
+        frames.append(pd.DataFrame({"x": range(1, len(heads) + 1), "value": heads, "split": f"run {place + 1}"}))
+    return pd.concat(frames, ignore_index=True).assign(seed=None, axis="head", metric="share_of_keys_used")
+
+
+@torch.no_grad()
+def kernel_error(
+    model: Classifier, histories: Histories, customers: np.ndarray, sizes: list[int], seed: int
+) -> pd.DataFrame:
+    """Relative error of the kernel against softmax on the trained queries and keys, by head, for fresh draws."""
+    batch = batch_of(histories, customers, 512)
+    attention, events = first_attention(model, batch)
+    queries, keys, values = attention.project(events)
+    exact = softmax_attention(queries, keys, values, batch.key_mask)
+    real = batch.key_mask[:, None, :, None]
+    scale = (exact * real).square().sum((0, 2, 3)).sqrt()
+    generator, rows = torch.Generator().manual_seed(seed), []
+    for features in sizes:
+        for draw in range(DRAWS):
+            projection = draw_projection(attention.projection_name, features, queries.shape[-1], generator)
+            estimate = favor_attention(queries, keys, values, projection, attention.kernel, key_mask=batch.key_mask)
+            error = ((estimate - exact) * real).square().sum((0, 2, 3)).sqrt() / scale
+            rows += [
+                {"x": features, "seed": draw, "split": f"head {head + 1}", "value": float(value)}
+                for head, value in enumerate(error)
+            ]
+    return pd.DataFrame(rows).assign(axis="features", metric="relative_error")
+
+
+@torch.no_grad()
+def memory_densities(
+    run: Run, histories: Histories, customers: np.ndarray | None = None, limit: int = 1024
+) -> pd.DataFrame:
+    """Mean and standard deviation of the customers' read densities, by head; none without a past.
+
+    Without customers named, of some of the run's test customers.
+    """
+    batch = batch_of(histories, some_customers(run) if customers is None else customers, limit)
+    attention, events = first_attention(run.model, batch)
+    memory, frames = None, []
+    for start in range(0, events.shape[1], attention.segment):
+        piece = slice(start, start + attention.segment)
+        queries, _, _ = attention.project(events[:, piece])
+        if memory is not None:
+            density = attention.density(queries, memory.coefficients)
+            real = batch.key_mask[:, piece]
+            for head in range(attention.heads):
+                mean, variance = (part[:, head][real].numpy() for part in density)
+                frames.append(pd.DataFrame({"head": head + 1, "mean": mean, "width": np.sqrt(variance)}))
+        _, memory = attention.step(events[:, piece], batch.key_mask[:, piece], memory)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["head", "mean", "width"])
+
+
+def predict_without_memory(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
+    """Class probabilities when what is read from the memory is dropped from the output (Z = Z_T)."""
+    projections = [layer.attention.memory_projection for layer in model.encoder.layers]
+    kept = [projection.weight.detach().clone() for projection in projections]
+    with torch.no_grad():
+        for projection in projections:
+            projection.weight.zero_()
+    try:
+        return runs.predict(model, histories, customers, TrainConfig.evaluation_events)
+    finally:
+        with torch.no_grad():
+            for projection, weight in zip(projections, kept, strict=True):
+                projection.weight.copy_(weight)
+
+
+def exchanger(features: int, seed: int) -> Callable[[Classifier, Histories, np.ndarray], np.ndarray]:
+    """How a trained softmax model predicts with FAVOR+ in the place of its attention, all weights unchanged."""
+
+    def predict(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
+        performer_model = build_classifier(histories, ModelConfig(attention="performer", features=features), seed)
+        missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
+        if unexpected or any(not name.endswith(".projection") for name in missing):
+            raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")
+        return runs.predict(performer_model, histories, customers, TrainConfig.evaluation_events)
+
+    return predict

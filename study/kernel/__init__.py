@@ -1,0 +1,1 @@
+"""What random features lose of the softmax kernel."""

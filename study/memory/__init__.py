@@ -1,0 +1,1 @@
+"""What a continuous memory keeps of the past."""

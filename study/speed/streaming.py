@@ -1,0 +1,148 @@
+"""A history fed segment by segment: what a layer keeps of the past, and what an event costs along a long stream.
+
+The ∞-former keeps its memory, the Performer its running sums (causal attention), softmax the keys and values of all
+events so far. A segment of the first and the last sees all of itself.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.linear_attention import State
+from lib.attention.performer import PerformerAttention, favor_stream
+from lib.attention.segments import Memory
+from lib.attention.softmax import SoftmaxAttention, softmax_attention
+from lib.training.classifier import build_attention
+from study.speed.fresh_process import apart
+from study.speed.memory import MIB, map_blocks_separately, reading_error_mib, resident_bytes
+from study.speed.workload import Configuration, model_config
+
+Cache = tuple[Tensor, Tensor]
+Events = Float[Tensor, "batch length model_dim"]
+SETTLED = 8  # segments after which a layer's first calls are over
+STEADY = 1.2  # times the cost of an early event that a late one may have at constant cost
+
+
+def softmax_step(layer: SoftmaxAttention, events: Events, past: Cache | None) -> tuple[Events, Cache]:
+    """Attention to all events so far, whose keys and values grow by those of this segment."""
+    queries, keys, values = layer.project(events)
+    if past is not None:
+        keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
+    return layer.merge(softmax_attention(queries, keys, values)), (keys, values)
+
+
+def performer_step(layer: PerformerAttention, events: Events, past: State | None) -> tuple[Events, State]:
+    """Causal attention through running sums."""
+    attended, state = favor_stream(*layer.project(events), layer.projection, layer.kernel, state=past)
+    return layer.merge(attended), state
+
+
+def infinite_former_step(layer: InfiniteFormerAttention, events: Events, past: Memory | None) -> tuple[Events, Memory]:
+    """Attention within the segment and a read of the memory, which then holds the segment too."""
+    attended, memory = layer.step(events, memory=past)
+    return attended.output, memory
+
+
+STEPS: dict[str, Callable] = {
+    "softmax": softmax_step,
+    "performer": performer_step,
+    "infinite_former": infinite_former_step,
+}
+
+
+def state_bytes(state: tuple[Tensor, ...]) -> int:
+    """What a stream carries from one segment to the next."""
+    return sum(part.numel() * part.element_size() for part in state)
+
+
+def checkpoints(segments: int) -> set[int]:
+    """Every doubling, and the end."""
+    return {2**power for power in range(segments.bit_length()) if 2**power <= segments} | {segments}
+
+
+def stream_here(configuration: Configuration, seconds: float, memory_mib: float) -> list[tuple[int, str, float]]:
+    """Events so far, metric and value at each checkpoint, in this process, which should be a fresh one.
+
+    `event_us` is the median over the segments since the checkpoint before, with quartiles; `resident_mib` the rise of
+    resident memory since before the first event; `state_kib` what is carried on. A stream that has taken `seconds`, or
+    carries more than `memory_mib`, ends there: `skipped_time` (seconds) or `skipped_memory` (bytes).
+    """
+    torch.set_num_threads(configuration.threads)
+    map_blocks_separately()
+    generator = torch.Generator().manual_seed(configuration.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(configuration.seed)
+        layer = build_attention(model_config(configuration), generator).eval()
+    step, segment = STEPS[configuration.mechanism], configuration.segment
+    shape = (configuration.batch, segment, configuration.heads * configuration.head_dim)
+    segments = -(-configuration.length // segment)
+    rows, times, spent, past = [], [], 0.0, None
+    with torch.no_grad():
+        # What the first calls allocate once is there before the stream starts.
+        step(layer, *step(layer, torch.randn(shape, generator=generator), None))
+        before = resident_bytes("VmRSS")
+        progress = tqdm(range(1, segments + 1), desc=f"{configuration.mechanism} stream", disable=None, leave=False)
+        for count in progress:
+            events = torch.randn(shape, generator=generator)
+            started = time.perf_counter()
+            _, past = step(layer, events, past)
+            times.append(time.perf_counter() - started)
+            spent += times[-1]
+            kept = state_bytes(past)
+            over = {"skipped_time": spent} if spent > seconds else {}
+            over |= {"skipped_memory": float(kept)} if kept > memory_mib * MIB else {}
+            if over or count in checkpoints(segments):
+                low, middle, high = (1e6 * np.quantile(times, share) / segment for share in (0.25, 0.5, 0.75))
+                found = {"event_us": middle, "event_us_low": low, "event_us_high": high, "state_kib": kept / 1024}
+                found |= {"resident_mib": (resident_bytes("VmRSS") - before) / MIB}
+                found |= over if count < segments else {}
+                rows += [(count * segment, metric, float(value)) for metric, value in found.items()]
+                times = []
+            if over:
+                break
+    return rows
+
+
+def streams(base: Configuration, seconds: float, memory_mib: float, experiment: str) -> pd.DataFrame:
+    """The stream of every mechanism, each in a process of its own, in the study's one table shape."""
+    parts = []
+    for mechanism in tqdm(STEPS, desc="streaming", unit="mechanism", disable=None, leave=False):
+        try:
+            rows = apart(stream_here, replace(base, mechanism=mechanism), seconds, memory_mib)
+        except MemoryError:
+            rows = [(base.segment, "skipped_memory", memory_mib * MIB)]
+        parts.append(pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(model=mechanism))
+    facts = {"experiment": experiment, "task": "stream", "seed": "-", "split": "forward", "axis": "events_streamed"}
+    return pd.concat(parts, ignore_index=True).assign(**facts)
+
+
+def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
+    """How much more a late event costs than an early one: the last checkpoint against the first settled one.
+
+    Memory counts as constant if the state does not grow and resident memory rises by less than one byte per event, or
+    than two readings may be off; time if it grows by less than `STEADY`. A stream that was ended is not constant; what
+    a stream that ended before it settled would have shown is missing.
+    """
+    found = []
+    for model, part in rows.groupby("model", sort=False):
+        table = part.pivot(index="x", columns="metric", values="value")
+        table = table.reindex(columns=table.columns.union(["event_us", "state_kib", "resident_mib"]))
+        settled, late = table[table.index >= SETTLED * table.index[0]], table.iloc[-1]
+        early = settled.iloc[0] if len(settled) else late * np.nan
+        events = float(table.index[-1])
+        rise = late["resident_mib"] - early["resident_mib"]
+        whole = "skipped_time" not in table.columns and "skipped_memory" not in table.columns
+        steady_memory = late["state_kib"] == early["state_kib"] and rise <= max(events / MIB, reading_error_mib())
+        slower = late["event_us"] / early["event_us"]
+        constant = bool(whole and steady_memory and slower <= STEADY)
+        found.append((model, events, whole, late["event_us"], slower, late["state_kib"], rise, constant))
+    names = ["model", "events", "whole", "event_us", "times_slower", "state_kib", "resident_rise_mib", "constant"]
+    return pd.DataFrame(found, columns=names)

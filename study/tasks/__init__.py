@@ -1,0 +1,1 @@
+"""Generated customers whose truth is known."""

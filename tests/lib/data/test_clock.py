@@ -1,0 +1,105 @@
+import datetime
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.data import clock
+from lib.data.tables import Delimited
+
+
+@given(
+    st.lists(st.tuples(*(st.integers(0, top) for top in (9999, 23, 59, 60))), min_size=1, max_size=5),
+    st.integers(0, 4),
+)
+def test_the_banks_times_are_read_exactly(times, skipped):
+    column = pa.array([f"{d} {h:02}:{m:02}:{s:02}" for d, h, m, s in [(0, 0, 0, 0)] * skipped + times])
+    read = clock.BANK.read(column[skipped:])
+    assert read.valid.all()
+    assert read.seconds.tolist() == [d * 86400 + min(h * 3600 + m * 60 + s, 86399) for d, h, m, s in times]
+    assert read.leap.tolist() == [s == 60 for *_, s in times]
+
+
+@given(st.text(max_size=14))
+def test_no_other_text_is_a_time_of_the_banks(text):
+    well_formed = re.fullmatch(r"[0-9]{1,4} ([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)", text)
+    assert clock.BANK.read(pa.array([text])).valid.tolist() == [bool(well_formed)]
+
+
+def seconds(text):
+    return int(np.datetime64(text, "s").astype(int))
+
+
+DAY = "2024-05-31"
+CELLS = {  # cells, unit, what they say as written, and how much later than that the instant is, in seconds
+    "days": (["0.0", "-1.5", "2.25", "3.5e-05"], None, [0, -129600, 194400, 3], [0.5, 0.5, 0.5, 0.524]),
+    "days, said": (["20"], "days", [1728000], [0.5]),
+    "small days": (["1.23456789012e-05"], None, [1], [0.5666667]),
+    "dates": (["1970-01-02", "1969-12-31 23:59:59", f"{DAY} 18:03:59.9"], None, [86400, -1, 1717178639], [0, 0, 0.9]),
+    "compact dates": (["20240531", "19700102"], None, [seconds(DAY), 86400], [0, 0]),
+    "compact times": (["20240531180359", f"{DAY} 18:03:59.5"], None, 2 * [1717178639], [0, 0.5]),
+    "basic ISO": (["20240531T180359Z", "20240531T180359+0200"], None, 2 * [1717178639], [0, -7200]),
+    "zones": (
+        [f"{DAY}T18:03:59.25+03:00", f"{DAY} 18:03:59Z", f"{DAY} 18:03:59 UTC", f"{DAY} 18:03:59 -05"],
+        None,
+        4 * [1717178639],
+        [0.25 - 10800, 0, 0, 18000],
+    ),
+    "nanoseconds": ([f"{DAY} 18:03:59.000000001"], None, [1717178639], [1e-9]),
+    "epoch seconds": (["1717178639.25", "-1"], "s", [1717178639, -1], [0.25, 0]),
+    "epoch milliseconds": (["1717178639001", "1717178639000.0"], "ms", 2 * [1717178639], [0.001, 0]),
+    "epoch microseconds": (["1717178639000001"], "us", [1717178639], [1e-6]),
+    "epoch nanoseconds": (["1717178639000000001"], "ns", [1717178639], [1e-9]),
+}
+
+
+def read(tmp_path, cells, unit):
+    (tmp_path / "file.csv").write_text("\n".join(["when", *cells]))
+    file = Delimited(tmp_path / "file.csv", ",", ".")
+    chosen = clock.clock_of(file, "when", unit)
+    ((_, batch),) = file.batches({"when": chosen.kind})
+    return chosen, chosen.read(batch["when"])
+
+
+@pytest.mark.parametrize(("cells", "unit", "written", "later"), CELLS.values(), ids=CELLS)
+def test_times_by_hand(tmp_path, cells, unit, written, later):
+    chosen, times = read(tmp_path, cells, unit)
+    assert times.valid.all()
+    assert times.seconds.tolist() == written
+    assert (times.later / chosen.parts).tolist() == pytest.approx(later, abs=1.1e-6 if chosen.parts < 10**9 else 1e-12)
+
+
+NUMBERS = {"s": "1717178639", "ms": "1717178639000", "us": "1717178639000000", "ns": "1717178639000000000"}
+
+
+@pytest.mark.parametrize(("unit", "cell"), NUMBERS.items())
+def test_numbers_too_large_for_days_are_recognised(tmp_path, unit, cell):
+    chosen, times = read(tmp_path, [cell], None)
+    assert not times.valid.any()
+    assert f"write `time_unit: {unit}` in" in chosen.remedy(float(cell))
+    assert "give a number of days" in chosen.remedy(float("nan"))
+
+
+@pytest.mark.parametrize("cell", ["-1e6", "1e6", "nan", "inf"])
+def test_no_day_is_a_million(cell):
+    assert not clock.DAYS.read(pa.array([float(cell)])).valid.any()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "+03:00"])
+def test_parquets_instants_are_written_in_their_zone(zone):
+    instant = int(datetime.datetime(2024, 5, 31, 22, tzinfo=datetime.UTC).timestamp())
+    times = clock.stamps(zone, 6).read(pa.array([instant * 10**6], pa.timestamp("us", zone)))
+    assert times.seconds.tolist() == [instant + (10800 if zone == "+03:00" else 0)]
+    assert (times.seconds + times.later / 10**6).tolist() == [instant]
+
+
+@pytest.mark.parametrize(
+    ("written", "monday"),
+    [(clock.stamps(None, 6), "1970-01-05"), (clock.BANK, "3 00:00:00"), (clock.epoch("s"), "345600")],
+)
+def test_monday_is_0(written, monday):
+    times = written.read(pa.array([monday]).cast(written.kind))
+    assert (times.seconds[0] // 86400 + written.weekday) % 7 == 0

@@ -1,0 +1,155 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.data.batches import collate, last_events
+from lib.training.classifier import Classifier, ModelConfig, build_attention
+
+MECHANISMS = [
+    "softmax",
+    "explicit_softmax",
+    "performer",
+    "infinite_former",
+    "local_softmax",
+    "binned_memory",
+    "gru",
+    "none",
+]
+SMALL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16)
+
+
+def classifier(attention, histories):
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    config = dataclasses.replace(SMALL, attention=attention)
+    model = Classifier(config, histories.cardinalities, histories.code_kinds, histories.numbers.shape[1], generator)
+    nn.init.normal_(model.head.weight)  # zero at the start, which would hide the layers below
+    return model
+
+
+def scores_and_gradient(model, batch, row):
+    """Class scores of all rows, and the gradient of one row's score for its class 1 to every row's numbers."""
+    numbers = batch.numbers.clone().requires_grad_()
+    scores, _ = model(batch.categories, numbers, batch.days, batch.key_mask)
+    (gradient,) = torch.autograd.grad(scores[row, 1], numbers)
+    return scores.detach(), gradient
+
+
+def batch_of(histories, customers):
+    starts, lengths = last_events(histories, np.array(customers), 64)
+    return collate(histories, np.array(customers), starts, lengths)
+
+
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_weights_are_all_that_is_needed_after_empty_memory(attention, histories):
+    """What the state dict lacks would be whatever memory holds after `to_empty`, without a missing key."""
+    model, batch = classifier(attention, histories).eval(), batch_of(histories, [3, 0])
+    assert not any(part._non_persistent_buffers_set for part in model.modules())
+    with torch.device("meta"):
+        other = classifier(attention, histories).eval()
+    other = other.to_empty(device="cpu")
+    for tensor in (*other.parameters(), *other.buffers()):
+        tensor.data.fill_(torch.nan if tensor.is_floating_point() else -1)
+    other.load_state_dict(model.state_dict())
+    inputs = (batch.categories, batch.numbers, batch.days, batch.key_mask)
+    assert torch.equal(other(*inputs)[0], model(*inputs)[0])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_a_customer_depends_on_no_other_and_on_no_earlier_batch(attention, training, histories):
+    """The study this one set out from gave every customer the first customer's attention."""
+    model = classifier(attention, histories).train(training)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    together = batch_of(histories, [3, 0, 7, 2, 1])
+    scores, gradient = scores_and_gradient(model, together, row=2)
+    others = [0, 1, 3, 4]
+    assert not gradient[others].any()
+    assert gradient[2].any()
+    alone, alone_gradient = scores_and_gradient(model, batch_of(histories, [7]), row=0)
+    # Rounding: the same sums over at most 64 events, of which padding contributes exact zeros, in another order.
+    torch.testing.assert_close(scores[2:3], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient[2:3], alone_gradient, rtol=1e-3, atol=1e-6)
+    again, _ = scores_and_gradient(model, together, row=2)
+    assert torch.equal(again, scores)
+
+
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_padding_changes_nothing_whatever_it_holds(attention, histories):
+    model = classifier(attention, histories).eval()
+    batch = batch_of(histories, [2, 3])
+    scores, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+    padding = ~batch.key_mask
+    numbers = batch.numbers.masked_fill(padding[..., None], 7.0)
+    categories = batch.categories.masked_fill(padding[..., None], 3)
+    changed, _ = model(categories, numbers, batch.days.masked_fill(padding, 99.0), batch.key_mask)
+    torch.testing.assert_close(changed, scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("attention", [name for name in MECHANISMS if name != "none"])
+def test_gradients_reach_every_parameter(attention, histories):
+    model = classifier(attention, histories)
+    batch = batch_of(histories, range(8))
+    scores, regulariser = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+    (nn.functional.cross_entropy(scores, batch.labels) + regulariser).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_only_the_attention_differs(histories):
+    """Outside the attention modules the mechanisms have the same parameters of the same shapes."""
+    shapes = []
+    for attention in MECHANISMS:
+        state = classifier(attention, histories).state_dict()
+        shapes.append({name: value.shape for name, value in state.items() if ".attention." not in name})
+    assert all(shape == shapes[0] for shape in shapes)
+
+
+def test_softmax_weights_load_into_the_performer(histories):
+    source, target = classifier("softmax", histories), classifier("performer", histories)
+    missing, unexpected = target.load_state_dict(source.state_dict(), strict=False)
+    assert unexpected == []
+    assert all("projection" in name and ".attention." in name for name in missing)
+
+
+def test_explicit_and_fused_softmax_are_the_same_model(histories):
+    fused, explicit = classifier("softmax", histories).eval(), classifier("explicit_softmax", histories).eval()
+    explicit.load_state_dict(fused.state_dict())
+    batch = batch_of(histories, [3, 7])
+    inputs = (batch.categories, batch.numbers, batch.days, batch.key_mask)
+    torch.testing.assert_close(explicit(*inputs)[0], fused(*inputs)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_attention_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match=r"known: softmax, explicit_softmax, .*, performer, infinite_former"):
+        build_attention(dataclasses.replace(SMALL, attention="informer"), torch.Generator())
+
+
+def test_read_out_from_the_last_segment_sees_no_event_before_it_but_through_attention(histories):
+    customers = [3, 7]  # 60 events, of which the last 16 are read out
+    batch = batch_of(histories, customers)
+    seen = {}
+    for attention in ("none", "infinite_former"):
+        config = dataclasses.replace(SMALL, attention=attention, readout="last_segment")
+        model = Classifier(
+            config, histories.cardinalities, histories.code_kinds, histories.numbers.shape[1], torch.Generator()
+        ).eval()
+        nn.init.normal_(model.head.weight)
+        numbers = batch.numbers.clone().requires_grad_()
+        scores, _ = model(batch.categories, numbers, batch.days, batch.key_mask)
+        (gradient,) = torch.autograd.grad(scores[:, 1].sum(), numbers)
+        seen[attention] = gradient.abs().sum((0, 2)) > 0
+    assert batch.key_mask.all()
+    assert not seen["none"][:44].any()
+    assert seen["none"][44:].all()
+    assert seen["infinite_former"][:32].any()
+
+
+def test_an_unknown_read_out_is_refused(histories):
+    with pytest.raises(ValueError, match="known: all, last_segment"):
+        Classifier(dataclasses.replace(SMALL, readout="first"), (3,), 1, 1, torch.Generator())

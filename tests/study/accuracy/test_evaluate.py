@@ -1,0 +1,159 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics as library
+
+from study.accuracy import evaluate
+
+
+def two(scores):
+    """Probabilities of two classes from those of the second."""
+    return np.stack([1 - scores, scores], axis=-1)
+
+
+def predictions_of(scores, labels, model="softmax"):
+    """A frame of predictions from scores [repeats, customers, classes] in five folds."""
+    repeats, customers, classes = scores.shape
+    keys = {"model": model, "fold": np.arange(customers) % 5, "position": np.arange(customers), "label": labels}
+    frames = [
+        pd.DataFrame(keys | {"seed": repeat} | {f"class_{i}": scores[repeat, :, i] for i in range(classes)})
+        for repeat in range(repeats)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def drawn(classes, customers, repeats=1, seed=0):
+    """Labels with every class, and noisy probabilities that know something of them, some of them tied."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(customers) % classes
+    odds = generator.normal(size=(repeats, customers, classes)).round(1) + np.eye(classes)[labels]
+    scores = np.exp(odds)
+    return scores / scores.sum(-1, keepdims=True), labels
+
+
+def once(labels):
+    return np.ones((1, len(labels)))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.lists(st.integers(0, 5), min_size=1, max_size=20))
+def test_roc_auc_equals_the_librarys_ties_included(positive, negative):
+    labels = np.array([1] * len(positive) + [0] * len(negative))
+    scores = np.array(positive + negative) / 5
+    expected = library.roc_auc_score(labels, scores)
+    assert evaluate.roc_auc(two(scores), labels, once(labels)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_every_metric_equals_the_librarys(classes):
+    scores, labels = drawn(classes, 60)
+    own = {metric: evaluate.value(metric, scores, labels)[0] for metric in evaluate.METRICS}
+    shown = scores[0, :, 1] if classes == 2 else scores[0]
+    assert own == pytest.approx(
+        {
+            "roc_auc": library.roc_auc_score(labels, shown, multi_class="ovr", average="macro"),
+            "accuracy": library.accuracy_score(labels, scores[0].argmax(1)),
+            "log_loss": library.log_loss(labels, scores[0]),
+            "brier": library.brier_score_loss(labels, shown),
+        },
+        abs=1e-12,
+    )
+
+
+@pytest.mark.parametrize("metric", list(evaluate.METRICS))
+def test_a_weight_counts_a_customer_as_often(metric):
+    scores, labels = drawn(3, 30)
+    counts = np.random.default_rng(1).integers(0, 4, (1, 30)).astype(float)
+    again = np.repeat(np.arange(30), counts[0].astype(int))
+    weighted = evaluate.METRICS[metric](scores[0], labels, counts)
+    assert weighted == pytest.approx(evaluate.value(metric, scores[:, again], labels[again]), abs=1e-12)
+
+
+def test_resamples_draw_every_label_as_often_as_it_is():
+    labels = np.repeat([0, 1, 2], [5, 9, 2])
+    weights = np.concatenate(list(evaluate.resamples(labels, 0)))
+    assert weights.shape == (evaluate.RESAMPLES, 16)
+    for label in range(3):
+        assert (weights[:, labels == label].sum(1) == (labels == label).sum()).all()
+    # The mean of 2,000 draws of a customer out of five: variance 4/5, four standard errors.
+    assert np.abs(weights[:, 0].mean() - 1) < 4 * np.sqrt(0.8 / evaluate.RESAMPLES)
+
+
+def delong_error(scores, labels):
+    """Standard error of a ROC-AUC by DeLong, DeLong and Clarke-Pearson (1988), pair by pair."""
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    wins = (positive[:, None] > negative) + (positive[:, None] == negative) / 2
+    return np.sqrt(wins.mean(1).var(ddof=1) / len(positive) + wins.mean(0).var(ddof=1) / len(negative))
+
+
+def test_interval_has_the_width_of_delongs():
+    generator = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 400)
+    scores = stats.norm.cdf(generator.normal(labels * 1.2))
+    _, low, high = evaluate.interval(two(scores)[None], labels, "roc_auc")
+    # A quantile at 2.5 % of 2,000 draws has a standard error of sqrt(0.025 * 0.975 / 2000) / density = 0.06 standard
+    # deviations, the width 0.08 / 3.92 = 2.1 % of itself: four of them.
+    assert (high - low) / (2 * 1.96) == pytest.approx(delong_error(scores, labels), rel=0.085)
+    assert low < stats.norm.cdf(1.2 / np.sqrt(2)) < high
+
+
+def test_a_paired_interval_is_that_of_the_differences():
+    """Of log-loss the difference is a mean of differences, whose error is known."""
+    scores, labels = drawn(2, 400, repeats=2)
+    mean, low, high = evaluate.interval(scores[:1], labels, "log_loss", minus=scores[1:])
+    own = np.log(scores[:, np.arange(400), labels])
+    differences = own[1] - own[0]
+    error = np.sqrt(sum(differences[labels == label].var() * 200 for label in range(2))) / 400
+    assert mean == pytest.approx(differences.mean())
+    assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.085)
+
+
+def test_a_model_does_not_differ_from_itself_and_a_shift_of_scores_changes_nothing():
+    scores, labels = two(np.random.default_rng(0).uniform(size=(2, 100))), np.arange(100) % 2
+    both = pd.concat([predictions_of(scores, labels), predictions_of(scores / 2, labels, "performer")])
+    found = evaluate.compare(both, "softmax", "performer", fold_count=5)
+    assert found == dict.fromkeys(("difference", "low", "high", "detectable", "fold_difference"), 0) | {"p_value": 1}
+
+
+def test_only_shared_repeats_are_compared():
+    scores, labels = drawn(2, 100, repeats=3)
+    both = pd.concat([predictions_of(scores, labels), predictions_of(scores[:1], labels, "gru")])
+    found = evaluate.compare(both, "softmax", "gru", fold_count=5)
+    assert found["difference"] == found["fold_difference"] == 0
+    assert evaluate.comparisons(both, [("softmax", "gru")], 5, 0).loc["softmax − gru", "low"] == 0
+
+
+def test_corrected_t_test_by_hand():
+    differences = np.array([0.02, 0.04, 0.06])
+    error, p_value = evaluate.corrected_t_test(differences, test_share=0.25)
+    # Variance 0.0004, widened by 1/3 + (1/4)/(3/4) = 2/3.
+    assert error == pytest.approx(np.sqrt(0.0004 * 2 / 3))
+    assert p_value == pytest.approx(2 * stats.t.sf(0.04 / error, 2))
+
+
+def test_a_customer_predicted_twice_or_not_at_all_is_refused():
+    table = predictions_of(np.full((2, 10, 2), 0.5), np.arange(10) % 2)
+    with pytest.raises(ValueError, match="twice"):
+        evaluate.score_table(pd.concat([table, table.iloc[:1]]), "softmax")
+    with pytest.raises(ValueError, match="missing"):
+        evaluate.score_table(table.iloc[1:], "softmax")
+
+
+def test_a_frame_gives_its_scores_back(histories):
+    scores, _ = drawn(2, 24)
+    position = histories.labelled[::-1]
+    table = evaluate.prediction_frame(histories, "gru", 0, 0, position, scores[0])
+    found, labels = evaluate.score_table(table, "gru")
+    np.testing.assert_array_equal(found[0], scores[0, ::-1])
+    assert labels.tolist() == histories.labels[histories.labelled].tolist()
+
+
+def test_spread_is_over_repeats():
+    scores, labels = drawn(3, 60, repeats=3)
+    found = evaluate.spread(predictions_of(scores, labels)).loc["softmax"]
+    aucs = [library.roc_auc_score(labels, repeat, multi_class="ovr") for repeat in scores]
+    assert found["repeats"] == 3
+    assert found["mean"] == pytest.approx(np.mean(aucs))
+    assert found["std"] == pytest.approx(np.std(aucs, ddof=1))

@@ -1,0 +1,59 @@
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from lib.data.histories import Histories
+from study.accuracy import odds
+
+NOTHING = np.zeros(0)
+
+
+def histories_of(codes, labels, class_names, vocabulary):
+    """One customer per list of codes."""
+    lengths = [len(own) for own in codes]
+    categories = np.concatenate(codes)[:, None].astype(np.uint8)
+    offsets = np.append(0, np.cumsum(lengths))
+    names = ("label", class_names, ("page",), (), (vocabulary,))
+    customers = np.arange(len(codes))
+    return Histories(customers, np.array(labels), offsets, categories, NOTHING, NOTHING, "", {}, *names)
+
+
+TWO = histories_of([[1, 1, 2], [1], [2, 2], [2, 0], [1]], [1, 1, 0, 0, -1], ("no", "yes"), ("home", "cart"))
+
+
+def test_odds_of_two_classes_by_hand():
+    table = odds.code_odds(TWO, least_customers=1).set_index("code")
+    # home: both of yes, none of no; cart: one of yes, both of no; half a customer is added to each cell.
+    assert table.loc["home", "log_odds"] == pytest.approx(np.log(2.5 * 2.5 / (0.5 * 0.5)))
+    assert table.loc["cart", "log_odds"] == pytest.approx(np.log(1.5 * 0.5 / (2.5 * 1.5)))
+    assert table.loc["home", "error"] == pytest.approx(np.sqrt(1 / 2.5 + 1 / 2.5 + 1 / 0.5 + 1 / 0.5))
+    assert table["customers"].to_dict() == {"home": 2, "cart": 3}
+    assert set(table["class"]) == {"yes"}
+    assert set(table["others"]) == {"no"}
+    assert odds.code_odds(TWO, least_customers=3)["code"].tolist() == ["cart"]
+
+
+def test_exchanging_two_classes_changes_the_sign():
+    labels = np.where(TWO.labels < 0, -1, 1 - TWO.labels)
+    one, other = (odds.code_odds(h, 1).set_index("code") for h in (TWO, dataclasses.replace(TWO, labels=labels)))
+    np.testing.assert_allclose(one["log_odds"], -other["log_odds"][one.index])
+
+
+def test_each_of_three_classes_has_its_ward(visits):
+    table = odds.code_odds(visits, least_customers=12)
+    assert sorted(set(table["class"])) == ["ill again", "left", "recovered"]
+    most = table.loc[table.groupby("class")["log_odds"].idxmax()]
+    assert most.set_index("class")["code"].to_dict() == {"recovered": "1000", "left": "1001", "ill again": "1002"}
+    assert set(table["others"]) == {"the rest"}
+
+
+@pytest.mark.parametrize(("histories", "panels"), [(TWO, 1), ("visits", 3)])
+def test_the_figure_has_a_panel_per_comparison_and_names_codes(histories, panels, request):
+    histories = request.getfixturevalue(histories) if isinstance(histories, str) else histories
+    fig = odds.odds_figure(odds.code_odds(histories, 1), {"home": "The first page"}, most=2)
+    assert len(fig.axes) == panels
+    if panels == 1:
+        assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["cart", "The first page (home)"]
+    plt.close(fig)

@@ -1,0 +1,39 @@
+import numpy as np
+import pandas as pd
+
+from study.accuracy import evaluate, protocol, references
+
+
+def test_five_models_share_a_tenth_that_none_has_seen(histories):
+    splits = protocol.published_split(histories)
+    assert len(splits) == 5
+    tests = {tuple(test) for _, test in splits}
+    assert len(tests) == 1
+    # A tenth of 24 customers, rounded up.
+    test = set(tests.pop())
+    assert len(test) == 3
+    rest = set(histories.labelled) - test
+    assert all(set(learners) < rest for learners, _ in splits)
+    left_out = [customer for learners, _ in splits for customer in rest - set(learners)]
+    assert sorted(left_out) == sorted(rest)
+
+
+def test_each_of_the_five_models_is_one_repeat(histories):
+    found = references.predictions(histories, protocol.published_split(histories), 0, ["gradient_boosting"])
+    table = protocol.one_model_each(found)
+    scores, _ = evaluate.score_table(table, "gradient_boosting")
+    assert scores.shape == (5, 3, 2)
+    shown = protocol.beside_published(table, 24, "fixed test", {"gradient_boosting": "our boosting"})
+    own = shown[shown["source"] == "this study"]
+    assert own["model"].tolist() == ["our boosting"]
+    assert own["roc_auc"].item() == evaluate.value("roc_auc", *evaluate.score_table(table, "gradient_boosting")).mean()
+
+
+def test_published_rows_have_sources_and_shares():
+    table = protocol.published_results()
+    assert table["source"].notna().all()
+    assert table["model"].is_unique
+    scores = table[["roc_auc", "accuracy"]]
+    assert (scores.isna() | ((scores > 0.5) & (scores < 1))).to_numpy().all()
+    assert pd.notna(scores).any(axis=1).all()
+    assert np.isfinite(table["labels"]).all()

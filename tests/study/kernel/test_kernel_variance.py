@@ -1,0 +1,121 @@
+"""The closed forms of the error are what repeated draws show, and what the papers state."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.special import gamma, hyp1f1
+
+from lib.attention.random_features import KERNELS, PROJECTIONS, best_tilt, draw_projection
+from study.kernel.kernel_variance import (
+    chi_pair_moment,
+    error_parts,
+    pairs_per_feature,
+    relative_mean_square,
+    sphere_moment,
+)
+
+DRAWS = 20_000
+HEAD_DIM = 8
+SUM_SQUARE, DIFFERENCE_SQUARE = 1.2, 0.9
+COMBINATIONS = [
+    (kernel, projection)
+    for kernel in KERNELS
+    for projection in PROJECTIONS
+    if kernel != "relu" and (kernel, projection) != ("favor++", "fixed_norm")
+]
+
+
+def tilt_for(kernel, square):
+    return best_tilt(torch.tensor(square, dtype=torch.float64), HEAD_DIM).item() if kernel == "favor++" else 0.0
+
+
+def relative_estimates(kernel, rows, tilt):
+    """Estimate over truth for one pair: the formulas of the papers, with x+y and x-y on the first two axes."""
+    together, apart = rows[..., 0] * math.sqrt(SUM_SQUARE), rows[..., 1] * math.sqrt(DIFFERENCE_SQUARE)
+    if kernel == "trigonometric":
+        return apart.cos().mean(1) * math.exp(DIFFERENCE_SQUARE / 2)
+    if kernel == "hyperbolic":
+        return together.cosh().mean(1) * math.exp(-SUM_SQUARE / 2)
+    exponent = 2 * tilt * rows.square().sum(-1) + math.sqrt(1 - 4 * tilt) * together - SUM_SQUARE / 2
+    return (1 - 4 * tilt) ** (HEAD_DIM / 2) * exponent.exp().mean(1)
+
+
+@pytest.mark.parametrize("features", [1, 8, 12])
+@pytest.mark.parametrize(("kernel", "projection"), COMBINATIONS)
+def test_closed_forms_equal_repeated_draws(kernel, projection, features):
+    generator = torch.Generator().manual_seed(features)
+    full = 8 * math.ceil(features / 8)
+    rows = draw_projection(projection, DRAWS * full, HEAD_DIM, generator).double().view(DRAWS, full, HEAD_DIM)
+    tilt = tilt_for(kernel, SUM_SQUARE)
+    squares = (relative_estimates(kernel, rows[:, :features], tilt) - 1).square()
+    sizes = np.array([SUM_SQUARE]), np.array([DIFFERENCE_SQUARE])
+    expected = relative_mean_square(kernel, projection, HEAD_DIM, features, *sizes, tilt)[0]
+    assert abs(squares.mean() - expected) < 4 * squares.std() / math.sqrt(DRAWS)
+
+
+def test_lemma_2_of_the_paper():
+    """Choromanski et al. 2021, with x and y at a right angle, |x| = |y| = 1: v = δ = 2, exp(x·y) = 1."""
+    v = np.array([2.0])
+    for kernel, expected in {
+        "positive": math.exp(2) * (1 - math.exp(-2)),
+        "hyperbolic": math.exp(2) * (1 - math.exp(-2)) ** 2 / 2,
+        "trigonometric": math.exp(2) * (1 - math.exp(-2)) ** 2 / 2,
+    }.items():
+        np.testing.assert_allclose(relative_mean_square(kernel, "gaussian", 16, 1, v, v), expected, rtol=1e-14)
+
+
+def test_theorem_2_is_the_first_term_of_the_gain():
+    """The exact gain exceeds the bound 2(m-1)/(m(d+2)) (SM - Λ)², and approaches it as v vanishes."""
+    v, dim = np.array([1e-3, 0.1, 1.0, 4.0]), 16
+    errors = [relative_mean_square("positive", name, dim, dim, v, v) for name in ("gaussian", "orthogonal")]
+    gain, bound = errors[0] - errors[1], 2 * (dim - 1) / (dim * (dim + 2)) * (1 - np.exp(-v / 2)) ** 2
+    assert (gain >= bound * (1 - 1e-6)).all()
+    np.testing.assert_allclose(gain[0], bound[0], rtol=2e-3)
+
+
+@pytest.mark.parametrize(("features", "expected"), [(1, 0), (3, 2), (4, 3), (8, 3), (6, (12 + 2) / 6)])
+def test_pairs_within_blocks_by_hand(features, expected):
+    assert pairs_per_feature(features, 4) == expected
+
+
+def test_pair_moment_equals_its_integral():
+    """The mean over two chi norms, as a double sum over their joint angle and radius, at cosine -1/3."""
+    dim, cosine, square = 4, -1 / 3, 1.5
+
+    def angular(angle):
+        weight = (math.sin(angle) * math.cos(angle)) ** (dim - 1)
+        return weight * hyp1f1(dim, dim / 2, square / 2 * (1 + cosine * math.sin(2 * angle)))
+
+    total = 2 * gamma(dim) / gamma(dim / 2) ** 2 * quad(angular, 0, math.pi / 2)[0]
+    np.testing.assert_allclose(chi_pair_moment(np.array([square]), dim, cosine), total, rtol=1e-10)
+
+
+def test_sphere_moment_in_three_dimensions():
+    """On a sphere of radius √3 the mean of exp(w·z) is sinh(√3|z|) / (√3|z|)."""
+    size = math.sqrt(3 * 2.0)
+    np.testing.assert_allclose(sphere_moment(np.array([2.0]), 3), math.sinh(size) / size, rtol=1e-14)
+
+
+def test_only_fixed_norms_are_biased():
+    v = np.array([0.5, 2.0])
+    for kernel, projection in COMBINATIONS:
+        bias = error_parts(kernel, projection, HEAD_DIM, v, v, tilt=tilt_for(kernel, 1.0))[1]
+        assert (bias > 1e-6).all() if projection == "fixed_norm" else (bias < 1e-28).all()
+
+
+def test_large_norms_stay_finite():
+    v = np.array([1e4])
+    for kernel, projection in COMBINATIONS:
+        if kernel != "trigonometric":
+            assert np.isfinite(error_parts(kernel, projection, HEAD_DIM, v, v, tilt=tilt_for(kernel, 1.0))[0])
+
+
+def test_kernels_without_a_closed_form_are_named():
+    v = np.array([1.0])
+    with pytest.raises(ValueError, match="relu kernel with gaussian rows does not estimate"):
+        error_parts("relu", "gaussian", 4, v, v)
+    with pytest.raises(ValueError, match="unknown projection"):
+        error_parts("positive", "sobol", 4, v, v)

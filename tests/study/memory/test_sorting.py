@@ -1,0 +1,77 @@
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from study.memory.sorting import (
+    Sorter,
+    SortingConfig,
+    regulariser_rows,
+    sequences,
+    sorting_accuracy,
+    sorting_rows,
+    train_sorter,
+)
+
+TINY = SortingConfig(
+    length=32, symbols=4, segment=16, basis=8, model_dim=8, heads=2, steps=3, batch=4, test=8, learning_rate=1e-2
+)
+MEMORIES = ("uniform", "sticky", "even", "bins", "segment", "everything")
+
+
+def test_targets_are_symbols_by_count():
+    tokens, targets = sequences(20, 12, 6, torch.Generator().manual_seed(0))
+    for sequence, target in zip(tokens.tolist(), targets.tolist(), strict=True):
+        # Counter lists equal counts in order of first occurrence.
+        literal = [symbol for symbol, _ in Counter(sequence).most_common()]
+        assert target == literal + sorted(set(range(6)) - set(literal))
+
+
+def test_probabilities_drift_from_one_distribution_to_another():
+    tokens, _ = sequences(400, 64, 3, torch.Generator().manual_seed(1))
+    halves = torch.nn.functional.one_hot(tokens, 3).float().unflatten(1, (2, 32)).mean(2)
+    # Each half's frequencies differ by more than counting noise: variance p (1 - p) / 32 each, twice, at most 1/64.
+    assert (halves[:, 0] - halves[:, 1]).square().mean() > 1 / 64
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_the_history_is_seen_through_the_memory_alone(memory):
+    torch.manual_seed(0)
+    model = Sorter(replace(TINY, memory=memory))
+    tokens, target = sequences(2, 32, 4, torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[:, :8] = (changed[:, :8] + 1) % 4
+    difference = (model(changed, target)[0] - model(tokens, target)[0]).abs().max()
+    assert (difference > 0) == (memory != "segment")
+    # What comes later in the answer is not seen.
+    swapped = target.clone()
+    swapped[:, 2:] = target[:, 2:].flip(1)
+    assert torch.allclose(model(tokens, swapped)[0][:, :3], model(tokens, target)[0][:, :3], atol=1e-5)
+
+
+def test_training_is_repeatable_and_learns():
+    config = replace(TINY, memory="everything", model_dim=16, steps=100, batch=32, test=256)
+    first, again = train_sorter(config, 0), train_sorter(config, 0)
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), again.parameters(), strict=True))
+    # Ruling out the symbols already given leaves (1/4 + 1/3 + 1/2 + 1) / 4 right by chance; 1024 answers.
+    chance = (1 / 4 + 1 / 3 + 1 / 2 + 1) / 4
+    assert sorting_accuracy(first, 0) > chance + 4 * (chance * (1 - chance) / 1024) ** 0.5
+
+
+def test_histories_must_fill_their_segments():
+    with pytest.raises(ValueError, match="fill"):
+        Sorter(replace(TINY, length=33))
+    with pytest.raises(ValueError, match="fill"):
+        Sorter(replace(TINY, symbols=20))
+
+
+def test_rows_of_accuracy_and_deviation():
+    rows = sorting_rows(TINY, ["segment", "even"], [16, 32], 2)
+    assert len(rows) == 8
+    assert rows["value"].between(0, 1).all()
+    widths = {"narrow": (0.05, 0.05), "wide": (0.8, 0.8)}
+    found = regulariser_rows(replace(TINY, memory="even", steps=1), [0.0], widths, 1).set_index(["metric", "split"])
+    # The start is the value at logits without content, which an untrained map of unit embeddings moves by less than 1.
+    assert 0.05 / 2 < found.loc[("deviation", "narrow"), "value"] < 0.05 * 2
+    assert 0.8 / 2 < found.loc[("deviation", "wide"), "value"] < 0.8 * 2

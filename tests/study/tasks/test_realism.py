@@ -1,0 +1,73 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.data.histories import read
+from study.tasks import realism, synthetic
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated")
+    synthetic.generate(folder, 120, 0)
+    return read(folder)
+
+
+def test_marginals_by_hand(histories):
+    rows = realism.marginals(histories, "real")
+    of = {axis: part.set_index("x")["value"] for axis, part in rows.groupby("axis")}
+    assert of["quantile"][0.5] == np.median(histories.lengths)
+    bought = np.array([histories.vocabularies[0][code - 1] for code in histories.categories[:, 0]])
+    assert of["mcc_code"][5541] == pytest.approx((bought == 5541).mean())
+    assert of["mcc_code"].sum() == pytest.approx(1)
+    assert of["hour"].sum() == pytest.approx(1)
+    assert of["hour"][3] == pytest.approx(
+        (histories.categories[:, 2] == 3).sum() / (histories.categories[:, 2] < 24).sum()
+    )
+    # Amounts are spent, from 1 to a million of 22.46 to the rouble.
+    assert of["signed_log_amount"][of["signed_log_amount"].index < 0].sum() == pytest.approx(1)
+
+
+def test_recent_counts_are_of_the_last_events(histories):
+    customers = np.array([3, 0, 9])
+    for limit in (1, 7, 1000):
+        table = realism.recent_counts(histories, customers, limit)
+        for row, customer in zip(table, customers, strict=True):
+            start, end = histories.offsets[customer], histories.offsets[customer + 1]
+            recent = histories.categories[max(start, end - limit) : end]
+            counts = [np.bincount(recent[:, kind], minlength=histories.cardinalities[kind]) for kind in range(2)]
+            np.testing.assert_allclose(row, np.log1p(np.concatenate(counts)))
+
+
+def test_groups_are_disjoint_of_one_size_and_drawn_by_the_seed(generated, monkeypatch):
+    seen = []
+    counted = realism.recent_counts
+    monkeypatch.setattr(realism, "recent_counts", lambda h, c, limit: seen.append(c) or counted(h, c, limit))
+    rows = realism.recent_scores(generated, "synthetic", [32], 30, 2, 0)
+    assert rows["split"].tolist() == ["group 1", "group 2"]
+    assert rows["value"].between(0, 1).all()
+    assert len(np.unique(np.concatenate(seen))) == 60
+    assert (generated.labels[np.concatenate(seen)] >= 0).all()
+    again = realism.recent_scores(generated, "synthetic", [32], 30, 2, 0)
+    pd.testing.assert_frame_equal(rows, again)
+    assert len(realism.recent_scores(generated, "synthetic", [32], 50, 4, 0)) == len(generated.labelled) // 50
+
+
+def test_a_code_that_only_one_class_uses_is_found(histories):
+    counts, labels = np.zeros((40, 3)), np.arange(40) % 2
+    counts[:, 0] = labels
+    assert realism.bag_of_codes_score(counts, labels, 0) == 1
+    assert realism.bag_of_codes_score(np.zeros((40, 3)), labels, 0) == pytest.approx(0.5)
+
+
+def test_figures_show_both_sets(histories, generated):
+    rows = pd.concat([realism.marginals(histories, "real"), realism.marginals(generated, "synthetic")])
+    fig = realism.marginal_figure(rows)
+    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["real", "synthetic"]
+    plt.close(fig)
+    scores = pd.concat([realism.recent_scores(generated, model, [32, 64], 45, 2, 0) for model in ("real", "synthetic")])
+    fig = realism.score_figure(scores)
+    assert [text.get_text() for text in fig.axes[0].texts] == ["real", "synthetic"]
+    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["32", "64"]
+    plt.close(fig)

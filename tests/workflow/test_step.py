@@ -1,0 +1,56 @@
+"""A step that fails says why in one line that stays; one that works leaves none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow.step import lasting
+
+
+@pytest.fixture
+def step(tmp_path):
+    """Runs a module of the given lines as the step that makes `made`; its exit status and the line that is left."""
+
+    def run(body):
+        (tmp_path / "work.py").write_text(body)
+        command = [sys.executable, "-m", "workflow.step", "out/made", "work", "one", "--two"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        left = tmp_path / "out" / "made.failed"
+        return done.returncode, left.read_text() if left.exists() else "", done.stderr
+
+    return run
+
+
+def test_a_step_that_works_leaves_nothing_and_gets_its_arguments(step):
+    assert step("import sys\nassert sys.argv[1:] == ['one', '--two']\nassert __name__ == '__main__'") == (0, "", "")
+    assert step("import sys\nsys.exit(0)")[:2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "line"),
+    [
+        ("import os\nos.kill(os.getpid(), 9)", -9, "FAILED out/made: was killed, as happens when memory runs out"),
+        ("raise OSError(28, 'No space left')", 1, "FAILED out/made: OSError: [Errno 28] No space left"),
+        ("raise ValueError('first\\nsecond')", 1, "FAILED out/made: ValueError: first"),
+        ("raise SystemExit(3)", 3, "FAILED out/made: exit status 3, for the reason that is printed above"),
+        ("raise SystemExit('why')", 1, "FAILED out/made: why"),
+        ("from workflow.step import tell\ntell('told' * 999)\nraise SystemExit(1)", 1, ("told" * 999)[:1000]),
+    ],
+)
+def test_a_step_that_fails_leaves_one_line(step, body, status, line):
+    assert step(body)[:2] == (status, line + "\n")
+
+
+def test_only_a_surprise_has_a_traceback(step):
+    assert "Traceback" in step("1 / 0")[2]
+    assert "Traceback" not in step("open('/nowhere/at/all')")[2]
+
+
+def test_what_a_pod_says_lies_with_the_report_and_not_with_its_copy():
+    assert lasting(Path(".snakemake/storage/fs/study/repository/reports/a/runs/b.json")) == Path(
+        "reports/a/runs/b.json"
+    )
+    for other in ("reports/a/runs/b.json", "/somewhere/reports/a.html", "out/made"):
+        assert lasting(Path(other)) == Path(other)
