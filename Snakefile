@@ -90,12 +90,12 @@ rule all:
 
 
 rule data:
-    input: FACTS, "lib/data.py", code("lib/data.py")
+    input: FACTS, "study/sources.py", code("study/sources.py")
     output: f"{OUT}/data.json"
     benchmark: f"{OUT}/durations/data.tsv"
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"],
-        content=content(*FACTS, "lib/data.py", *code("lib/data.py")),
+        content=content(*FACTS, "study/sources.py", *code("study/sources.py")),
         # Not inputs, because names of inputs cannot hold braces: another size or date runs the step again all the same.
         files=lambda _: [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in FILES]
     shell:
@@ -103,13 +103,13 @@ rule data:
 
 
 rule train:
-    input: f"{OUT}/data.json", "lib/training/runs.py", code("lib/training/runs.py")
+    input: f"{OUT}/data.json", "study/train.py", code("study/train.py")
     output: f"{OUT}/runs/{{variant}}-{{repeat}}-{{fold}}.json"
     benchmark: f"{OUT}/durations/train-{{variant}}-{{repeat}}-{{fold}}.tsv"
     threads: THREADS
     params:
         source=lambda _: shlex.quote(SOURCE), customers=SHARED["customers"], folds=SHARED["folds"], epochs=SHARED["epochs"],
-        content=content("lib/training/runs.py", *code("lib/training/runs.py"))
+        content=content("study/train.py", *code("study/train.py"))
     shell:
         "python -m workflow.step {output} study.train {wildcards.variant} --repeat {wildcards.repeat} --fold {wildcards.fold} --source {params.source}"
         " --customers {params.customers} --folds {params.folds} --epochs {params.epochs} ${{STUDY_FRESH:+--fresh}} --out {output}"

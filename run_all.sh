@@ -126,7 +126,7 @@ work=(snakemake --cores all --nolock) stop=TERM
 work+=(--rerun-incomplete ${fresh:+--forceall})
 # A clock that went back makes files of the future: sources count as new, results as old, so that contents decide.
 touch .lock
-find lib workflow notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
+find lib study workflow notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
 find "$report" -newer .lock -exec touch -t 197001020000 {} + 2>/dev/null || true
 anew=$(python -m workflow.records "$report") # damaged files, and those that Snakemake has no record of
 [[ -f $report/data.json ]] || anew+=" data" # a published report has pages, and nothing that they were made from

@@ -1,4 +1,4 @@
-"""Which modules of `lib` a module or a notebook rests on, read from its imports."""
+"""Which of the study's modules a module or a notebook rests on, read from its imports."""
 
 import ast
 import hashlib
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from lib import paths
 
-LIB = Path(__file__).resolve().parent
+FLOORS = ("lib", "study", "workflow")
 
 
 def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
-    """Files of `lib` that a module or notebook imports, directly or through others, itself excluded, sorted.
+    """Files of the study that a module or notebook imports, directly or through others, itself excluded, sorted.
 
-    Names in `skip`, such as "paths" or "speed.memory", are neither listed nor followed.
+    Names in `skip`, such as "lib.paths" or "study.speed.memory", are neither listed nor followed.
     """
     found: set[str] = set()
     waiting = [source]
@@ -54,12 +54,11 @@ def _imported(source: Path) -> set[str]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    inside = {name.removeprefix("lib.") for name in names if name.startswith("lib.")}
-    return {name for name in inside if _file(name).exists()}
+    return {name for name in names if name.split(".")[0] in FLOORS and _file(name).exists()}
 
 
 def _file(name: str) -> Path:
-    return LIB / f"{name.replace('.', '/')}.py"
+    return paths.ROOT / f"{name.replace('.', '/')}.py"
 
 
 def relative(files: list[Path]) -> list[str]:

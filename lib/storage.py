@@ -1,11 +1,10 @@
-"""Files that appear whole or not at all, and whose checksums tell whether they are still what was written.
+"""Files that appear whole or not at all, with checksums that tell whether they are still what was written.
 
-Everything is written under a temporary name, `.NAME.*.tmp`, beside its place and renamed: a killed process, a full disk
-or a power cut leaves the old content or none, never half of it. `run_all.sh` deletes what killed processes left.
+Everything is written as `.NAME.*.tmp` beside its place and renamed: a killed process, a full disk or a power cut leaves
+the old content or none. `run_all.sh` deletes what killed processes left.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 CHECKSUMS = "SHA256SUMS"
-LEAST_FREE = 2**20
-"""Bytes below which a disk counts as full."""
+LEAST_FREE = 2**20  # bytes below which a disk counts as full
 
 
 def file_checksum(path: Path) -> str:
@@ -31,7 +31,7 @@ def checksum(files: Iterable[Path]) -> str:
     return hashlib.sha256(b"".join(bytes.fromhex(file_checksum(file)) for file in files)).hexdigest()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace the file's content in one step: a reader sees the old or the new, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -45,24 +45,24 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_sealed(path: Path, content: bytes) -> None:
+def write_checksummed(path: Path, content: bytes) -> None:
     """Store the content in one step, after a line with its checksum."""
-    write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    write_atomic(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
-def read_sealed(path: Path) -> bytes | None:
-    """The content that `write_sealed` stored; None, and a line on stderr, where it is damaged; None where it is not."""
+def read_checksummed(path: Path) -> bytes | None:
+    """What `write_checksummed` stored; None where there is nothing, or, with a line on stderr, where it is damaged."""
     if not path.exists():
         return None
-    seal, _, content = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() == seal:
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() == digest:
         return content
-    print(f"{path}: damaged (its checksum differs), made anew", file=sys.stderr)
+    print(f"{path}: damaged (its checksum differs), made again", file=sys.stderr)
     return None
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill, which then gets its checksums and takes the folder's place.
 
     Where several processes make the same folder at once, each finds one that is whole. Raises OSError where the disk is
@@ -72,86 +72,49 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         yield partial
-        lines = [f"{file_checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
-        (partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-        _take_place(partial, folder)
+        sums = "".join(f"{file_checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir()))
+        (partial / CHECKSUMS).write_text(sums, encoding="utf-8")
+        # One process at a time looks and renames, so that none takes away what another has just put there.
+        with FileLock(folder.with_name(".lock")):
+            if _sums(folder) != sums or not intact(folder):
+                with suppress(FileNotFoundError):
+                    folder.rename(partial.with_name(f"{partial.name}.old.tmp"))
+                partial.rename(folder)
     except RuntimeError as error:
         if shutil.disk_usage(partial).free < LEAST_FREE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _take_place(partial: Path, folder: Path) -> None:
-    """Rename a folder to where an older one may be; one that is whole and of the same content stays in its place.
-
-    One process at a time looks and renames, so that none takes away what another has just put there.
-    """
-    with _alone(folder.with_name(f".{folder.name}.lock.tmp")):
-        if _content(folder / CHECKSUMS) == _content(partial / CHECKSUMS) and intact(folder):
-            return
-        old = partial.with_name(f"{partial.name}.old.tmp")
-        with suppress(FileNotFoundError):
-            folder.rename(old)
-        partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time is in here; the file that they all lock goes with the one that leaves."""
-    while True:
-        with path.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file, or the process's end, gives it back
-            if not _is_at(lock.fileno(), path):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink()
-            return
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        for leftover in (partial, partial.with_name(f"{partial.name}.old.tmp")):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def intact(folder: Path) -> bool:
-    """Whether `whole_folder` made the folder and every file is as it was; a line on stderr names the first that is not.
-
-    A folder that does not exist is simply not intact.
-    """
+    """Whether `atomic_folder` made the folder and every file is as it was; stderr names the first that is not."""
     if not folder.exists():
         return False
-    damaged = _first_damaged(folder)
-    if damaged:
-        print(f"{damaged}: missing or damaged, made anew", file=sys.stderr)
-    return damaged is None
+    lines = (_sums(folder) or "").splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)} or {CHECKSUMS: ""}
+    for name in sorted(listed.keys() | _names(folder)):
+        try:
+            whole = file_checksum(folder / name) == listed.get(name)
+        except OSError:
+            whole = False
+        if not whole:
+            print(f"{folder / name}: missing or damaged, made again", file=sys.stderr)
+            return False
+    return True
 
 
-def _first_damaged(folder: Path) -> Path | None:
-    listed = (_content(folder / CHECKSUMS) or b"").decode("utf-8", "replace").splitlines()
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in listed)}
-    found = set()
-    with suppress(FileNotFoundError):  # another process is replacing it
-        found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    names = sorted(expected.keys() | found - {CHECKSUMS}) if expected else [CHECKSUMS]
-    return next((folder / name for name in names if not _is_as_listed(folder / name, expected.get(name))), None)
-
-
-def _is_as_listed(path: Path, digest: str | None) -> bool:
+def _names(folder: Path) -> set[str]:
     try:
-        return file_checksum(path) == digest
-    except OSError:
-        return False
+        return {path.name for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith(".")}
+    except FileNotFoundError:  # another process is replacing it
+        return set()
 
 
-def _content(path: Path) -> bytes | None:
+def _sums(folder: Path) -> str | None:
     try:
-        return path.read_bytes()
+        return (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None

@@ -8,7 +8,7 @@ import requests
 from tqdm import tqdm
 
 from lib.data.description import EVENTS, LABELS, DataError
-from lib.storage import write_whole
+from lib.storage import write_atomic
 
 PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
 RETRIES = 3
@@ -31,7 +31,7 @@ def download(folder: Path, base_url: str = PUBLIC_SET, retries: int = RETRIES) -
         digest = pooch.file_hash(str(folder / name))
         if known.setdefault(name, digest) != digest:
             raise DataError(f"{folder / name}: changed since its download; delete it and run again")
-        write_whole(record, "".join(f"{digest}  {name}\n" for name, digest in known.items()))
+        write_atomic(record, "".join(f"{digest}  {name}\n" for name, digest in known.items()))
     return folder
 
 

@@ -16,7 +16,7 @@ from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from study.provenance import provenance
 from study.wording import words
 
@@ -215,7 +215,7 @@ class Page:
     def save_rows(self, rows: pd.DataFrame, machine: bool = False) -> None:
         """Store all rows of this notebook, replacing an earlier save; times and memory go to a file of their own."""
         path = self.directory / "tables" / f"{self.notebook}{'_machine' if machine else ''}.csv"
-        write_whole(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
+        write_atomic(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
 
     def save_figure(
         self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False, unmeasured: str = ""
@@ -233,13 +233,13 @@ class Page:
         svg = named_svg(fig, stem, alt)
         plt.close(fig)
         path = self.directory / "figures" / f"{stem}.svg"
-        write_whole(path, svg)
+        write_atomic(path, svg)
         if name not in self.figures:
             self.figures.append(name)
         label = f"Figure {int(self.notebook.split('_')[0])}.{self.figures.index(name) + 1}"
         facts = {"name": name, "label": label, "notebook": self.notebook, "anchor": f"fig-{slug(name)}"}
         facts |= {"caption": caption, "alt": alt, "machine": machine or self.machine}
-        write_whole(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+        write_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
         shown = {"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}
         return ShownFigure(facts, display(shown, raw=True, display_id=True))
 
@@ -293,7 +293,7 @@ class Page:
         self.claims.append({**record, "sentence": sentence, "values": stored, "machine": machine})
         path = self.directory / "claims" / f"{self.notebook}{'_machine' if machine else ''}.json"
         alike = [claim for claim in self.claims if claim["machine"] == machine]
-        write_whole(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")
+        write_atomic(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")
         display({"text/html": claim_html(self.claims[-1]), "text/plain": f"{MARKS[outcome]} {sentence}"}, raw=True)
 
 

@@ -27,7 +27,7 @@ from lib import paths
 from lib.data.batches import stratified_folds
 from lib.data.description import DataError
 from lib.data.histories import Histories
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from lib.training.loop import TrainConfig
 from lib.training.runs import MECHANISMS, predict, run_name, train
 from study.accuracy import evaluate, search
@@ -159,7 +159,7 @@ def main() -> int:
     kind = {"synthetic": f"generated with seed {plan.seed}", "sberbank": "of the public set"}
     rows.insert(0, "searched", f"{len(histories.labelled)} customers {kind.get(plan.source, 'of a folder of events')}")
     rows.insert(3, "epochs", plan.epochs)
-    write_whole(options.out, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    write_atomic(options.out, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return 0
 
 

@@ -22,14 +22,16 @@ folds = 2
 repeats = 1
 epochs = 4
 """
-BODY = """from lib import data, train
-from lib.presentation import report
-from lib.training.classifier import ModelConfig
-from lib.training.runs import TrainConfig
+BODY = """from lib.training.classifier import ModelConfig
+from lib.training.loop import TrainConfig
+from lib.training.runs import cross_validate
+from study import report
+from study.accuracy.evaluate import out_of_fold
+from study.sources import prepare
 page = report.begin("04_train_softmax", study)
-histories = data.prepare(source, customers)
-runs = train.cross_validate(histories, ModelConfig(), TrainConfig(epochs=epochs), folds, range(repeats))
-rows = train.out_of_fold(histories, "softmax", runs, folds)
+histories = prepare(source, customers)
+runs = cross_validate(histories, ModelConfig(), TrainConfig(epochs=epochs), folds, range(repeats))
+rows = out_of_fold(histories, "softmax", runs, folds)
 rows = rows.assign(experiment=page.notebook, task="gender", axis="customer", x=rows["position"], metric="probability")
 rows = rows.rename(columns={"class_1": "value"}).assign(seed=rows["seed"], split=rows["fold"])
 page.save_rows(rows[report.COLUMNS])
@@ -50,11 +52,10 @@ COMMANDS = {"python": f'exec {sys.executable} "$@"', "snakemake": f'exec {sys.ex
 def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: str = CLAIM) -> Path:
     """The study in `folder`, whose only notebook runs the two cells; only number 04 waits for trainings."""
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "lib", folder / "lib", ignore=ignored)
-    shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored)
+    for floor in ("lib", "study", "workflow"):
+        shutil.copytree(ROOT / floor, folder / floor, ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
     shutil.copytree(ROOT / "profiles", folder / "profiles")
-    shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored)
     for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
         shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)

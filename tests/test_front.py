@@ -68,7 +68,8 @@ exec {sys.executable} "$@"
 def clone(tmp_path):
     """A copy of the study whose environment is this one and whose workflow only says what it was asked for."""
     folder = tmp_path / "the clone"
-    shutil.copytree(ROOT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for floor in ("lib", "study"):
+        shutil.copytree(ROOT / floor, folder / floor, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
 from workflow.frame import Part, page
@@ -138,10 +138,10 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
     machine.
     """
     took = durations(study)
-    write_whole(study / "durations.json", json.dumps(took, indent=2) + "\n")
+    write_atomic(study / "durations.json", json.dumps(took, indent=2) + "\n")
     given = {name: without_folders(saved_settings(study / f"{name}.json")) for name in ("parameters", "data")}
     record = provenance() | given | {"notebooks": without_folders(ran_with)}
-    write_whole(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    write_atomic(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     rows = load_rows(study.name, reports=study.parent)
     tables = main_table(rows)
     titles = {part.href.removesuffix(".html"): part.title for part in parts}
@@ -176,4 +176,4 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
         formula=lambda latex: Markup(formula(latex, display=True)),
         picker=Markup(json.dumps(picker, ensure_ascii=False).replace("<", "\\u003c")) if picker["rows"] else None,
     )
-    write_whole(study / "index.html", html)
+    write_atomic(study / "index.html", html)

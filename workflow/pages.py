@@ -21,7 +21,7 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from traitlets.config import Config
 
 from lib.paths import NOTEBOOKS, REPORTS
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from study.provenance import without_folders
 from workflow.frame import TEMPLATES, Part, page, parts_of
 from workflow.step import tell
@@ -72,7 +72,7 @@ def write_page(executed: Path, target: Path, parts: list[Part]) -> dict[str, obj
     body = Markup(exporter.from_notebook_node(notebook)[0])
     title = next((part.title for part in parts if part.number == number), executed.stem)
     given = {"title": title, "study": target.parent.name, "number": number, "contents": text.contents, "parts": parts}
-    write_whole(target, page("frame.html.j2", body=body, **given))
+    write_atomic(target, page("frame.html.j2", body=body, **given))
     return {name: value for name, (value, _) in ran_with.items()}
 
 
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
             print_page(options.html, options.target)
         else:
             if options.parameters:
-                write_whole(REPORTS / options.study / "parameters.json", options.parameters + "\n")
+                write_atomic(REPORTS / options.study / "parameters.json", options.parameters + "\n")
             write_report(REPORTS / options.study)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         tell(f"NO PAGE: {options.study if options.command == 'report' else options.target}: {error}")

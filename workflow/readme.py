@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.paths import ROOT
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from study import report
 from workflow.front_page import COMPARISON, main_table, read_claims
 
@@ -103,9 +103,9 @@ def write(study: Path, root: Path = ROOT) -> None:
     with plt.rc_context():
         report.use_style()
         fig = headline_figure(report.load_rows(study.name, reports=study.parent))
-        write_whole(study / FIGURE, report.named_svg(fig, FIGURE.stem, ALT))
+        write_atomic(study / FIGURE, report.named_svg(fig, FIGURE.stem, ALT))
         plt.close(fig)
-    write_whole(readme, text)
+    write_atomic(readme, text)
 
 
 def main(arguments: list[str] | None = None) -> int:

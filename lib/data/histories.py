@@ -13,7 +13,7 @@ import pyarrow as pa
 from lib.data.clock import DAY
 from lib.data.description import Description, describe
 from lib.data.reading import Events, by_number, read_events, read_labels
-from lib.storage import whole_folder
+from lib.storage import atomic_folder
 
 CONTEXT = {"hour": 25, "weekday": 7}
 """Sizes of the categories that are made of an event's time, in their order."""
@@ -214,7 +214,7 @@ def summary(events: Events, labels: dict[int | str, int], description: Descripti
 
 def save(histories: Histories, folder: Path) -> None:
     """Write the arrays as two Arrow files and a note; the folder appears complete, with checksums, or not at all."""
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         events = {
             "categories": _rows(histories.categories),
             "numbers": _rows(histories.numbers),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.storage import read_sealed, write_sealed
+from lib.storage import read_checksummed, write_checksummed
 from lib.training.processes import ALONE, Processes
 
 
@@ -65,7 +65,7 @@ class Checkpoint:
         """Bring the progress to where the last epoch ended; nothing happens where none is stored, or a damaged one."""
         if self.path is None:
             return
-        content = progress.processes.from_first(lambda: read_sealed(self.path))
+        content = progress.processes.from_first(lambda: read_checksummed(self.path))
         if content is not None:
             progress.restore(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
@@ -77,7 +77,7 @@ class Checkpoint:
         if progress.processes.first:
             content = io.BytesIO()
             torch.save(state, content)
-            write_sealed(self.path, content.getvalue())
+            write_checksummed(self.path, content.getvalue())
 
     def remove(self) -> None:
         """Delete what is stored, if anything is."""

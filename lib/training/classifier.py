@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -50,39 +49,40 @@ class ModelConfig:
     groups: int = 4
 
 
+ATTENTIONS: dict[str, type[nn.Module]] = {
+    "softmax": SoftmaxAttention,
+    "explicit_softmax": ExplicitSoftmaxAttention,
+    "local_softmax": LocalAttention,
+    "binned_memory": BinnedMemoryAttention,
+    "gru": Recurrence,
+    "none": NoAttention,
+    "performer": PerformerAttention,
+    "infinite_former": InfiniteFormerAttention,
+}
+"""What can stand in the place of attention, by the name that a configuration gives it."""
+
+
 def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
     """The attention module that the configuration names. Raises ValueError with the known names for any other."""
-    shape = (config.model_dim, config.heads)
-    known = {
-        "softmax": partial(SoftmaxAttention, *shape),
-        "explicit_softmax": partial(ExplicitSoftmaxAttention, *shape),
-        "local_softmax": partial(LocalAttention, *shape, config.segment),
-        "binned_memory": partial(BinnedMemoryAttention, *shape, config.basis, config.segment),
-        "gru": partial(Recurrence, config.model_dim),
-        "none": NoAttention,
-        "performer": partial(
-            PerformerAttention,
-            *shape,
-            generator=generator,
-            features=config.features,
-            kernel=config.kernel,
-            projection=config.projection,
-        ),
-        "infinite_former": partial(
-            InfiniteFormerAttention,
-            *shape,
-            MemorySettings(
-                basis=config.basis,
-                segment=config.segment,
-                sampling=config.sampling,
-                contraction=config.contraction,
-                samples=config.samples,
-            ),
-        ),
-    }
-    if config.attention not in known:
-        raise ValueError(f"unknown attention {config.attention!r}; known: {', '.join(known)}")
-    return known[config.attention]()
+    if config.attention not in ATTENTIONS:
+        raise ValueError(f"unknown attention {config.attention!r}; known: {', '.join(ATTENTIONS)}")
+    attention, shape = ATTENTIONS[config.attention], (config.model_dim, config.heads)
+    match config.attention:
+        case "none":
+            return attention()
+        case "gru":
+            return attention(config.model_dim)
+        case "local_softmax":
+            return attention(*shape, config.segment)
+        case "binned_memory":
+            return attention(*shape, config.basis, config.segment)
+        case "performer":
+            settings = {name: getattr(config, name) for name in ("features", "kernel", "projection")}
+            return attention(*shape, generator=generator, **settings)
+        case "infinite_former":
+            settings = ("basis", "segment", "sampling", "contraction", "samples")
+            return attention(*shape, MemorySettings(**{name: getattr(config, name) for name in settings}))
+    return attention(*shape)
 
 
 @constant

@@ -1,12 +1,9 @@
 """Classifiers trained by the one loop, cross-validation by customer, and run-or-load."""
 
-import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,24 +11,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from study.sources import prepare
 from torch import Tensor, nn
 
 from lib import dependencies, paths
+from lib.data import batches
 from lib.data.batches import Batch, collate, last_events, length_batches, stratified_folds
 from lib.data.histories import Histories
-from lib.storage import intact, whole_folder, write_whole
+from lib.storage import atomic_folder, intact
 from lib.training.checkpoint import NOT_KEPT, Checkpoint
-from lib.training.classifier import Classifier, ModelConfig
+from lib.training.classifier import ATTENTIONS, Classifier, ModelConfig
 from lib.training.loop import Outcome, TrainConfig, fit
 from lib.training.pretrain import MaskedEvents, masked_prediction
-from lib.training.processes import ALONE, Processes, joined
-from study.accuracy.evaluate import prediction_frame
-from study.variants import VARIANTS
+from lib.training.processes import ALONE, Processes
 
 MECHANISMS = ("softmax", "performer", "infinite_former")
-UNINVOLVED = frozenset({"accuracy.evaluate", "dependencies", "synthetic", "storage", "training.variants"})
-"""Modules that this one needs and that decide no result of a training."""
+"""The three that the study compares."""
 PREDICTED_TOGETHER = 32
 
 
@@ -210,26 +204,13 @@ def cross_validate(
     ]
 
 
-def out_of_fold(
-    histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
-) -> pd.DataFrame:
-    """Test-fold predictions of `cross_validate`'s runs in the shape of `study.accuracy.evaluate`.
-
-    With `predict(model, histories, customers)` they are made anew, for example with a part of the model switched off.
-    """
-    frames = []
-    for place, run in enumerate(runs):
-        position = run.predictions["position"].to_numpy()
-        found = run.predictions.filter(like="class_").to_numpy()
-        probabilities = found if predict is None else predict(run.model, histories, position)
-        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities))
-    return pd.concat(frames, ignore_index=True)
-
-
 def sources(attention: str) -> list[Path]:
-    """The modules that decide a training's result: everything this one rests on but the other mechanisms."""
-    others = frozenset(f"attention.{name}" for name in MECHANISMS if name not in (attention, "softmax"))
-    return [Path(__file__), *dependencies.modules(Path(__file__), skip=others | UNINVOLVED)]
+    """The modules that decide a training's result: all of `lib.data`, what this one imports, no other mechanism."""
+    mechanisms = frozenset(each.__module__ for each in ATTENTIONS.values())
+    own = Path(sys.modules[ATTENTIONS[attention].__module__].__file__)
+    imported = [*dependencies.modules(Path(__file__), skip=mechanisms), own, *dependencies.modules(own)]
+    decisive = [file for file in imported if file.parent.name in ("attention", "training")]
+    return sorted({Path(__file__), *decisive, *Path(batches.__file__).parent.glob("*.py")})
 
 
 def run_name(
@@ -255,46 +236,8 @@ def fingerprint(histories: Histories, model: ModelConfig, config: TrainConfig, *
 
 
 def _save(folder: Path, model: nn.Module, configs: dict, **tables: pd.DataFrame) -> None:
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         torch.save(model.cpu().state_dict(), partial / "weights.pt")
         for name, table in tables.items():
             table.to_csv(partial / f"{name}.csv", index=False)
         (partial / "configs.json").write_text(json.dumps(configs, default=dataclasses.asdict, indent=1))
-
-
-def main() -> int:
-    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded.
-
-    `torchrun --standalone --nproc-per-node 2 -m study.train …` trains each fold across two processes or graphics cards.
-    """
-    parser = argparse.ArgumentParser(prog="python -m study.train", description=main.__doc__)
-    parser.add_argument("mechanism", choices=VARIANTS)
-    parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
-    parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
-    parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
-    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
-    parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cpu, under torchrun cuda if there is one")
-    parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
-    options = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    configs, names = VARIANTS[options.mechanism].configs(options.epochs), []
-    with joined(options.device) as processes:
-        with processes.after_first():
-            histories = prepare(options.source, options.customers)
-        for fold in range(options.folds) if options.fold is None else [options.fold]:
-            run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh, processes)
-            names.append(run_name(histories, fold, options.folds, *configs, options.repeat, processes))
-            title = f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}"
-            loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
-            if processes.first:
-                print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
-        if processes.first:
-            write_whole(options.out, json.dumps(names, indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

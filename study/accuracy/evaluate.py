@@ -15,6 +15,7 @@ from numpy import ndarray
 from scipy import stats
 
 from lib.data.histories import Histories
+from lib.training.runs import Run
 
 RESAMPLES = 2000
 BATCH = 500
@@ -229,3 +230,19 @@ def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], fold_co
         f"{first} − {second}": compare(predictions, first, second, fold_count, seed=seed) for first, second in pairs
     }
     return pd.DataFrame(rows).T.rename_axis("pair")
+
+
+def out_of_fold(
+    histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
+) -> pd.DataFrame:
+    """Test-fold predictions of `cross_validate`'s runs in the shape of `study.accuracy.evaluate`.
+
+    With `predict(model, histories, customers)` they are made anew, for example with a part of the model switched off.
+    """
+    frames = []
+    for place, run in enumerate(runs):
+        position = run.predictions["position"].to_numpy()
+        found = run.predictions.filter(like="class_").to_numpy()
+        probabilities = found if predict is None else predict(run.model, histories, position)
+        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities))
+    return pd.concat(frames, ignore_index=True)

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from lib import dependencies, paths
 from lib.data.histories import Histories
-from lib.storage import read_sealed, write_sealed
+from lib.storage import read_checksummed, write_checksummed
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import fingerprint, predict, train
@@ -31,13 +31,13 @@ def probabilities(
     """
     digest = name(histories, learners, others, model_config, config, seed)
     file = paths.MEASUREMENTS / "local" / "trainings" / f"{model_config.attention}-{digest}.npy"
-    content = read_sealed(file)
+    content = read_checksummed(file)
     if content is None:
         model, _ = train(histories, learners, model_config, config, seed, title)
         stream = io.BytesIO()
         np.save(stream, predict(model, histories, others, config.evaluation_events))
         content = stream.getvalue()
-        write_sealed(file, content)
+        write_checksummed(file, content)
     return np.load(io.BytesIO(content))
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from lib.dependencies import LIB, code_hash, modules
-from lib.storage import read_sealed, write_sealed, write_whole
-from study.speed import benchmark, scaling, sweeps
+from lib.dependencies import code_hash, modules
+from lib.storage import read_checksummed, write_atomic, write_checksummed
+from study.speed import benchmark, fresh_process, scaling, sweeps
 from study.speed.fresh_process import Budget, measure_apart, measure_here
 from study.speed.hardware import LOCAL, hardware
 from study.speed.memory import MIB, peak_memory
@@ -27,7 +27,7 @@ from study.speed.workload import Configuration
 
 __all__ = ["Budget", "Configuration", "hardware", "measure", "peak_memory"]
 
-MEASURER = LIB / "speed" / "fresh_process.py"
+MEASURER = Path(fresh_process.__file__)
 SETTINGS = [field.name for field in fields(Configuration)]
 Rounds = dict[int, dict[str, float]]
 Results = dict[Configuration, Rounds]
@@ -48,7 +48,7 @@ def kept_at(configuration: Configuration, block_seconds: float, machine: str, ca
 
 def load_kept(path: Path) -> Rounds:
     """The rounds of earlier runs; none, and a line on stderr, where the file is damaged."""
-    content = read_sealed(path)
+    content = read_checksummed(path)
     if content is None:
         return {}
     table = pd.read_csv(io.BytesIO(content), dtype={"round": "int64", "metric": "str", "value": "float64"})
@@ -58,7 +58,7 @@ def load_kept(path: Path) -> Rounds:
 def keep(path: Path, rounds: Rounds) -> None:
     """Store the rounds in one step: a killed run leaves the file as it was."""
     rows = [(number, metric, value) for number, metrics in rounds.items() for metric, value in metrics.items()]
-    write_sealed(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False).encode())
+    write_checksummed(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False).encode())
 
 
 def predictions(metric: str, configuration: Configuration, results: Results, order: int) -> list[float]:
@@ -136,7 +136,7 @@ def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path
         for each in ordered
     }
     for device in machines:
-        write_whole(cache / f"hardware-{device}.json", json.dumps(hardware(device), indent=2) + "\n")
+        write_atomic(cache / f"hardware-{device}.json", json.dumps(hardware(device), indent=2) + "\n")
     return pd.DataFrame(
         [
             (*asdict(each).values(), number, metric, value)
@@ -194,8 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     grid = [replace(each, **machine) for each in grids[chosen.command](chosen.lengths)]
     rows = measure(grid, budget, chosen.cache)
     output = chosen.output or chosen.cache / f"{chosen.command}.csv"
-    write_whole(output, rows.to_csv(index=False))
-    write_whole(output.with_name("hardware.json"), json.dumps(hardware(chosen.device), indent=2) + "\n")
+    write_atomic(output, rows.to_csv(index=False))
+    write_atomic(output.with_name("hardware.json"), json.dumps(hardware(chosen.device), indent=2) + "\n")
     print(benchmark.side_by_side(rows).to_string())
     if chosen.command == "attention":
         print(benchmark.goals(rows).to_string(index=False))

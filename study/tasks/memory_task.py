@@ -1,7 +1,7 @@
 """The generator's memory task: can an encoder join two couples of events that lie `distance` events apart?
 
 The label is whether one couple ascends and the other descends, so that no count and no single couple says anything
-(`study.tasks.synthetic.generate_memory_task`). An encoder learns which of the four orders the two couples have, from histories
+(`generate_memory_task`). An encoder learns which of the four orders the two couples have, from histories
 of all distances mixed; the label follows from its answer, and both are scored at every distance. All mechanisms are
 read out from the last events only, so that attention, or the memory, is the only path from the early couple.
 """

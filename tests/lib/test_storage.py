@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib.storage import CHECKSUMS, checksum, intact, read_sealed, whole_folder, write_sealed, write_whole
+from lib.storage import CHECKSUMS, atomic_folder, checksum, intact, read_checksummed, write_atomic, write_checksummed
 
 
 def filled(folder, text="content"):
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         (partial / "a.txt").write_text(text)
         (partial / "b.txt").write_text("other")
     return folder
@@ -20,24 +20,24 @@ def filled(folder, text="content"):
 
 def test_a_file_is_replaced_in_one_step(tmp_path, monkeypatch):
     path = tmp_path / "new" / "table.csv"
-    write_whole(path, "old\n")
+    write_atomic(path, "old\n")
     monkeypatch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, "new\n")
+        write_atomic(path, "new\n")
     assert path.read_text() == "old\n"
 
 
 def test_sealed_content_comes_back_and_damage_is_named(tmp_path, capsys):
     path = tmp_path / "state"
-    assert read_sealed(path) is None
+    assert read_checksummed(path) is None
     assert capsys.readouterr().err == ""
     content = bytes(range(256))
-    write_sealed(path, content)
-    assert read_sealed(path) == content
+    write_checksummed(path, content)
+    assert read_checksummed(path) == content
     stored = path.read_bytes()
     for damaged in (stored[:-1], stored[:100] + b"\x00" + stored[101:], b"", stored[1:]):
         path.write_bytes(damaged)
-        assert read_sealed(path) is None
+        assert read_checksummed(path) is None
         assert str(path) in capsys.readouterr().err
 
 
@@ -46,10 +46,10 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
     filled(folder, "newer")
     assert (folder / "a.txt").read_text() == "newer"
     assert intact(folder)
-    with pytest.raises(FileNotFoundError), whole_folder(folder) as partial:
+    with pytest.raises(FileNotFoundError), atomic_folder(folder) as partial:
         (partial / "a.txt").write_text("half" + (partial / "missing").read_text())
     assert (folder / "a.txt").read_text() == "newer"
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "run"}
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.txt", CHECKSUMS])
@@ -94,7 +94,7 @@ def test_processes_that_make_the_same_folder_at_once_all_find_it_whole(tmp_path)
         for i in range(50):
             for each in [threads.submit(make_and_look, tmp_path / f"run{i}") for _ in range(4)]:
                 each.result()
-    assert {path.name for path in tmp_path.iterdir()} == {f"run{i}" for i in range(50)}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", *(f"run{i}" for i in range(50))}
 
 
 def test_processes_that_mend_the_same_folder_at_once_take_away_what_is_damaged_only(tmp_path):
@@ -121,6 +121,6 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_not_intact(tmp_path, monkey
 
 def test_a_full_disk_is_named_whatever_the_writer_says(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    with pytest.raises(OSError, match="No space left on device"), whole_folder(tmp_path / "run"):
+    with pytest.raises(OSError, match="No space left on device"), atomic_folder(tmp_path / "run"):
         raise RuntimeError("unexpected pos 64 vs 0")
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import torch
 from tiny_study import build, figure, rows
 
 from lib.paths import REPORTS
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import predict, train
@@ -24,7 +24,7 @@ MACHINE = {"processor": "one", "instructions": "AVX2", "threads": "1", "python":
 def studies(tmp_path, capsys):
     """A report and its copy, made on the same machine."""
     published = build(tmp_path)
-    write_whole(published / "provenance.json", json.dumps(MACHINE))
+    write_atomic(published / "provenance.json", json.dumps(MACHINE))
     again = shutil.copytree(published, tmp_path / "again")
     return published, again
 
@@ -67,7 +67,7 @@ def test_a_row_that_differs_is_named(studies, monkeypatch, capsys, change, word)
 
 
 def test_on_another_machine_rows_agree_within_their_tolerance(studies, monkeypatch, capsys):
-    write_whole(studies[1] / "provenance.json", json.dumps(MACHINE | {"processor": "two"}))
+    write_atomic(studies[1] / "provenance.json", json.dumps(MACHINE | {"processor": "two"}))
     change_table(studies[1], lambda table: table.assign(value=table["value"] + 0.0007))
     (studies[1] / "claims" / "08_comparison.json").write_text("[]")
     status, lines = verified(studies, monkeypatch, capsys)
@@ -137,7 +137,7 @@ def test_nothing_passes_for_a_value(quick):
 
 
 def test_rows_left_out_are_counted_and_have_to_be_there(studies, monkeypatch, capsys):
-    write_whole(studies[1] / "provenance.json", json.dumps(MACHINE | {"processor": "two"}))
+    write_atomic(studies[1] / "provenance.json", json.dumps(MACHINE | {"processor": "two"}))
     reads = rows("03_continuous_memory", {"density": 0.7}).assign(task="trained_reads")
     for study, factor in zip(studies, (1, 2), strict=True):
         report.begin("03_continuous_memory", study.name, study.parent).save_rows(reads.assign(value=factor))

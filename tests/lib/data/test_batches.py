@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study.sources import main, prepare
 
 from lib import paths
 from lib.data.batches import collate, last_events, length_batches, random_slices, real_share, stratified_folds
 from lib.data.description import DataError
 from lib.data.histories import Histories
+from study.sources import main, prepare
 
 NOTHING = np.zeros(0)
 EMPTY = Histories(*[NOTHING] * 6, "", {}, "sex", ("a", "b"), (), (), ())

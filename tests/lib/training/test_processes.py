@@ -15,7 +15,7 @@ import two_processes
 from lib import paths
 from lib.data.batches import collate, last_events
 from lib.paths import ROOT
-from lib.storage import intact, read_sealed
+from lib.storage import intact, read_checksummed
 from lib.training import pretrain
 from lib.training.processes import ALONE, Processes, joined
 from lib.training.runs import MECHANISMS, build_classifier, run_name
@@ -83,7 +83,7 @@ def test_two_processes_pretrain_the_model_of_one(left, histories, tmp_path, monk
 
 
 def test_dropout_masks_differ_and_redraws_do_not(left):
-    state = torch.load(io.BytesIO(read_sealed(left / "dropout.checkpoint")), weights_only=True)
+    state = torch.load(io.BytesIO(read_checksummed(left / "dropout.checkpoint")), weights_only=True)
     (masks, draws), (other_masks, other_draws) = state["generators"]
     assert not torch.equal(masks, other_masks)
     assert torch.equal(draws, other_draws)
@@ -92,7 +92,7 @@ def test_dropout_masks_differ_and_redraws_do_not(left):
 def test_a_killed_process_ends_all_and_the_command_goes_on_to_the_same_weights(left, bank_folder, tmp_path):
     (whole,) = (left / "uninterrupted").iterdir()
     (checkpoint,) = (left / "runs").iterdir()  # and no folder
-    done_before = torch.load(io.BytesIO(read_sealed(checkpoint)), weights_only=True)["history"]
+    done_before = torch.load(io.BytesIO(read_checksummed(checkpoint)), weights_only=True)["history"]
     assert len(done_before) == two_processes.EPOCHS - 1
     out, options = tmp_path / "runs.json", f"--folds {two_processes.FOLDS} --fold 0 --epochs {two_processes.EPOCHS}"
     command = f"-m study.train performer {options} --source {bank_folder} --out {out}"

@@ -96,19 +96,19 @@ def test_a_mechanism_does_not_hang_on_the_others_code():
     names = {mechanism: {path.stem for path in runs.sources(mechanism)} for mechanism in MECHANISMS}
     assert not {"performer", "evaluate", "variants", "storage"} & names["softmax"]
     assert "infinite_former" not in names["performer"]
-    assert {"performer", "model", "data", "softmax"} <= names["performer"]
+    assert {"performer", "classifier", "batches", "histories", "softmax"} <= names["performer"]
     assert "infinite_former" in names["infinite_former"]
 
 
 def test_out_of_fold_predicts_every_labelled_customer_once_per_repeat(histories, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     config = dataclasses.replace(SHORT, epochs=1)
-    runs = runs.cross_validate(histories, MODEL, config, 3, range(2))
-    table = evaluate.out_of_fold(histories, "softmax", runs, 3)
+    trained = runs.cross_validate(histories, MODEL, config, 3, range(2))
+    table = evaluate.out_of_fold(histories, "softmax", trained, 3)
     for _, repeat in table.groupby("seed"):
         assert sorted(repeat["position"]) == histories.labelled.tolist()
     anew = evaluate.out_of_fold(
-        histories, "softmax", runs, 3, predict=lambda m, h, c: runs.predict(m, h, c, config.evaluation_events)
+        histories, "softmax", trained, 3, predict=lambda m, h, c: runs.predict(m, h, c, config.evaluation_events)
     )
     np.testing.assert_allclose(anew["class_1"], table["class_1"], rtol=1e-5)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from study.sources import prepare
 
 from lib import paths
 from lib.data.batches import stratified_folds
@@ -23,6 +22,7 @@ from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.processes import ALONE, joined
 from lib.training.runs import MECHANISMS, predict, pretrained_weights, run_or_load, train
+from study.sources import prepare
 from study.variants import VARIANTS
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.0)
