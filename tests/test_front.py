@@ -306,15 +306,15 @@ def test_every_package_is_pinned_once_with_hashes_and_explained():
     assert "-r requirements.txt" in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
 
 
-def test_the_readme_puts_every_module_into_its_package():
+def test_the_readmes_tree_names_every_room_in_ten_lines():
     readme = (ROOT / "README.md").read_text()
-    tree = readme[readme.index("├── lib/") : readme.index("├── docs/")]
-    parts = re.findall(r"^(?:│   )?[├└]── (\w+)/(.*(?:\n(?!(?:│   )?[├└]── \w+/).*)*)", tree, flags=re.MULTILINE)
-    told = {package: set(re.findall(r"\w+\.py", part)) for package, part in parts}
-    made = {}
-    for path in [*(ROOT / "lib").rglob("*.py"), *(ROOT / "workflow").glob("*.py")]:
-        made.setdefault(path.parent.name, set()).add(path.name)
-    assert {name: files - {"__init__.py"} for name, files in made.items()} == told
+    lines = re.findall(r"^[├└]── .*", readme, flags=re.MULTILINE)
+    assert len(lines) <= 10
+    rooms = [path.parent for floor in ("lib", "study") for path in (ROOT / floor).glob("*/__init__.py")]
+    floors = [ROOT / name for name in ("lib", "study", "workflow", "tests", "notebooks", "data", "reports", "docs")]
+    assert [each.name for each in (*floors, *rooms) if f"{each.name}/" not in "\n".join(lines)] == []
+    files = set(re.findall(r"`((?:lib|study|workflow|tests)/[\w/.]+)`", readme))
+    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("profile", ["default", "quick", "full"])

@@ -9,7 +9,8 @@ import pytest
 
 from lib.paths import NOTEBOOKS, ROOT
 
-SOURCES = [*sorted((ROOT / "lib").rglob("*.py")), *sorted(NOTEBOOKS.glob("*.ipynb"))]
+FLOORS = [path for floor in ("lib", "study", "workflow") for path in sorted((ROOT / floor).rglob("*.py"))]
+SOURCES = [*FLOORS, *sorted(NOTEBOOKS.glob("*.ipynb"))]
 RUN_CODE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle", "jsonpickle"}
 UNPICKLE = {"read_pickle", "to_pickle", "load_module", "package_importer"}
 NAMES_NOT_PLACES = ("http://www.w3.org/",)  # of XML languages: never fetched
