@@ -23,7 +23,7 @@ def test_prepare_notices_changed_files(bank_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PROCESSED", tmp_path)
     first = prepare(str(bank_folder))
     assert prepare(str(bank_folder)).checksum == first.checksum
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("[!.]*"))) == 1
     with pytest.raises(DataError, match="no such folder"):
         prepare(str(bank_folder / "nowhere"))
 
@@ -42,13 +42,13 @@ def test_every_file_of_a_description_decides(visits_folder, tmp_path, processed,
     with open(folder / name, "a") as stream:
         stream.write("\n")
     assert prepare(str(folder)).checksum != first.checksum
-    assert len(list(processed.iterdir())) == 2
+    assert len(list(processed.glob("[!.]*"))) == 2
 
 
 @pytest.mark.parametrize("name", ["events.arrow", "customers.arrow", "note.json"])
 def test_a_damaged_cache_is_named_and_made_again(bank_folder, processed, capsys, name):
     first = prepare(str(bank_folder))
-    (cache,) = processed.iterdir()
+    (cache,) = processed.glob("[!.]*")
     written = (cache / name).read_bytes()
     (cache / name).write_bytes(written[: len(written) // 2])
     again = prepare(str(bank_folder))

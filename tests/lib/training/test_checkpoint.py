@@ -79,7 +79,7 @@ def test_a_finished_run_leaves_no_checkpoint_and_damaged_weights_are_named_and_t
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     arguments = (histories, 0, 3, MODEL, CONFIG, 0)
     first = run_or_load(*arguments).model.state_dict()
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     weights = folder / "weights.pt"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -87,7 +87,7 @@ def test_a_finished_run_leaves_no_checkpoint_and_damaged_weights_are_named_and_t
     again = run_or_load(*arguments).model.state_dict()
     assert str(weights) in capsys.readouterr().err
     assert same(first, again)
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [folder.name]
     assert same(first, run_or_load(*arguments).model.state_dict())
     assert capsys.readouterr().err == ""
 
@@ -99,7 +99,7 @@ def test_fresh_ignores_a_checkpoint(histories, tmp_path, monkeypatch):
         kill_at_step(patched, steps + 1)
         with pytest.raises(Killed):
             run_or_load(histories, 0, 3, MODEL, CONFIG, 0)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".checkpoint"]
+    assert [path.suffix for path in tmp_path.glob("[!.]*")] == [".checkpoint"]
     taken = []
     monkeypatch.setattr(loop, "one_epoch", lambda *all, epoch=loop.one_epoch: taken.append(1) or epoch(*all))
     run_or_load(histories, 0, 3, MODEL, CONFIG, 0, fresh=True)

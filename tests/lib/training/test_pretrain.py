@@ -49,7 +49,7 @@ def test_hidden_events_are_real_and_there_is_one(monkeypatch):
 def test_labels_are_never_looked_at_and_kept_weights_are_loaded(histories, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     first = runs.pretrained_weights(histories, MODEL, CONFIG, 0)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     assert intact(folder)
     other = dataclasses.replace(histories, labels=1 - histories.labels, checksum="other labels")
     second = runs.pretrained_weights(other, MODEL, CONFIG, 0)
@@ -76,6 +76,6 @@ def test_a_pretrained_run_starts_from_those_weights(histories, tmp_path, monkeyp
 def test_more_epochs_predict_hidden_events_better(histories, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     runs.pretrained_weights(histories, MODEL, dataclasses.replace(CONFIG, pretraining_epochs=20), 0)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     losses = np.loadtxt(folder / "history.csv", delimiter=",", skiprows=1)[:, 1]
     assert losses[-5:].mean() < losses[:5].mean()

@@ -90,8 +90,8 @@ def test_dropout_masks_differ_and_redraws_do_not(left):
 
 
 def test_a_killed_process_ends_all_and_the_command_goes_on_to_the_same_weights(left, bank_folder, tmp_path):
-    (whole,) = (left / "uninterrupted").iterdir()
-    (checkpoint,) = (left / "runs").iterdir()  # and no folder
+    (whole,) = (left / "uninterrupted").glob("[!.]*")
+    (checkpoint,) = (left / "runs").glob("[!.]*")  # and no folder
     done_before = torch.load(io.BytesIO(read_checksummed(checkpoint)), weights_only=True)["history"]
     assert len(done_before) == two_processes.EPOCHS - 1
     out, options = tmp_path / "runs.json", f"--folds {two_processes.FOLDS} --fold 0 --epochs {two_processes.EPOCHS}"
@@ -99,7 +99,7 @@ def test_a_killed_process_ends_all_and_the_command_goes_on_to_the_same_weights(l
     done = together(left, *command.split())
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("s of training") == 1  # the first process alone speaks
-    (resumed,) = (left / "runs").iterdir()
+    (resumed,) = (left / "runs").glob("[!.]*")
     assert json.loads(out.read_text()) == [resumed.name] == [whole.name]
     assert intact(resumed)
     weights = [torch.load(each / "weights.pt", weights_only=True) for each in (whole, resumed)]
