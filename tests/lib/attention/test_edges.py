@@ -26,6 +26,7 @@ from lib.attention.softmax import (
     explicit_softmax_attention,
     softmax_attention,
 )
+from lib.paths import ROOT
 
 SINGLE = torch.finfo(torch.float32).eps
 
@@ -422,7 +423,7 @@ def exported_and_compiled():
 def test_export_and_compilation_are_exact():
     folder = pathlib.Path(__file__).parent
     command = [sys.executable, "-c", "import test_edges; test_edges.exported_and_compiled()"]
-    subprocess.run(command, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": str(folder.parents[1])})
+    subprocess.run(command, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_what_cannot_be_followed_says_so():
