@@ -22,7 +22,6 @@ from study.speed.scaling_figures import (
     plain_numbers,
 )
 
-SPEED = "speed, billion operations per second"
 STREAM_UNITS = {"event_us": "time per event, µs", "state_kib": "carried to the next segment, KiB"}
 STREAM_UNITS |= {"resident_mib": "rise of resident memory, MiB"}
 # From what is counted as the mechanism's own work to what is overhead: one hue, fading.
@@ -45,8 +44,8 @@ def against_settings(rows: pd.DataFrame, axes: Mapping[str, str], metric: str) -
     return fig
 
 
-def with_range(rows: pd.DataFrame, metric: str, unit: str, level: float | None = None) -> Figure:
-    """A metric with its low and high ends against length, a panel per direction; a dotted line where one is given."""
+def with_range(rows: pd.DataFrame, metric: str, unit: str) -> Figure:
+    """A metric with its low and high ends against length, a panel per direction."""
     splits = panels_of(rows)
     fig, panels = plt.subplots(
         1, len(splits), sharey=True, sharex=True, squeeze=False, figsize=(4.2 * len(splits), 3.6)
@@ -56,8 +55,6 @@ def with_range(rows: pd.DataFrame, metric: str, unit: str, level: float | None =
         table = of_split.pivot(index=["model", "x"], columns="metric", values="value").sort_index()
         for model in order_of(of_split["model"]):
             draw_range(ax, table.loc[model], metric, model)
-        if level is not None:
-            ax.axhline(level, color="#77756f", linestyle=":")
         ax.set_title(SPLITS[split])
         ax.set_xlabel("length, events")
         length_axis(ax, [int(length) for length in of_split["x"].unique()])
