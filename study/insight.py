@@ -19,6 +19,7 @@ from lib.training.loop import TrainConfig
 from lib.training.runs import Run, build_classifier
 
 DRAWS = 5
+MEMORY_EVENTS = 1024  # the last of a history, of which reads of the memory are shown
 
 
 def batch_of(histories: Histories, customers: np.ndarray, limit: int) -> Batch:
@@ -98,14 +99,12 @@ def kernel_error(
 
 
 @torch.no_grad()
-def memory_densities(
-    run: Run, histories: Histories, customers: np.ndarray | None = None, limit: int = 1024
-) -> pd.DataFrame:
+def memory_densities(run: Run, histories: Histories, customers: np.ndarray | None = None) -> pd.DataFrame:
     """Mean and standard deviation of the customers' read densities, by head; none without a past.
 
     Without customers named, of some of the run's test customers.
     """
-    batch = batch_of(histories, some_customers(run) if customers is None else customers, limit)
+    batch = batch_of(histories, some_customers(run) if customers is None else customers, MEMORY_EVENTS)
     attention, events = first_attention(run.model, batch)
     memory, frames = None, []
     for start in range(0, events.shape[1], attention.segment):

@@ -23,6 +23,8 @@ from study.memory.retention import MemoryConfig, retention_rows
 from study.report import MODEL_STYLE, ShownFigure
 
 SURFACES = ("trigonometric", "positive", "hyperbolic")
+AGES = 24  # segments
+ATTENTION_EVENTS = 256  # the last of a history
 ERROR_LEVELS = (-1.0, 0.0)
 """log₁₀ of the errors that get a line: one in ten, and as large as the kernel itself."""
 
@@ -55,7 +57,7 @@ def remembered_signal(signals: dict[str, Float[Tensor, " length"]], basis: int, 
     return fig
 
 
-def remembered_age(contraction: float, samples: int, basis: int, ages: int = 24) -> Figure:
+def remembered_age(contraction: float, samples: int, basis: int) -> Figure:
     """Gain and error of a segment's remembered mean by age when updates contract, and at even resolution beside it."""
     fig, panels = plt.subplots(1, 2)
     looks = {
@@ -63,7 +65,7 @@ def remembered_age(contraction: float, samples: int, basis: int, ages: int = 24)
         "even": {"color": "#77756f", "linestyle": "--", "label": "even resolution"},
     }
     for sampling, look in looks.items():
-        rows = retention_rows(MemoryConfig(sampling, basis, contraction=contraction, samples=samples), ages)
+        rows = retention_rows(MemoryConfig(sampling, basis, contraction=contraction, samples=samples), AGES)
         for ax, metric in zip(panels, ("gain", "relative_error"), strict=True):
             line = rows[rows["metric"] == metric]
             ax.plot(line["x"], line["value"], **look)
@@ -75,15 +77,15 @@ def remembered_age(contraction: float, samples: int, basis: int, ages: int = 24)
     return fig
 
 
-def attention_of(run: Run, histories: Histories, customer: int, limit: int = 256) -> Figure:
+def attention_of(run: Run, histories: Histories, customer: int) -> Figure:
     """First-layer softmax attention of one customer's last events, head by head."""
-    return figures.attention_map(insight.softmax_weights(run.model, histories, customer, limit))
+    return figures.attention_map(insight.softmax_weights(run.model, histories, customer, ATTENTION_EVENTS))
 
 
-def kernel_error_of(run: Run, histories: Histories, customer: int | None, seed: int = 0) -> Figure:
+def kernel_error_of(run: Run, histories: Histories, customer: int | None) -> Figure:
     """Error of the Performer's output against exact softmax on the queries and keys of one customer, or of all."""
     customers = run.predictions["position"].to_numpy() if customer is None else np.array([customer])
-    errors = insight.kernel_error(run.model, histories, customers, [16, 32, 64, 128, 256, 512], seed)
+    errors = insight.kernel_error(run.model, histories, customers, [16, 32, 64, 128, 256, 512], seed=0)
     return figures.kernel_error(errors, len(run.model.encoder.layers[0].attention.projection))
 
 

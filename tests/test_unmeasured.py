@@ -23,7 +23,7 @@ from workflow import pages, readme
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
 SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "share_lengths": [256], "sweep_length": 256}
 SWEPT |= {"head_dims": [8], "feature_counts": [8], "basis_counts": [8], "batches": [1], "batch_events": 256}
-STREAM = {"stream_events": 512, "stream_segment": 32, "profile_customers": 8, "profile_epochs": 1, "product_side": 64}
+STREAM = {"stream_events": 512, "stream_segment": 32, "profile_customers": 8, "profile_epochs": 1}
 SPEED = SIZES | SWEPT | STREAM | {"fit_from": 256, "goal_from": 256}
 COST = {"cost_lengths": [256, 512], "cost_rounds": 1, "cost_seconds": 0.0}
 COST_CELLS = {"setup", "cost", "fig-cost", "conclusion"}
@@ -96,7 +96,7 @@ def test_a_machine_too_slow_for_all_but_the_shortest_call(study, bank_folder):
     told = {name for name, claim in speed.items() if claim["holds"] is not None}
     # Shares at the shortest length and the epochs, which have no budget, are all there is.
     assert told >= EPOCHS
-    assert told <= {"attention_is_most_of_an_encoder", "layers_are_near_machine_speed"} | EPOCHS
+    assert told <= {"attention_is_most_of_an_encoder"} | EPOCHS
     for claim in [*cost_of.values(), *(claim for name, claim in speed.items() if name not in told)]:
         assert re.fullmatch(OPEN.format("time"), claim["sentence"]), claim["sentence"]
     rows = report.load_rows("slow", reports=study.parent)

@@ -12,7 +12,7 @@ from lib.data.batches import FEWEST_TO_TRAIN, last_events, stratified_folds
 from lib.data.histories import Histories
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import Run
+from lib.training.runs import Run, predict
 from study.accuracy import evaluate, kept, references
 from study.accuracy.evaluate import out_of_fold
 from study.accuracy.references import Split
@@ -37,8 +37,8 @@ def by_events(
     repeats = range(max(len(of_model) for of_model in runs.values()) // fold_count)
     frames = []
     for limit in limits:
-        seen, predict = latest(histories, limit), partial(runs.predict, limit=limit)
-        tables = [out_of_fold(seen, name, of_model, fold_count, predict) for name, of_model in runs.items()]
+        seen, predicted = latest(histories, limit), partial(predict, limit=limit)
+        tables = [out_of_fold(seen, name, of_model, fold_count, predicted) for name, of_model in runs.items()]
         tables += [
             references.predictions(
                 seen, stratified_folds(histories, fold_count, repeat), repeat, ["logistic_regression"]

@@ -12,16 +12,16 @@ HALF_WIDTH = 1.96
 LONGEST_NAME = 44
 
 
-def code_odds(histories: Histories, least_customers: int, kind: int = 0) -> pd.DataFrame:
-    """Log odds ratio of using a code, a class to the rest, for codes that enough labelled customers use.
+def code_odds(histories: Histories, least_customers: int) -> pd.DataFrame:
+    """Log odds ratio of using a code of the first kind, a class to the rest, if enough labelled customers use it.
 
     Of two classes the second is compared with the first; of more, each with all others. Columns: class, others (what it
     is compared with), place and code (of the vocabulary), log_odds, error, customers. Half a customer is added to each
     cell (Haldane).
     """
-    size = histories.cardinalities[kind]
+    size = histories.cardinalities[0]
     owner = np.repeat(np.arange(len(histories.customers)), histories.lengths)
-    used = np.unique(owner * size + histories.categories[:, kind])
+    used = np.unique(owner * size + histories.categories[:, 0])
     users = np.zeros((histories.classes, size))
     label, code = histories.labels[used // size], used % size
     np.add.at(users, (label[label >= 0], code[label >= 0]), 1)
@@ -33,7 +33,7 @@ def code_odds(histories: Histories, least_customers: int, kind: int = 0) -> pd.D
         mine_not, rest_not = totals[chosen] + 1 - mine, totals.sum() - totals[chosen] + 1 - rest
         frame = {"class": histories.class_names[chosen], "place": place}
         frame["others"] = "the rest" if histories.classes > 2 else histories.class_names[0]
-        frame["code"] = [histories.vocabularies[kind][number - 1] for number in place]
+        frame["code"] = [histories.vocabularies[0][number - 1] for number in place]
         frame["log_odds"] = np.log(mine * rest_not / (rest * mine_not))
         frame["error"] = np.sqrt(1 / mine + 1 / rest + 1 / mine_not + 1 / rest_not)
         frame["customers"] = users[:, place].sum(0)

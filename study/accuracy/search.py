@@ -1,56 +1,20 @@
-"""The table of a search for a recipe (`study.tune`): what every candidate scored, and what a reader is shown of it."""
+"""What a reader is shown of a search for a recipe, kept in data/tuning: a row per mechanism and candidate, then means.
+
+`behind_best` is what a candidate lacks to the best one of its mechanism, on the same customers, so that its error is
+that of a paired difference; the last mechanism is the mean of all.
+"""
 
 import dataclasses
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Integer
-from numpy import ndarray
 from scipy import stats
 
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from study.accuracy import evaluate
 
-MEAN = "mean"
-"""Of the mechanisms: what one recipe for all is chosen by."""
 RECIPE = dataclasses.asdict(ModelConfig()) | dataclasses.asdict(TrainConfig())
 """The study's own settings by name."""
-Tried = dict[str, list[dict]]
-"""By mechanism, of every candidate: out-of-fold `probabilities` (customer, class), `diverged` folds, `cpu_seconds`."""
-
-
-def table(
-    found: Tried, labels: Integer[ndarray, " customers"], tried: list[dict[str, float]], seed: int
-) -> pd.DataFrame:
-    """One row per mechanism and candidate, then those of the mechanisms' mean.
-
-    Standard errors by bootstrap over customers. `behind_best` is what a candidate lacks to the best one of its
-    mechanism, on the same customers, so that its error is that of a paired difference. `diverged` counts folds whose
-    training did, and whose customers then have equal probabilities.
-    """
-    groups = {name: [of_all] for name, of_all in found.items()}
-    if len(found) > 1:
-        groups[MEAN] = list(found.values())
-    rows = []
-    for name, group in groups.items():
-        each = [np.array([one["probabilities"] for one in alike]) for alike in zip(*group, strict=True)]
-        seconds = np.mean([[one["cpu_seconds"] for one in of_all] for of_all in group], axis=0)
-        diverged = np.sum([[one["diverged"] for one in of_all] for of_all in group], axis=0)
-        best = max(each, key=lambda one: evaluate.value("roc_auc", one, labels).mean())
-        for number, (one, values) in enumerate(zip(each, tried, strict=True)):
-            value, error = _with_error(evaluate.interval(one, labels, "roc_auc", seed=seed))
-            behind, paired = _with_error(evaluate.interval(best, labels, "roc_auc", minus=one, seed=seed))
-            row = {"mechanism": name, "trial": number, **values, "roc_auc": value, "standard_error": error}
-            row |= {"behind_best": behind, "behind_best_error": paired}
-            row |= {"diverged": diverged[number], "cpu_seconds": seconds[number]}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _with_error(found: tuple[float, float, float]) -> tuple[float, float]:
-    value, low, high = found
-    return value, float((high - low) / (2 * stats.norm.ppf(0.975)))
 
 
 def best(rows: pd.DataFrame, count: int = 5) -> pd.DataFrame:

@@ -167,9 +167,9 @@ def mass_inside(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     return norm.cdf(1, mean, deviation) - norm.cdf(0, mean, deviation)
 
 
-def mean_densities(densities: pd.DataFrame, points: int = 101) -> pd.DataFrame:
+def mean_densities(densities: pd.DataFrame) -> pd.DataFrame:
     """Mean over queries of the Gaussians with columns `mean` and `width`, at equal steps of [0, 1], by head and run."""
-    places, rows = np.linspace(0, 1, points), []
+    places, rows = np.linspace(0, 1, 101), []
     for (head, run), of_head in densities.groupby(["head", "split"]):
         heights = norm.pdf(places[:, None], of_head["mean"].to_numpy(), of_head["width"].to_numpy()).mean(1)
         rows.append(pd.DataFrame({"model": f"head {head}", "split": run, "x": places, "value": heights}))

@@ -18,16 +18,17 @@ from study.speed.fresh_process import apart
 from study.speed.memory import map_blocks_separately, peak_memory
 
 COLUMNS = ("epoch_seconds", "peak_memory_mib")
+TIMED_EPOCHS = 3
 
 
 def training_cost(
-    histories: Histories, customers: np.ndarray, model: ModelConfig, config: TrainConfig, epochs: int = 3
+    histories: Histories, customers: np.ndarray, model: ModelConfig, config: TrainConfig
 ) -> dict[str, float]:
     """Median seconds of an epoch over these customers, and the rise of resident memory while one is trained, MiB.
 
     Missing where the machine's memory ran out.
     """
-    return _measured((_epoch_seconds, _epoch_memory), histories, customers, model, config, epochs)
+    return _measured((_epoch_seconds, _epoch_memory), histories, customers, model, config)
 
 
 def fitting_cost(model: BaseEstimator, table: np.ndarray | sparse.csr_array, labels: np.ndarray) -> dict[str, float]:
@@ -43,12 +44,12 @@ def _measured(functions: tuple[Callable[..., float], ...], *arguments: object) -
     return found
 
 
-def _epoch_seconds(histories, customers, model, config, epochs) -> float:
-    _, history = train(histories, customers, model, replace(config, epochs=1 + epochs), 0, "cost")
+def _epoch_seconds(histories, customers, model, config) -> float:
+    _, history = train(histories, customers, model, replace(config, epochs=1 + TIMED_EPOCHS), 0, "cost")
     return float(history["seconds"].iloc[1:].median())
 
 
-def _epoch_memory(histories, customers, model, config, epochs) -> float:
+def _epoch_memory(histories, customers, model, config) -> float:
     map_blocks_separately()
     once = replace(config, epochs=1)
     train(histories, customers, model, once, 0, "warm-up")

@@ -25,8 +25,8 @@ START_SECONDS = 60.0
 LONG_CALL = 10  # blocks: a call that lasts as long has settled within itself
 # What children need, so that they import nothing: the framework's first backward pass imports symbolic_shapes.
 # Not study.speed.measure, which a command line runs as its main module.
-OURS = ("benchmark", "epoch_profile", "fresh_process", "streaming")
-PRELOAD = ["study.report", *(f"study.speed.{name}" for name in OURS), "torch.fx.experimental.symbolic_shapes"]
+PRELOAD = [f"study.{name}" for name in ("report", "speed.epoch_profile", "speed.fresh_process", "speed.streaming")]
+PRELOAD.append("torch.fx.experimental.symbolic_shapes")
 Result = TypeVar("Result")
 
 
@@ -56,22 +56,19 @@ def out_of_memory(error: Exception) -> bool:
 def measure_here(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
     """Metric to value for `quantity` (`time` or `memory`), measured in this process, which should be a fresh one.
 
-    What is not installed is a metric too: `skipped_not_installed`. Raises the framework's error when memory runs out.
+    Raises the framework's error when memory runs out.
     """
     torch.set_num_threads(configuration.threads)
     if quantity == "memory":
         map_blocks_separately()
-    try:
-        prepare(small(configuration))()
-        run = prepare(configuration)
-        limit_memory(configuration.device, budget.memory_mib)
-        if quantity == "memory":
-            with peak_memory(configuration.device) as peak:
-                run()
-            return {"peak_memory_mib": peak.mib}
-        blocks = block_times(run, configuration.threads, budget.block_seconds)
-    except ModuleNotFoundError:
-        return {"skipped_not_installed": 1.0}
+    prepare(small(configuration))()
+    run = prepare(configuration)
+    limit_memory(configuration.device, budget.memory_mib)
+    if quantity == "memory":
+        with peak_memory(configuration.device) as peak:
+            run()
+        return {"peak_memory_mib": peak.mib}
+    blocks = block_times(run, configuration.threads, budget.block_seconds)
     low, median, high = (float(1000 * np.quantile(blocks, share)) for share in (0.25, 0.5, 0.75))
     return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}
 

@@ -1,9 +1,9 @@
 """Sweeps over configurations: each in a fresh process, interleaved in rounds, results kept so that a run resumes.
 
 Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them. A
-configuration that would exceed its budget is a row too: `skipped_memory` (bytes), `skipped_time` (seconds) or
-`skipped_not_installed`. Rows of another machine live in a folder of their own under data/measurements, with the
-`hardware.json` that `--output` leaves beside them.
+configuration that would exceed its budget is a row too: `skipped_memory` (bytes) or `skipped_time` (seconds). Rows of
+another machine live in a folder of their own under data/measurements, with the `hardware.json` that `--output` leaves
+beside them.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lib.dependencies import code_hash, modules
 from lib.storage import read_checksummed, write_atomic, write_checksummed
-from study.speed import benchmark, fresh_process, scaling, sweeps
+from study.speed import fresh_process, scaling, sweeps
 from study.speed.fresh_process import Budget, measure_apart, measure_here
 from study.speed.hardware import LOCAL, hardware
 from study.speed.memory import MIB, peak_memory
@@ -156,21 +156,19 @@ def parser() -> argparse.ArgumentParser:
     one = choose.add_parser("one", help="measure one configuration in this process and print JSON")
     one.add_argument("configuration", help='JSON, such as \'{"mechanism": "performer", "length": 4096}\'')
     one.add_argument("--quantity", choices=("time", "memory"), default="time")
-    attention = choose.add_parser("attention", help="kernels side by side with other implementations, and the goals")
-    attention.add_argument("--lengths", type=int, nargs="+", default=[512 * 2**power for power in range(6)])
     encoder = choose.add_parser("encoder", help="the source study's encoder at its lengths")
     encoder.add_argument("--lengths", type=int, nargs="+", default=list(range(256, 8193, 256)))
     layer = choose.add_parser("layer", help="one attention layer along length, as in the notebook")
     layer.add_argument("--lengths", type=int, nargs="+", default=[256 * 2**power for power in range(9)])
     agree = choose.add_parser("agree", help="whether the cross-overs of two runs agree within their intervals")
     agree.add_argument("runs", type=Path, nargs=2, help="rows that `layer` or `encoder` saved")
-    for sweep in (attention, encoder, layer):
+    for sweep in (encoder, layer):
         sweep.add_argument("--cache", type=Path, default=LOCAL, help="folder of kept results (default: %(default)s)")
         sweep.add_argument("--output", type=Path, help="where to save the rows (default: a file beside the kept ones)")
         sweep.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         sweep.add_argument("--threads", type=int, default=1, help="default %(default)s")
         sweep.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    for each in (one, attention, encoder, layer):
+    for each in (one, encoder, layer):
         for field in fields(Budget):
             name = f"--{field.name.replace('_', '-')}"
             each.add_argument(name, type=field.type, default=field.default, help=f"default {field.default}")
@@ -189,16 +187,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         configuration = Configuration(**json.loads(chosen.configuration))
         print(json.dumps(measure_here(configuration, chosen.quantity, budget)))
         return
-    grids = {"attention": benchmark.kernels, "encoder": benchmark.encoders, "layer": sweeps.layers}
-    machine = {setting: getattr(chosen, setting) for setting in benchmark.MACHINE}
+    grids = {"encoder": sweeps.source_encoders, "layer": sweeps.layers}
+    machine = {"device": chosen.device, "threads": chosen.threads, "dtype": chosen.dtype}
     grid = [replace(each, **machine) for each in grids[chosen.command](chosen.lengths)]
     rows = measure(grid, budget, chosen.cache)
     output = chosen.output or chosen.cache / f"{chosen.command}.csv"
     write_atomic(output, rows.to_csv(index=False))
     write_atomic(output.with_name("hardware.json"), json.dumps(hardware(chosen.device), indent=2) + "\n")
-    print(benchmark.side_by_side(rows).to_string())
-    if chosen.command == "attention":
-        print(benchmark.goals(rows).to_string(index=False))
+    print(scaling.result_rows(rows, chosen.command).drop(columns=["experiment", "seed", "axis"]).to_string(index=False))
     print(f"saved {output}")
 
 

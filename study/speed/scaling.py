@@ -20,7 +20,6 @@ METRICS = ("peak_memory_mib", "time_ms")
 REASONS = {  # by metric: the reason, its unit, and how many of it one of the metric's are
     "skipped_time": ("beyond its budget of time", "seconds", 1.0),
     "skipped_memory": ("beyond its budget of memory", "MiB", 2.0**-20),
-    "skipped_not_installed": ("not installed", "not installed", np.nan),
 }
 CLAIMS = {
     "time_ms_exponent": "power of time",

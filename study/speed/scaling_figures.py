@@ -1,6 +1,6 @@
-"""Time and memory against length, in figures and in words, from saved rows."""
+"""Time and memory against length and other settings, along streams and of epochs: figures and words from saved rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from study.report import MODEL_STYLE, NOT_MEASURED
+from study.speed.epoch_profile import PARTS
 from study.speed.scaling import ORDER, REASONS
 from study.speed.sweeps import CAUSAL, UNIFORM
 
@@ -20,6 +21,10 @@ SPLITS = {"forward": "inference", "training": "training"}
 SKIPS = {"time_ms": ("skipped_time", 1000.0), "peak_memory_mib": ("skipped_memory", 2.0**-20)}
 # A variant keeps its mechanism's colour and is drawn dashed.
 VARIANTS = {"": "", CAUSAL: ", causal", UNIFORM: ", uniform"}
+STREAM_UNITS = {"event_us": "time per event, µs", "state_kib": "carried to the next segment, KiB"}
+STREAM_UNITS |= {"resident_mib": "rise of resident memory, MiB"}
+# From what is counted as the mechanism's own work to what is overhead: one hue, fading.
+SHADES = dict(zip(PARTS, ("#1b4965", "#4a7fa5", "#8a6fc9", "#93b7cf", "#c9c3b5", "#d1571f", "#e6e1d6"), strict=True))
 
 
 def order_of(models: Iterable[str]) -> list[str]:
@@ -90,11 +95,7 @@ def draw_curves(ax: Axes, rows: pd.DataFrame, metric: str, axis: str = "length")
     for model in order_of(table.index.get_level_values("model")):
         look, found = look_of(model), table.loc[model].reindex(columns=table.columns.union([metric]))
         known = found.dropna(subset=metric)
-        if f"{metric}_low" in known.columns:
-            error = np.abs(known[[f"{metric}_low", f"{metric}_high"]].T.to_numpy() - known[metric].to_numpy())
-            ax.errorbar(known.index, known[metric], yerr=error, **look)
-        else:
-            ax.plot(known.index, known[metric], **look)
+        draw_range(ax, known, metric, model)
         if skip in found.columns and found[skip].notna().any():
             skipped = found[skip].dropna() * unit
             guess = pd.concat([known.loc[known.index < skipped.index.min(), metric].tail(1), skipped])
@@ -179,4 +180,109 @@ def beside_source(rows: pd.DataFrame, source: pd.DataFrame) -> Figure:
     for ax in panels[1]:
         ax.set_xlabel("length, events")
     panels[0, 0].legend()
+    return fig
+
+
+def against_settings(rows: pd.DataFrame, axes: Mapping[str, str], metric: str) -> Figure:
+    """A metric against each of the given settings (axis to its label), a line per setting, a panel per direction."""
+    splits = panels_of(rows)
+    size = (4.2 * len(splits), 3.3 * len(axes))
+    fig, panels = plt.subplots(len(axes), len(splits), sharey="row", sharex="row", squeeze=False, figsize=size)
+    for line, (axis, label) in zip(panels, axes.items(), strict=True):
+        of_axis = rows[rows["axis"] == axis]
+        for ax, split in zip(line, splits, strict=True):
+            draw_curves(ax, of_axis[of_axis["split"] == split], metric, axis)
+            ax.set_title(SPLITS[split])
+            ax.set_xlabel(label)
+        line[0].set_ylabel(UNITS[metric])
+        line[0].legend()
+    return fig
+
+
+def with_range(rows: pd.DataFrame, metric: str, unit: str) -> Figure:
+    """A metric with its low and high ends against length, a panel per direction."""
+    splits = panels_of(rows)
+    fig, panels = plt.subplots(
+        1, len(splits), sharey=True, sharex=True, squeeze=False, figsize=(4.2 * len(splits), 3.6)
+    )
+    for ax, split in zip(panels[0], splits, strict=True):
+        of_split = rows[rows["split"] == split]
+        table = of_split.pivot(index=["model", "x"], columns="metric", values="value").sort_index()
+        for model in order_of(of_split["model"]):
+            draw_range(ax, table.loc[model], metric, model)
+        ax.set_title(SPLITS[split])
+        ax.set_xlabel("length, events")
+        length_axis(ax, [int(length) for length in of_split["x"].unique()])
+    panels[0, 0].set_ylim(bottom=0)
+    panels[0, 0].set_ylabel(unit)
+    name_lines(panels[0, 0])
+    return fig
+
+
+def draw_range(ax: Axes, table: pd.DataFrame, metric: str, model: str) -> None:
+    """One curve, with bars from the low to the high end where there are such."""
+    if f"{metric}_low" not in table.columns:
+        ax.plot(table.index, table[metric], **look_of(model))
+        return
+    error = np.abs(table[[f"{metric}_low", f"{metric}_high"]].T.to_numpy() - table[metric].to_numpy())
+    ax.errorbar(table.index, table[metric], yerr=error, **look_of(model))
+
+
+def along_stream(rows: pd.DataFrame) -> Figure:
+    """Time per event, state and resident memory along a stream; a hollow mark where a stream was ended."""
+    fig, panels = plt.subplots(1, 3, sharex=True, figsize=(11.0, 3.8))
+    table = rows.pivot(index=["model", "x"], columns="metric", values="value").sort_index()
+    for ax, (metric, unit) in zip(panels, STREAM_UNITS.items(), strict=True):
+        for model in order_of(rows["model"]):
+            found = table.loc[model].reindex(columns=table.columns.union([metric]))
+            draw_range(ax, found, metric, model)
+            ended = found.filter(like="skipped").notna().any(axis=1)
+            ax.plot(found.index[ended], found.loc[ended, metric], "o", fillstyle="none", markersize=12, color="#1b1f24")
+        ax.set(xlabel="events streamed so far", ylabel=unit, xscale="log")
+        ax.set_yscale("symlog", linthresh=1) if metric == "resident_mib" else ax.set_yscale("log")
+        plain_numbers(ax.xaxis)
+        plain_numbers(ax.yaxis)
+        ax.tick_params(axis="x", labelrotation=45)
+    panels[0].legend()
+    return fig
+
+
+def epoch_parts(rows: pd.DataFrame) -> Figure:
+    """Shares of an epoch, stacked, a bar per mechanism; the bar's end of each part carries its range over epochs."""
+    shares = rows[rows["metric"].str.endswith("_share")]
+    table = shares.pivot(index=["model", "seed"], columns="metric", values="value")
+    models = order_of(shares["model"])
+    fig, ax = plt.subplots(figsize=(8.0, 1.2 + 0.8 * len(models)))
+    for place, model in enumerate(models):
+        parts = 100 * table.loc[model, [f"{part}_share" for part in PARTS]]
+        left = 0.0
+        for part, (_, values) in zip(PARTS, parts.items(), strict=True):
+            label = part.replace("_", " ") if place == 0 else None
+            ax.barh(place, values.mean(), left=left, height=0.6, color=SHADES[part], label=label)
+            left += values.mean()
+        products = parts.iloc[:, :2].sum(axis=1)
+        error = [[products.mean() - products.min()], [products.max() - products.mean()]]
+        ax.errorbar(products.mean(), place, xerr=error, color="#1b1f24", fmt="none")
+    ax.set_yticks(range(len(models)), [MODEL_STYLE[model]["label"] for model in models])
+    ax.set(xlabel="share of an epoch, %", xlim=(0, 100))
+    ax.invert_yaxis()
+    if models:
+        ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig
+
+
+def throughput(rows: pd.DataFrame) -> Figure:
+    """Real events per second of training, a point per epoch and their median as a line."""
+    speeds = rows[rows["metric"] == "events_per_second"]
+    models = order_of(speeds["model"])
+    fig, ax = plt.subplots(figsize=(6.0, 1.2 + 0.5 * len(models)))
+    for place, model in enumerate(models):
+        values = speeds.loc[speeds["model"] == model, "value"]
+        style = MODEL_STYLE[model]
+        ax.plot(values, [place] * len(values), linestyle="none", color=style["color"], marker=style["marker"])
+        ax.plot([values.median()] * 2, [place - 0.3, place + 0.3], color=style["color"])
+    ax.set_yticks(range(len(models)), [MODEL_STYLE[model]["label"] for model in models])
+    ax.set(xlabel="real events per second of training", xlim=(0, None))
+    plain_numbers(ax.xaxis)
+    ax.invert_yaxis()
     return fig

@@ -29,6 +29,15 @@ def encoders(lengths: Sequence[int], base: Configuration, depth: int) -> list[Co
     return [replace(each, scope="encoder", layers=depth) for each in layers(lengths, base)]
 
 
+def source_encoders(lengths: Sequence[int]) -> list[Configuration]:
+    """The source study's encoder: two customers, width 128, four heads, two layers, forward."""
+    return [
+        Configuration(mechanism, scope="encoder", length=length, batch=2, head_dim=32)
+        for length in lengths
+        for mechanism in MODULES
+    ]
+
+
 def widths(head_dims: Sequence[int], base: Configuration) -> list[Configuration]:
     """The width of a head, at the base's length."""
     return [each for head_dim in head_dims for each in layers([base.length], replace(base, head_dim=head_dim))]

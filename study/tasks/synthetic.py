@@ -14,7 +14,7 @@ import pyarrow.csv
 from jaxtyping import Int
 from numpy import ndarray
 
-from study.tasks.calibration import HOURS, RECIPE, Model, Recipe, build
+from study.tasks.calibration import HOURS, Model, build
 from study.tasks.generative import DAY_PLACES, MINUTES, SECONDS, Events, amounts, draw, log_odds
 
 HEADER = b"customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
@@ -25,9 +25,9 @@ CERTAIN = 36.0  # log-odds at which a double-precision probability is 0 or 1 to 
 MARGIN = 16  # most events before the early couple, and after the late one, of a memory task
 
 
-def generate(directory: Path, customers: int, seed: int, labelled_share: float = 0.8, recipe: Recipe = RECIPE) -> None:
+def generate(directory: Path, customers: int, seed: int, labelled_share: float = 0.8) -> None:
     """Write `transactions.csv.gz`, `gender_train.csv` (0 woman, 1 man) and `truth.csv` (customer_id, log_odds)."""
-    write(directory, calibrated(customers, seed, labelled_share, recipe))
+    write(directory, calibrated(customers, seed, labelled_share))
 
 
 def generate_memory_task(directory: Path, customers: int, seed: int, distance: int) -> None:
@@ -42,11 +42,9 @@ def generate_memory_task(directory: Path, customers: int, seed: int, distance: i
     write(directory, memory(customers, seed, distance))
 
 
-def calibrated(
-    customers: int, seed: int, labelled_share: float, recipe: Recipe
-) -> Iterator[tuple[pa.Table, pd.DataFrame]]:
+def calibrated(customers: int, seed: int, labelled_share: float) -> Iterator[tuple[pa.Table, pd.DataFrame]]:
     """Tables of events and of customers (customer_id, gender, labelled, log_odds), a few customers at a time."""
-    model = build(recipe)
+    model = build()
     for ids, rng in chunks(customers, seed):
         men = (rng.random(len(ids)) < model.men).astype(int)
         labelled = rng.random(len(ids)) < labelled_share

@@ -77,7 +77,7 @@ def test_signals_to_play_with_are_those_of_the_reconstruction():
 
 
 def test_more_contraction_forgets_later():
-    short, long = (drawn(widgets.remembered_age(tau, 64, 16, ages=6))[0] for tau in (0.5, 0.9))
+    short, long = (drawn(widgets.remembered_age(tau, 64, 16))[0] for tau in (0.5, 0.9))
     assert long[4] > short[4]
 
 

@@ -1,45 +1,26 @@
-import numpy as np
 import pandas as pd
 import pytest
 
-from study.accuracy import evaluate, search
+from study.accuracy import search
 
-LABELS = np.array([0, 0, 1, 1])
 SETTINGS = {"learning_rate": search.RECIPE["learning_rate"], "dropout": search.RECIPE["dropout"]}
 TRIED = [SETTINGS, {"learning_rate": 0.001, "dropout": 0.1}]
-
-
-def scored(*second_class: float) -> dict:
-    return {"probabilities": [[1 - each, each] for each in second_class], "diverged": 1, "cpu_seconds": 2.0}
 
 
 @pytest.fixture
 def rows():
     """Softmax: all pairs rightly ranked by the recipe, half by the other; the Performer: three quarters and all."""
-    softmax = [scored(0.1, 0.2, 0.8, 0.9), scored(0.1, 0.9, 0.8, 0.2)]
-    performer = [scored(0.1, 0.7, 0.6, 0.9), scored(0.1, 0.2, 0.8, 0.9)]
-    return search.table({"softmax": softmax, "performer": performer}, LABELS, TRIED, 0)
-
-
-def test_scores_and_what_is_behind_the_best_by_hand(rows):
-    assert rows["mechanism"].tolist() == ["softmax"] * 2 + ["performer"] * 2 + ["mean"] * 2
-    assert rows["roc_auc"].tolist() == [1, 0.5, 0.75, 1, 0.875, 0.75]
-    assert rows["behind_best"].tolist() == [0, 0.5, 0.25, 0, 0, 0.125]
-    assert rows.loc[[0, 3, 4], "behind_best_error"].tolist() == [0, 0, 0]
-    assert rows["cpu_seconds"].tolist() == [2] * 6
-    assert rows["diverged"].tolist() == [1] * 4 + [2] * 2
-
-
-def test_the_error_is_that_of_the_paired_difference(rows):
-    best, other = (np.array([[[1 - p, p] for p in of]]) for of in ([0.1, 0.2, 0.8, 0.9], [0.1, 0.9, 0.8, 0.2]))
-    _, low, high = evaluate.interval(best, LABELS, "roc_auc", minus=other, seed=0)
-    assert rows.loc[1, "behind_best_error"] == pytest.approx((high - low) / 3.919928)
-
-
-def test_of_one_mechanism_there_is_no_mean():
-    rows = search.table({"softmax": [scored(0.1, 0.2, 0.8, 0.9)] * 2}, LABELS, TRIED, 0)
-    assert set(rows["mechanism"]) == {"softmax"}
-    assert search.best(rows)["softmax"].tolist() == [1, 1]
+    values = [
+        (1.0, 0.0, 0.0),
+        (0.5, 0.5, 0.1),
+        (0.75, 0.25, 0.1),
+        (1.0, 0.0, 0.0),
+        (0.875, 0.0, 0.0),
+        (0.75, 0.125, 0.1),
+    ]
+    table = pd.DataFrame(values, columns=["roc_auc", "behind_best", "behind_best_error"])
+    names = [name for name in ("softmax", "performer", "mean") for _ in TRIED]
+    return table.join(pd.DataFrame(TRIED * 3)).assign(mechanism=names, trial=[0, 1] * 3)
 
 
 def test_readers_see_the_best_by_the_mean_and_the_studys_recipe(rows):

@@ -74,7 +74,7 @@ def test_product_is_of_two_densities():
 def test_mass_and_mean_density_of_single_gaussians():
     assert reconstruction.mass_inside(np.array([0.5]), np.array([0.5]))[0] == pytest.approx(0.6826894921, rel=1e-9)
     frame = pd.DataFrame({"head": [1, 1], "split": "run 1", "mean": [0.0, 1.0], "width": [0.5, 0.5]})
-    rows = reconstruction.mean_densities(frame, 3)
+    rows = reconstruction.mean_densities(frame)
     peak = 2 / math.sqrt(2 * math.pi)
     ends, middle = peak * (1 + math.exp(-2)) / 2, peak * math.exp(-0.5)
-    assert np.allclose(rows["value"], [ends, middle, ends], rtol=16 * DOUBLE)
+    assert np.allclose(rows["value"][[0, 50, 100]], [ends, middle, ends], rtol=16 * DOUBLE)

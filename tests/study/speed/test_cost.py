@@ -23,9 +23,7 @@ def test_memory_of_a_fit_is_what_the_fit_needs():
 
 def test_training_cost_counts_all_that_a_step_holds(histories):
     config = ModelConfig(model_dim=16, heads=2, feedforward_dim=16)
-    found = cost.training_cost(
-        histories, histories.labelled, config, TrainConfig(batch_size=24, max_events=64), epochs=1
-    )
+    found = cost.training_cost(histories, histories.labelled, config, TrainConfig(batch_size=24, max_events=64))
     assert found["epoch_seconds"] > 0
     # At least the embedded events of the one batch, in single precision; all histories of the set have at most 60.
     longest = histories.lengths.max()

@@ -30,8 +30,6 @@ class Pretended:
         if len(self.calls) == self.fail_at:
             raise KeyboardInterrupt
         self.calls.append((configuration, quantity))
-        if configuration.mechanism == "performer":
-            return {"skipped_not_installed": 1.0}
         if quantity == "memory":
             return {"peak_memory_mib": configuration.length / 16}
         milliseconds = 1000.0 * (configuration.length / 16) ** 2
@@ -194,12 +192,6 @@ def test_what_was_measured_under_a_larger_budget_is_used_and_not_repeated(preten
     again = measure(grid, replace(QUICK, seconds=1.0), tmp_path)
     longer = (rows[rows["length"] == 32].reset_index(drop=True) for rows in (first, again))
     pd.testing.assert_frame_equal(*longer)
-
-
-def test_what_is_not_installed_is_a_row(pretended, tmp_path):
-    rows = measure([replace(TINY, mechanism="performer")], QUICK, tmp_path)
-    assert rows[["metric", "value"]].to_numpy().tolist() == [["skipped_not_installed", 1.0]]
-    assert len(pretended.calls) == 1
 
 
 def test_command_line_measures_prints_and_saves(pretended, tmp_path, capsys):

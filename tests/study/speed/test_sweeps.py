@@ -31,6 +31,14 @@ def test_all_mechanisms_and_directions_and_nothing_else_varies(grid, names):
     assert len(grid) == len(set(grid)) == 2 * 2 * len(MODULES)
 
 
+def test_the_source_studys_encoders():
+    grid = sweeps.source_encoders([256, 512])
+    assert varied(grid) == {"length", "mechanism"}
+    assert {(each.batch, each.heads * each.head_dim, each.heads, each.layers, each.direction) for each in grid} == {
+        (2, 128, 4, 2, "forward")
+    }
+
+
 def test_variants_of_one_mechanism():
     assert varied(sweeps.features([16, 64], BASE)) == {"features", "causal", "direction"}
     assert varied(sweeps.bases([16, 64], BASE)) == {"basis", "sampling", "direction"}

@@ -13,19 +13,12 @@ from study.speed.workload import (
     drawn_projection,
     kernel_call,
     layer_call,
-    matrix_products,
-    memory_call,
     prepare,
     small,
 )
 
 TINY = {"length": 48, "batch": 2, "heads": 2, "head_dim": 4, "features": 8, "basis": 8, "segment": 16}
-OURS = [
-    (scope, mechanism)
-    for scope, known in SCOPES.items()
-    for mechanism in known
-    if mechanism not in ("performer_pytorch", "matrix_products", "square_product")
-]
+OURS = [(scope, mechanism) for scope, known in SCOPES.items() for mechanism in known]
 
 
 @pytest.mark.parametrize(("scope", "mechanism"), OURS)
@@ -63,44 +56,14 @@ def test_the_same_seed_gives_the_same_inputs_and_another_seed_others():
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize(("direction", "products"), [("forward", 4), ("training", 12)])
-def test_matrix_products_are_those_of_the_count(direction, products, monkeypatch):
-    sizes = []
-    for name in ("matmul", "bmm"):
-        original = getattr(torch, name)
-
-        def counted(left, right, *, out, original=original):
-            sizes.append(left.shape[0] * left.shape[1] * left.shape[2] * right.shape[-1])
-            return original(left, right, out=out)
-
-        monkeypatch.setattr(torch, name, counted)
-    matrix_products(Configuration("matrix_products", scope="kernel", direction=direction, **TINY))()
-    multiplications = TINY["batch"] * TINY["heads"] * TINY["length"] * TINY["features"] * TINY["head_dim"]
-    assert sizes == [multiplications] * products
-
-
-def test_matrix_products_need_whole_tiles():
-    with pytest.raises(ValueError, match="multiples of 512"):
-        matrix_products(Configuration("matrix_products", scope="kernel", length=700))
-
-
 @pytest.mark.parametrize(("scope", "mechanism"), OURS)
 def test_everything_is_made_on_the_device_asked_for(scope, mechanism):
     # The meta device computes shapes only, and refuses to meet a tensor of the processor.
     configuration = Configuration(mechanism, scope=scope, direction="training", device="meta", **TINY)
-    calls = {"kernel": kernel_call, "memory": memory_call}
-    call = calls.get(scope, layer_call)(configuration)
+    call = (kernel_call if scope == "kernel" else layer_call)(configuration)
     assert {leaf.device.type for leaf in call.leaves} == {"meta"}
-    if mechanism in ("softmax", "explicit_softmax", "framework_softmax"):
+    if mechanism in ("softmax", "explicit_softmax"):
         assert call.forward()[0].device.type == "meta"
-
-
-def test_the_square_product_is_that_of_its_count():
-    run = prepare(Configuration("square_product", scope="product", length=8))
-    product = run()
-    assert product.shape == (8, 8)
-    left, right = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(product, left @ right)
 
 
 def test_small_walks_two_segments_and_never_more_than_asked():
