@@ -198,10 +198,3 @@ def kernel_estimate(query_features: RandomFeatures, key_features: RandomFeatures
     """Estimates of exp(q·k / √d) for every pair: the product of features with their scales put back."""
     scale = query_features.log_scale[..., :, None] + key_features.log_scale[..., None, :]
     return (query_features.values @ key_features.values.transpose(-2, -1)) * scale.exp()
-
-
-def softmax_kernel(
-    queries: Float[Tensor, "*batch query_length head_dim"], keys: Float[Tensor, "*batch key_length head_dim"]
-) -> Float[Tensor, "*batch query_length key_length"]:
-    """exp(q·k / √d), the truth that the features estimate."""
-    return (queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5).exp()

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.attention.binned_memory import BinnedMemoryAttention
-from lib.attention.controls import LocalAttention, NoAttention, Recurrence
+from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.numerics import constant
 from lib.attention.performer import PerformerAttention

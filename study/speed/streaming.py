@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lib.attention.infinite_former import InfiniteFormerAttention
 from lib.attention.linear_attention import State
 from lib.attention.performer import PerformerAttention, favor_stream
-from lib.attention.segments import Memory
+from lib.attention.segment_memory import Memory
 from lib.attention.softmax import SoftmaxAttention, softmax_attention
 from lib.training.classifier import build_attention
 from study.speed.fresh_process import apart
