@@ -28,8 +28,9 @@ from lib.data.batches import stratified_folds
 from lib.data.description import DataError
 from lib.data.histories import Histories
 from lib.storage import write_atomic
+from lib.training.classifier import MECHANISMS
 from lib.training.loop import TrainConfig
-from lib.training.runs import MECHANISMS, predict, run_name, train
+from lib.training.runs import predict, run_name, train
 from study.accuracy import evaluate, search
 from study.sources import prepare
 from study.variants import VARIANTS
