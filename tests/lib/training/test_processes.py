@@ -134,8 +134,9 @@ def test_weights_by_hand(monkeypatch):
 
 
 def test_one_process_weighs_nothing():
-    step = ALONE.parallel("model", lambda model, batch: (model, batch))
-    assert step([3, 1], lambda group: ("batch of", group)) == ("model", ("batch of", [3, 1]))
+    model = torch.nn.Identity()
+    step = ALONE.parallel(model, lambda *both: both)
+    assert step([3, 1], lambda group: ("batch of", group)) == (model, ("batch of", [3, 1]))
     assert ALONE.mean((0.1, 0.3)) == [0.1, 0.3]
     assert ALONE.gathered("x") == ["x"]
 
