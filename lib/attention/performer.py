@@ -103,8 +103,6 @@ def _rows(
         norm_share = norm_share / (1 - 4 * tilt.flatten())
     elif kernel == "trigonometric":
         activation, column_level, norm_share = "cosine", column_level.repeat(1, 2), -norm_share
-    elif kernel == "relu":
-        activation, norm_share = "relu", torch.zeros_like(norm_share)
     hidden = torch.zeros(keys.shape[:3], dtype=torch.bool, device=keys.device)
     if key_mask is not None:
         hidden = hidden | ~key_mask[:, None]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++", "relu")
+KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++")
 
 
 class RandomFeatures(NamedTuple):
@@ -136,14 +136,6 @@ def trigonometric_features(
     return RandomFeatures(torch.cat([logits.cos(), logits.sin()], -1), norm - math.log(len(projection)) / 2)
 
 
-def relu_features(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
-) -> RandomFeatures:
-    """max(w·x, 0) / √m, the generalised kernel of Choromanski et al. 2021, section 2.2: no estimate of softmax."""
-    logits, norm = _projected(vectors, projection)
-    return RandomFeatures(logits.relu(), torch.zeros_like(norm) - math.log(len(projection)) / 2)
-
-
 def tilted_features(
     vectors: Float[Tensor, "*batch length head_dim"],
     projection: Float[Tensor, "features head_dim"],
@@ -163,7 +155,6 @@ FEATURE_MAPS: dict[str, Callable[[Tensor, Tensor], RandomFeatures]] = {
     "positive": positive_features,
     "hyperbolic": hyperbolic_features,
     "trigonometric": trigonometric_features,
-    "relu": relu_features,
 }
 
 

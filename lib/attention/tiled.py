@@ -37,7 +37,7 @@ Outputs = Float[Tensor, "rows query_length value_dim"]
 
 
 class FeatureMap(NamedTuple):
-    """Activation (exponential, cosine, relu) of logits, level of each column, log weight of a key per squared norm."""
+    """Activation (exponential, cosine) of logits, level of each column, log weight of a key per squared norm."""
 
     activation: str
     directions: Float[Tensor, "directions head_dim"]
@@ -107,17 +107,15 @@ def over_tokens(features: Tensor, weights: Tensor) -> Tensor:
     return (features * weights).sum(1)
 
 
-def activate(logits: Tensor, activation: str) -> Tensor:
-    """Features of the kernels that need no stabiliser: both waves of the trigonometric one, or the positive part."""
-    return torch.cat([logits.cos(), logits.sin()], -1) if activation == "cosine" else logits.relu()
+def waves(logits: Tensor) -> Tensor:
+    """Features of the trigonometric kernel, which need no stabiliser."""
+    return torch.cat([logits.cos(), logits.sin()], -1)
 
 
 def logit_gradient(features: Tensor, gradient: Tensor, activation: str) -> Tensor:
     """Gradient of the logits from that of the features; overwrites `gradient` where shapes allow."""
     if activation == "exponential":
         return gradient.mul_(features)
-    if activation == "relu":
-        return gradient.mul_(features > 0)
     cosine, sine = features.chunk(2, -1)
     by_cosine, by_sine = gradient.chunk(2, -1)
     return by_sine * cosine - by_cosine * sine
@@ -133,7 +131,7 @@ def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap,
     """Features of queries up to a factor per query, which cancels; the largest exponential of a query is one."""
     directions = feature_map.directions.T.expand(len(queries), -1, -1)
     if feature_map.activation != "exponential":
-        return activate(torch.bmm(queries, directions, out=out), feature_map.activation)
+        return waves(torch.bmm(queries, directions, out=out))
     logits = torch.baddbmm(level[:, None], queries, directions, alpha=LOG2_E, out=out)
     return logits.sub_(logits.amax(-1, keepdim=True)).exp2_()
 
@@ -165,7 +163,7 @@ class _Summary(torch.autograd.Function):
                 context[row] *= decay[..., None]
                 normaliser[row].mul_(decay).add_(features.sum(1))
             else:
-                features = activate(torch.bmm(key, directions, out=logits), feature_map.activation)
+                features = waves(torch.bmm(key, directions, out=logits))
                 weight = (weight - level[row, None, :1]).exp2_()
                 value = value * weight
                 normaliser[row] += over_tokens(features, weight)
@@ -210,7 +208,7 @@ class _Summary(torch.autograd.Function):
                 by_logits = by_features.mul_(features)
                 by_level = by_logits.sum(-1, keepdim=True)
             else:
-                features = activate(torch.bmm(key, directions.transpose(1, 2), out=logits), activation)
+                features = waves(torch.bmm(key, directions.transpose(1, 2), out=logits))
                 weight = (weight - level[row, None, :1]).exp2_()
                 by_value = features @ by_context[row] * weight
                 by_mass = over_columns(features, by_normaliser[row]) * weight
@@ -293,7 +291,7 @@ def plain_summary(
     else:
         if level is None:
             level = key_level.detach().amax(-1, keepdim=True) + torch.zeros_like(feature_map.column_level)
-        features, column_level = activate(logits, feature_map.activation), 0
+        features, column_level = waves(logits), 0
         features = features * (key_level - level[:, :1]).exp2()[..., None]
     features = features * ~hidden[..., None]
     return State(features.mT @ values, features.sum(1), level + column_level)
@@ -306,7 +304,7 @@ def plain_read(queries: Queries, state: State, feature_map: FeatureMap) -> Outpu
         logits = LOG2_E * logits + state.level[:, None]
         features = (logits - logits.detach().amax(-1, keepdim=True)).exp2()
     else:
-        features = activate(logits, feature_map.activation)
+        features = waves(logits)
     mass = features @ state.normaliser[..., None]
     return features @ state.context / mass.masked_fill(mass == 0, 1)
 
@@ -353,7 +351,7 @@ def features_of_keys(keys: Tensor, key_level: Tensor, level: Tensor, feature_map
         top = logits.amax(-1)
         return logits.sub_(top[..., None]).exp2_(), torch.where(key_level > zero / 2, top + key_level, zero)
     log_weights = torch.where(key_level > zero / 2, key_level - level[:, :1], zero)
-    return activate(keys @ directions, feature_map.activation), log_weights
+    return waves(keys @ directions), log_weights
 
 
 def _chunk_forward(

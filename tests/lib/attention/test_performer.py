@@ -235,11 +235,10 @@ def test_large_norms_cost_only_the_rounding_of_logits(seed, kernel, scale, causa
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.sum(), inputs))
 
 
-@pytest.mark.parametrize("kernel", ["trigonometric", "relu"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_other_kernels_stay_finite_at_large_norms(kernel, causal):
+def test_the_trigonometric_kernel_stays_finite_at_large_norms(causal):
     inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 2, 70, 16, 30.0, dtype=torch.float32)]
-    output = favor_attention(*inputs, rows(32, 16, torch.float32), kernel, causal)
+    output = favor_attention(*inputs, rows(32, 16, torch.float32), "trigonometric", causal)
     assert output.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.sum(), inputs))
 

@@ -81,9 +81,6 @@ def vectorised_estimates(kernel, query, key, rows, sum_square):
     return (1 - 4 * tilt) ** (dim / 2) * exponent.exp().mean(1)
 
 
-SOFTMAX_KERNELS = [kernel for kernel in KERNELS if kernel != "relu"]
-
-
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("head_dim", [4, 16])
 @pytest.mark.parametrize("name", ["gaussian", "orthogonal", "simplex"])
@@ -92,12 +89,12 @@ def test_estimates_are_unbiased(name, head_dim, sign):
     query, key = pair_along(sign * torch.ones(head_dim, dtype=torch.float64), 4.0, 2.0)
     rows = draw_projection(name, DRAWS * head_dim, head_dim, seeded(1)).double().view(DRAWS, head_dim, head_dim)
     truth = softmax_kernel(query, key)
-    for kernel in SOFTMAX_KERNELS:
+    for kernel in KERNELS:
         samples = vectorised_estimates(kernel, query, key, rows, 4.0)
         assert abs(standard_errors_from(samples, truth)) < 4, kernel
 
 
-@pytest.mark.parametrize("kernel", SOFTMAX_KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_features_are_the_formulas(kernel):
     query, key = pair_along(torch.ones(8, dtype=torch.float64), 4.0, 2.0)
     rows = orthogonal_projection(80, 8, seeded()).double().view(10, 8, 8)
@@ -180,7 +177,7 @@ def test_features_are_bounded_and_of_one_vector_alone(seed, kernel, scale):
     together = FEATURE_MAPS[kernel](vectors, rows)
     alone = FEATURE_MAPS[kernel](vectors[:, 2:3], rows)
     assert together.values.isfinite().all()
-    assert kernel == "relu" or together.values.abs().max() <= 1
+    assert together.values.abs().max() <= 1
     logits = (vectors * 8**-0.25).norm(dim=-1).max() * rows.norm(dim=1).max()
     rounding = 8 * torch.finfo(torch.float32).eps * max(1.0, logits.item())
     torch.testing.assert_close(together.values[:, 2:3], alone.values, rtol=0, atol=rounding * (1 + logits.item()))
@@ -213,7 +210,7 @@ def test_scales_stay_apart_from_values_at_large_norms():
 
 
 def test_unknown_names_fail_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"known are positive, hyperbolic, trigonometric, favor\+\+, relu"):
+    with pytest.raises(ValueError, match=r"known are positive, hyperbolic, trigonometric, favor\+\+"):
         check_kernel("elu")
     with pytest.raises(ValueError, match="known are gaussian, orthogonal, fixed_norm, simplex"):
         draw_projection("sobol", 4, 4, seeded())
