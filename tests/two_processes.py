@@ -18,10 +18,10 @@ from lib.data.batches import stratified_folds
 from lib.data.histories import read
 from lib.training import pretrain
 from lib.training.checkpoint import Checkpoint
-from lib.training.classifier import ModelConfig
+from lib.training.classifier import MECHANISMS, ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.processes import ALONE, joined
-from lib.training.runs import MECHANISMS, predict, pretrained_weights, run_or_load, train
+from lib.training.runs import predict, pretrained_weights, run_or_load, train
 from study.sources import prepare
 from study.variants import VARIANTS
 

@@ -28,7 +28,7 @@ from lib.attention.continuous_memory import (
     ridge_update,
 )
 from lib.attention.numerics import wide
-from lib.attention.segments import Geometry, SegmentMemoryAttention
+from lib.attention.segment_memory import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")
 # Far below the variance of any useful basis; keeps the logarithm in the regulariser finite.

@@ -15,8 +15,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lib.attention.causal_attention import causal_attention, empty_state, weights_until
-from lib.attention.linear_attention import LOG2_E, FeatureMap, State, read, summary
 from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import (
     best_tilt,
@@ -26,6 +24,16 @@ from lib.attention.random_features import (
     orthogonal_projection,
 )
 from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
+from lib.attention.tiled import (
+    LOG2_E,
+    FeatureMap,
+    State,
+    causal_attention,
+    empty_state,
+    read,
+    summary,
+    weights_of,
+)
 
 __all__ = [
     "PerformerAttention",
@@ -95,8 +103,6 @@ def _rows(
         norm_share = norm_share / (1 - 4 * tilt.flatten())
     elif kernel == "trigonometric":
         activation, column_level, norm_share = "cosine", column_level.repeat(1, 2), -norm_share
-    elif kernel == "relu":
-        activation, norm_share = "relu", torch.zeros_like(norm_share)
     hidden = torch.zeros(keys.shape[:3], dtype=torch.bool, device=keys.device)
     if key_mask is not None:
         hidden = hidden | ~key_mask[:, None]
@@ -187,24 +193,20 @@ def favor_weights(
     projection: Float[Tensor, "features head_dim"],
     chosen: Int[Tensor, " chosen"],
     kernel: str = "positive",
-    causal: bool = False,
     key_mask: Bool[Tensor, "batch key_length"] | None = None,
 ) -> Float[Tensor, "batch heads chosen key_length"]:
     """The weights that `favor_attention` gives to every key, for the queries at the chosen positions.
 
     Holds the features of all keys. Rows sum to one, or are zero without any key.
     """
-    check_shapes(queries, keys, keys, key_mask, causal)
+    check_shapes(queries, keys, keys, key_mask, causal=False)
     if not keys.shape[2]:
         return queries.new_zeros(*queries.shape[:2], len(chosen), 0)
     precision = torch.float64 if has_large_entries(queries, keys) else wide(queries.dtype)
-    inputs = (queries, keys, keys, projection, kernel, causal, key_mask, precision)
+    inputs = (queries, keys, keys, projection, kernel, False, key_mask, precision)
     queries_of, keys_of, _, hidden, feature_map = _rows(*inputs)
-    level = torch.zeros_like(feature_map.column_level)
-    if not causal:
-        level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
-    until = chosen if causal else torch.full_like(chosen, keys.shape[2] - 1)
-    weights = weights_until(queries_of[:, chosen], keys_of, hidden, level, until, feature_map)
+    level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
+    weights = weights_of(queries_of[:, chosen], keys_of, hidden, level, feature_map)
     return weights.unflatten(0, queries.shape[:2]).to(wide(queries.dtype))
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++", "relu")
+KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++")
 
 
 class RandomFeatures(NamedTuple):
@@ -136,14 +136,6 @@ def trigonometric_features(
     return RandomFeatures(torch.cat([logits.cos(), logits.sin()], -1), norm - math.log(len(projection)) / 2)
 
 
-def relu_features(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
-) -> RandomFeatures:
-    """max(w·x, 0) / √m, the generalised kernel of Choromanski et al. 2021, section 2.2: no estimate of softmax."""
-    logits, norm = _projected(vectors, projection)
-    return RandomFeatures(logits.relu(), torch.zeros_like(norm) - math.log(len(projection)) / 2)
-
-
 def tilted_features(
     vectors: Float[Tensor, "*batch length head_dim"],
     projection: Float[Tensor, "features head_dim"],
@@ -163,7 +155,6 @@ FEATURE_MAPS: dict[str, Callable[[Tensor, Tensor], RandomFeatures]] = {
     "positive": positive_features,
     "hyperbolic": hyperbolic_features,
     "trigonometric": trigonometric_features,
-    "relu": relu_features,
 }
 
 
@@ -198,10 +189,3 @@ def kernel_estimate(query_features: RandomFeatures, key_features: RandomFeatures
     """Estimates of exp(q·k / √d) for every pair: the product of features with their scales put back."""
     scale = query_features.log_scale[..., :, None] + key_features.log_scale[..., None, :]
     return (query_features.values @ key_features.values.transpose(-2, -1)) * scale.exp()
-
-
-def softmax_kernel(
-    queries: Float[Tensor, "*batch query_length head_dim"], keys: Float[Tensor, "*batch key_length head_dim"]
-) -> Float[Tensor, "*batch query_length key_length"]:
-    """exp(q·k / √d), the truth that the features estimate."""
-    return (queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5).exp()

@@ -4,21 +4,18 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from lib.attention.binned_memory import BinnedMemoryAttention
-from lib.attention.controls import LocalAttention, NoAttention, Recurrence
+from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.numerics import constant
 from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
-from lib.training.counting import COUNT_SCALE, CountSums, GroupCounts, crossed, novelty
-from lib.training.dropout import ByteDropout
+from lib.training.counting import COUNT_SCALE, LogCountLogits, SoftGroupCounts, crossed, inverse_occurrence
 
 CONTEXT_SCALE = 0.2
-
-
+BYTE_VALUES = 256
 READOUTS = ("all", "last_segment")
 
 
@@ -60,6 +57,8 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "infinite_former": InfiniteFormerAttention,
 }
 """What can stand in the place of attention, by the name that a configuration gives it."""
+MECHANISMS = ("softmax", "performer", "infinite_former")
+"""The three that the study compares."""
 
 
 def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
@@ -123,6 +122,36 @@ class EventEmbedding(nn.Module):
         return self.norm(embedded)
 
 
+def random_bytes(count: int, device: torch.device) -> UInt8[Tensor, " count"]:
+    """Independent uniform bytes from the framework's generator of the device, eight from one 64-bit draw.
+
+    Draws are serial on a CPU, and one for every entry is up to a fifth of an epoch of small networks.
+    """
+    words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
+    return words.random_(torch.iinfo(words.dtype).min, None).view(torch.uint8)[:count]
+
+
+def dropout(inputs: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
+    """Each entry is zero with probability `share`, to the nearest 1/256, or else divided by the probability kept.
+
+    Raises ValueError unless the share is at least 0 and rounds to less than 1.
+    """
+    dropped = round(BYTE_VALUES * share)
+    if share < 0 or dropped >= BYTE_VALUES:
+        raise ValueError(f"the share dropped must be at least 0 and round to less than 1, got {share}")
+    if not dropped:
+        return inputs
+    kept = random_bytes(inputs.numel(), inputs.device).view(inputs.shape) >= dropped
+    return inputs * kept.to(inputs.dtype).mul_(BYTE_VALUES / (BYTE_VALUES - dropped))
+
+
+class ByteDropout(nn.Dropout):
+    """The framework's module with cheaper draws; the identity in evaluation mode."""
+
+    def forward(self, inputs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return dropout(inputs, self.p) if self.training else inputs
+
+
 class EncoderLayer(nn.Module):
     """Pre-norm residual layer: attention, then a feed-forward network on each event."""
 
@@ -171,9 +200,9 @@ def last_events(key_mask: Bool[Tensor, "batch length"], count: int) -> Bool[Tens
 class Classifier(nn.Module):
     """Class scores of a history: embedding, encoder, pooling and a linear head, beside what counting tells.
 
-    The pooled vector holds the mean of the encoded events and their sums weighted by novelty. Beside it stand sums over
-    codes and soft counts of groups: what the encoder adds to counting is learned on top of it, whatever the attention.
-    Raises ValueError for an unknown read-out.
+    The pooled vector holds the mean of the encoded events and their sums weighted by inverse occurrence. Beside it
+    stand sums over codes and soft counts of groups: what the encoder adds to counting is learned on top of it, whatever
+    the attention. Raises ValueError for an unknown read-out.
     """
 
     def __init__(
@@ -195,8 +224,8 @@ class Classifier(nn.Module):
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = ByteDropout(config.dropout)
         self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
-        self.sums = CountSums(cardinalities[:code_kinds], config.classes)
-        self.groups = GroupCounts(cardinalities[:code_kinds], config.model_dim, config.groups, config.classes)
+        self.sums = LogCountLogits(cardinalities[:code_kinds], config.classes)
+        self.groups = SoftGroupCounts(cardinalities[:code_kinds], config.model_dim, config.groups, config.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -212,7 +241,7 @@ class Classifier(nn.Module):
         mean = pooled_events / pooled_events.sum(1, keepdim=True).clamp(min=1)
         codes = categories[..., : self.code_kinds]
         items = torch.cat([codes, crossed(categories, numbers)[..., None]], dim=-1)
-        counts = COUNT_SCALE * novelty(items, pooled_events)
+        counts = COUNT_SCALE * inverse_occurrence(items, pooled_events)
         weights = torch.cat([mean[..., None], counts[..., : self.code_kinds]], dim=-1)
         encoded = encoded.masked_fill(~pooled_events[..., None], 0)
         pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)

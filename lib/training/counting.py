@@ -18,7 +18,7 @@ def crossed(
     return categories[..., 0] * SIZES + size
 
 
-def novelty(
+def inverse_occurrence(
     items: Int[Tensor, "batch length kinds"], key_mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch length kinds"]:
     """One over how often the event's item has occurred in the history so far, for every kind of item.
@@ -39,7 +39,7 @@ def novelty(
     return torch.stack(weights, dim=-1)
 
 
-class CountSums(nn.Module):
+class LogCountLogits(nn.Module):
     """Scores that are linear in the logarithms of counts: a logistic regression beside the encoder.
 
     Counted are the codes, and the first code by the size of the first number: the wide part with its cross-product of
@@ -61,7 +61,7 @@ class CountSums(nn.Module):
         return sum((count[..., None] * table(item)).sum(1) for item, count, table in terms)
 
 
-class GroupCounts(nn.Module):
+class SoftGroupCounts(nn.Module):
     """Scores that are linear in log(1 + how many events belong to a group), for a few groups that are learned.
 
     An event belongs to a group by the softplus of a weight of each of its codes, moved by its encoding: what it counts

@@ -66,16 +66,23 @@ class TrainConfig:
     pretraining_rate: float = 2e-3
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to train on, by which recipe, how long and from which seed; the title stands beside the progress bar."""
+
+    histories: Histories
+    customers: np.ndarray
+    config: TrainConfig
+    epochs: int
+    seed: int
+    title: str
+
+
 def fit(
     model: nn.Module,
     objective: Objective,
     groups: list[dict],
-    histories: Histories,
-    customers: np.ndarray,
-    config: TrainConfig,
-    epochs: int,
-    seed: int,
-    title: str,
+    plan: Plan,
     checkpoint: Checkpoint = NOT_KEPT,
     processes: Processes = ALONE,
 ) -> list[dict]:
@@ -85,25 +92,24 @@ def fit(
     on the device of the processes, whose number changes nothing but rounding and what is drawn inside a batch. Raises
     FloatingPointError when the loss is not finite.
     """
-    generator, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
+    config, title = plan.config, plan.title
+    generator, draws = np.random.default_rng(plan.seed), torch.Generator().manual_seed(plan.seed + 1)
     optimizer = torch.optim.AdamW(groups)
-    steps = epochs * -(-len(customers) // config.batch_size)
+    steps = plan.epochs * -(-len(plan.customers) // config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, partial(warm_up_and_decay, steps=steps, warmup=config.warmup)
     )
     progress = Progress(model, optimizer, schedule, generator, draws, [], processes)
     step = processes.parallel(model, objective)
-    with processes.seeded(seed):
+    with processes.seeded(plan.seed):
         checkpoint.load(progress)
-        remaining = range(len(progress.history), epochs)
+        remaining = range(len(progress.history), plan.epochs)
         silent = "TQDM_DISABLE" in os.environ or not processes.first
         for epoch in tqdm(remaining, desc=title, unit="epoch", disable=silent or None, leave=False):
             started = time.perf_counter()
             if config.redraw_epochs and epoch % config.redraw_epochs == 0:
                 model.redraw(draws)
-            loss, accuracy = one_epoch(
-                model, step, histories, customers, config, optimizer, schedule, generator, processes
-            )
+            loss, accuracy = processes.mean(one_epoch(plan, progress, step))
             if not np.isfinite(loss):
                 raise FloatingPointError(f"{title}: the loss is {loss} in epoch {epoch + 1}; lower the learning rate")
             progress.history.append(
@@ -113,34 +119,28 @@ def fit(
     return progress.history
 
 
-def one_epoch(
-    model: nn.Module,
-    step: Callable[[Batch], Outcome],
-    histories: Histories,
-    customers: np.ndarray,
-    config: TrainConfig,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: np.random.Generator,
-    processes: Processes,
-) -> tuple[float, float]:
+def one_epoch(plan: Plan, progress: Progress, step: Callable[..., Outcome]) -> tuple[float, float]:
     """One pass over a new random part of each customer's history; mean loss and share of right answers."""
-    model.train()
-    starts, lengths = random_slices(histories, customers, config.max_events, config.shortest_slice, generator)
+    model, config = progress.model.train(), plan.config
+    starts, lengths = random_slices(
+        plan.histories, plan.customers, config.max_events, config.shortest_slice, progress.order
+    )
+
+    def batch_of(chosen: np.ndarray) -> Batch:
+        places = (plan.customers[chosen], starts[chosen], lengths[chosen])
+        return collate(plan.histories, *places, progress.processes.device)
+
     losses, hits = 0.0, 0.0
-    for group in length_batches(lengths, config.batch_size, generator):
-        share = processes.share(group)
-        outcome = step(collate(histories, customers[share], starts[share], lengths[share], processes.device))
-        answers, regularised = processes.weights((outcome.answers, outcome.regularised), len(group))
-        loss, regulariser = answers * outcome.loss, regularised * outcome.regulariser
-        optimizer.zero_grad(set_to_none=True)
-        (loss + config.kl_weight * regulariser).backward()
+    for group in length_batches(lengths, config.batch_size, progress.order):
+        outcome = step(group, batch_of)
+        progress.optimizer.zero_grad(set_to_none=True)
+        (outcome.loss + config.kl_weight * outcome.regulariser).backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        schedule.step()
-        losses += loss.item() * len(group)
-        hits += answers * outcome.right.item() * len(group)
-    return tuple(processes.mean((losses / len(customers), hits / len(customers))))
+        progress.optimizer.step()
+        progress.schedule.step()
+        losses += outcome.loss.item() * len(group)
+        hits += outcome.right.item() * len(group)
+    return losses / len(plan.customers), hits / len(plan.customers)
 
 
 def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -71,7 +70,7 @@ class Processes:
     def weights(self, counts: tuple[int, ...], batch: int) -> list[float]:
         """What turns means over so many things of this share into terms whose mean over processes is the batch's mean.
 
-        `batch` is the batch's number of customers. Exactly one in a single process; zero where nothing is counted.
+        `batch` is the batch's number of customers. Zero where nothing is counted.
         """
         own = torch.tensor(counts, dtype=torch.float64, device=self.device) * (self.rank < batch)
         total = self._summed(own)
@@ -83,11 +82,27 @@ class Processes:
         return (self._summed(own) / self.world).tolist()
 
     def parallel(self, model: nn.Module, objective: Callable) -> Callable:
-        """The objective as a function of a batch alone, whose backward pass averages gradients over the processes."""
+        """The objective as a function of a batch's customers and of what collates them.
+
+        Each process collates its share. What it returns are terms whose mean over the processes is the batch's mean,
+        and the backward pass averages gradients.
+        """
         if self.world == 1:
-            return partial(objective, model)
+            return lambda group, batch_of: objective(model, batch_of(group))
         # Buffers are drawn alike. A share without a second segment uses no memory, and pre-training no head.
-        return DistributedDataParallel(_Step(model, objective), forward_sync_buffers=False, find_unused_parameters=True)
+        options = {"forward_sync_buffers": False, "find_unused_parameters": True}
+        together = DistributedDataParallel(_Step(model, objective), **options)
+
+        def step(group: Integer[ndarray, " batch"], batch_of: Callable) -> object:
+            outcome = together(batch_of(self.share(group)))
+            answers, regularised = self.weights((outcome.answers, outcome.regularised), len(group))
+            return outcome._replace(
+                loss=answers * outcome.loss,
+                regulariser=regularised * outcome.regulariser,
+                right=answers * outcome.right.double(),
+            )
+
+        return step
 
     def from_first(self, call: Callable[[], T]) -> T:
         """What the call returns in the first process, which alone makes it while the others wait."""

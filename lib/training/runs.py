@@ -20,12 +20,10 @@ from lib.data.histories import Histories
 from lib.storage import atomic_folder, intact
 from lib.training.checkpoint import NOT_KEPT, Checkpoint
 from lib.training.classifier import ATTENTIONS, Classifier, ModelConfig
-from lib.training.loop import Outcome, TrainConfig, fit
+from lib.training.loop import Outcome, Plan, TrainConfig, fit
 from lib.training.pretrain import MaskedEvents, masked_prediction
 from lib.training.processes import ALONE, Processes
 
-MECHANISMS = ("softmax", "performer", "infinite_former")
-"""The three that the study compares."""
 PREDICTED_TOGETHER = 32
 
 
@@ -70,8 +68,8 @@ def train(
     if pretrained is not None:
         model.load_state_dict(pretrained)
     groups = _parameter_groups(model.to(processes.device), config)
-    arguments = (histories, customers, config, config.epochs, seed, title, checkpoint, processes)
-    history = pd.DataFrame(fit(model, classification, groups, *arguments))
+    plan = Plan(histories, customers, config, config.epochs, seed, title)
+    history = pd.DataFrame(fit(model, classification, groups, plan, checkpoint, processes))
     return model.eval(), history
 
 
@@ -107,8 +105,8 @@ def pretrained_weights(
             model = MaskedEvents(build_classifier(histories, model_config, seed)).to(processes.device)
         groups = [{"params": list(model.parameters()), "lr": config.pretraining_rate, "weight_decay": 0.01}]
         everyone, title = np.arange(len(histories.customers)), f"pre-training {model_config.attention} repeat {seed}"
-        arguments = (histories, everyone, config, config.pretraining_epochs, seed, title, checkpoint, processes)
-        history = pd.DataFrame(fit(model, masked_prediction, groups, *arguments))
+        plan = Plan(histories, everyone, config, config.pretraining_epochs, seed, title)
+        history = pd.DataFrame(fit(model, masked_prediction, groups, plan, checkpoint, processes))
         configs = {"model": model_config, "train": config, "seed": seed, **processes.facts}
         processes.from_first(lambda: _save(folder, model.classifier, configs, history=history))
     checkpoint.remove()

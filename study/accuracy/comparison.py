@@ -8,7 +8,8 @@ from scipy.special import expit
 
 from lib.data.histories import Histories
 from lib.paths import DATA
-from lib.training.runs import MECHANISMS, Run
+from lib.training.classifier import MECHANISMS
+from lib.training.runs import Run
 from study.accuracy import evaluate, reliability
 from study.accuracy.evaluate import out_of_fold
 from study.report import MODEL_STYLE

@@ -92,10 +92,6 @@ def approximation_report(
         real = key_mask[:, None, chosen, None]
         truth, estimate, uniform = truth * real, estimate * real, uniform * real
     relative_error, uniform_error = (float((w - truth).norm() / truth.norm()) for w in (estimate, uniform))
-    if kernel == "relu":
-        never = {target: float("inf") for target in TARGETS}
-        message = "the relu kernel is no estimate of softmax: features do not bring it closer"
-        return ApproximationReport(relative_error, uniform_error, float("nan"), never, float("nan"), message)
     tilt = float(tilt_of(queries, keys, key_mask=key_mask).mean()) if kernel == "favor++" else 0.0
     sum_square, variance, bias = _predicted(truth, queries[:, :, chosen], keys, projection, kernel, tilt)
     needed = {t: variance / (t**2 - bias) if bias < t**2 else float("inf") for t in TARGETS}

@@ -70,7 +70,7 @@ def error_parts(
     check_kernel(kernel)
     if projection not in PROJECTIONS:
         raise ValueError(f"unknown projection {projection!r}; known are {', '.join(PROJECTIONS)}")
-    if kernel == "relu" or (kernel == "favor++" and projection == "fixed_norm"):
+    if kernel == "favor++" and projection == "fixed_norm":
         raise ValueError(f"the {kernel} kernel with {projection} rows does not estimate the softmax kernel")
     pairs = head_dim - 1 if pairs is None else pairs
     square = -difference_square if kernel == "trigonometric" else np.minimum(sum_square, LARGEST)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.attention.binned_memory import BinnedMemoryAttention, bin_overlaps, bin_update
+from lib.attention.baselines import BinnedMemoryAttention, bin_overlaps, bin_update
 from lib.attention.continuous_memory import (
     Update,
     basis_values,

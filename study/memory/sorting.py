@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib.attention.binned_memory import BinnedMemoryAttention
+from lib.attention.baselines import BinnedMemoryAttention
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
-from lib.attention.segments import SegmentMemoryAttention
+from lib.attention.segment_memory import SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
 
 

@@ -17,10 +17,9 @@ from tqdm import tqdm
 from lib.attention.softmax import MultiHeadAttention
 from lib.data.batches import collate, length_batches, random_slices
 from lib.data.histories import Histories
-from lib.training.classifier import ModelConfig
-from lib.training.dropout import ByteDropout
+from lib.training.classifier import MECHANISMS, ByteDropout, ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import MECHANISMS, train
+from lib.training.runs import train
 from study.speed.fresh_process import apart
 
 # Modules whose forward pass is marked for the profiler, each as a part of its own.

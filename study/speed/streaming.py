@@ -16,10 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lib.attention.infinite_former import InfiniteFormerAttention
-from lib.attention.linear_attention import State
 from lib.attention.performer import PerformerAttention, favor_stream
-from lib.attention.segments import Memory
+from lib.attention.segment_memory import Memory
 from lib.attention.softmax import SoftmaxAttention, softmax_attention
+from lib.attention.tiled import State
 from lib.training.classifier import build_attention
 from study.speed.fresh_process import apart
 from study.speed.memory import MIB, map_blocks_separately, reading_error_mib, resident_bytes

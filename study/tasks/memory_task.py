@@ -18,9 +18,8 @@ from numpy import ndarray
 from scipy import stats
 
 from lib.data.histories import Histories, read
-from lib.training.classifier import ModelConfig
+from lib.training.classifier import MECHANISMS, ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import MECHANISMS
 from study.accuracy import kept
 from study.tasks import synthetic
 

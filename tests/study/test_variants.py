@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from lib.paths import ROOT
-from lib.training.runs import MECHANISMS, build_classifier
+from lib.training.classifier import MECHANISMS
+from lib.training.runs import build_classifier
 from study.variants import VARIANTS
 
 

@@ -13,9 +13,8 @@ import written_out
 from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
-from lib.attention.binned_memory import BinnedMemoryAttention
+from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.continuous_memory import gaussian_basis, gaussian_read
-from lib.attention.controls import LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.performer import PerformerAttention, favor_attention, favor_stream, favor_weights
 from lib.attention.random_features import KERNELS, PROJECTIONS, draw_projection

@@ -27,12 +27,9 @@ def favor_weights(queries, keys, projection, kernel, causal=False, key_mask=None
     """The estimate of every pair, normalised over the keys that a query sees, at any norm."""
     x, y = (vectors * vectors.shape[-1] ** -0.25 for vectors in (queries, keys))
     norm = y.square().sum(-1, keepdim=True) / 2
-    if kernel in ("relu", "trigonometric"):
+    if kernel == "trigonometric":
         one, other = x @ projection.T, y @ projection.T
-        if kernel == "relu":
-            estimate, level = one.relu() @ other.relu().mT, torch.zeros_like(norm.mT)
-        else:
-            estimate, level = one.cos() @ other.cos().mT + one.sin() @ other.sin().mT, norm.mT
+        estimate, level = one.cos() @ other.cos().mT + one.sin() @ other.sin().mT, norm.mT
         level = over_seen(level.expand_as(estimate), key_mask, causal)
         estimate = estimate * (level - level.amax(-1, keepdim=True)).nan_to_num(-torch.inf).exp()
         mass = estimate.sum(-1, keepdim=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lib.training.counting import MEMBERSHIP, SIZES, CountSums, GroupCounts, crossed, novelty
+from lib.training.counting import MEMBERSHIP, SIZES, LogCountLogits, SoftGroupCounts, crossed, inverse_occurrence
 
 CODES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=12)
 
@@ -15,7 +15,7 @@ CODES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, ma
 def test_novelty_is_one_over_the_occurrence_and_sums_to_harmonic_numbers(codes, padding):
     items = torch.tensor([codes + [(0, 0)] * padding])
     key_mask = torch.tensor([[True] * len(codes) + [False] * padding])
-    weights = novelty(items, key_mask)[0]
+    weights = inverse_occurrence(items, key_mask)[0]
     for kind in (0, 1):
         column = [code[kind] for code in codes]
         expected = [1 / (column[:place].count(code) + 1) for place, code in enumerate(column)] + [0] * padding
@@ -34,8 +34,8 @@ def test_count_sums_are_a_regression_on_novelty_weighted_counts():
     items = torch.tensor([[[2, 1], [2, 0], [1, 1], [2, 1]], [[0, 0], [1, 2], [3, 0], [0, 0]]])
     items = torch.cat([items, items[..., :1] * SIZES + 3], dim=-1)
     key_mask = torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
-    sums = CountSums((4, 3), classes=2)
-    counts = novelty(items, key_mask)
+    sums = LogCountLogits((4, 3), classes=2)
+    counts = inverse_occurrence(items, key_mask)
     assert not sums(items, counts).any()
     for table in sums.tables:
         nn.init.normal_(table.weight)
@@ -50,7 +50,7 @@ def test_count_sums_are_a_regression_on_novelty_weighted_counts():
 
 
 def test_group_counts_are_the_logarithm_of_the_events_that_belong():
-    groups = GroupCounts((3,), model_dim=2, groups=2, classes=2)
+    groups = SoftGroupCounts((3,), model_dim=2, groups=2, classes=2)
     certain = 50.0  # softplus(50) is 50 to float precision, softplus(-50) is none
     with torch.no_grad():
         groups.tables[0].weight.copy_(torch.tensor([[certain, -certain], [-certain, certain], [-certain, -certain]]))
@@ -65,7 +65,7 @@ def test_group_counts_are_the_logarithm_of_the_events_that_belong():
 
 def test_what_an_event_counts_as_moves_with_its_encoding():
     torch.manual_seed(0)
-    groups = GroupCounts((3,), model_dim=2, groups=2, classes=2)
+    groups = SoftGroupCounts((3,), model_dim=2, groups=2, classes=2)
     codes, key_mask = torch.tensor([[[0], [1]]]), torch.ones(1, 2, dtype=torch.bool)
     still, other = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
     assert torch.equal(groups(still, codes, key_mask), groups(other, codes, key_mask))

@@ -17,8 +17,9 @@ from lib.data.batches import collate, last_events
 from lib.paths import ROOT
 from lib.storage import intact, read_checksummed
 from lib.training import pretrain
+from lib.training.classifier import MECHANISMS
 from lib.training.processes import ALONE, Processes, joined
-from lib.training.runs import MECHANISMS, build_classifier, run_name
+from lib.training.runs import build_classifier, run_name
 
 # Sums over a batch come in another order, so that gradients, clipped to norm 1, differ by some thousand roundings of
 # 1e-16. Where a gradient is zero but for rounding, Adam divides the difference by no less than its epsilon of 1e-8,
@@ -133,8 +134,9 @@ def test_weights_by_hand(monkeypatch):
 
 
 def test_one_process_weighs_nothing():
-    assert ALONE.weights((3, 7), 3) == [1.0, 1.0]
-    assert ALONE.weights((3, 0), 3) == [1.0, 0.0]
+    model = torch.nn.Identity()
+    step = ALONE.parallel(model, lambda *both: both)
+    assert step([3, 1], lambda group: ("batch of", group)) == (model, ("batch of", [3, 1]))
     assert ALONE.mean((0.1, 0.3)) == [0.1, 0.3]
     assert ALONE.gathered("x") == ["x"]
 

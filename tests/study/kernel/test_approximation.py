@@ -10,8 +10,6 @@ from lib.attention.random_features import KERNELS, draw_projection
 from lib.attention.softmax import attention_weights
 from study.kernel.approximation import approximation_report
 
-SOFTMAX_KERNELS = [kernel for kernel in KERNELS if kernel != "relu"]
-
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -30,7 +28,7 @@ def test_many_features_approach_softmax():
     """Within four standard deviations of the closed form, summed over keys, at norms where it is small."""
     inputs = attention_inputs(1, 1, 16, 4, scale=0.5)
     truth = attention_weights(*inputs)
-    for kernel in SOFTMAX_KERNELS:
+    for kernel in KERNELS:
         weights = favor_weights(*inputs, rows(4096), torch.arange(16), kernel)
         report = approximation_report(*inputs, rows(4096), kernel)
         assert (weights - truth).norm() / truth.norm() == pytest.approx(report.relative_error, rel=1e-9)
@@ -50,7 +48,6 @@ def test_report_counts_features_by_the_square_of_the_target():
 def test_report_warns_where_features_do_not_help():
     queries, keys = attention_inputs(length=300, head_dim=8, scale=2.0)
     assert "softmax itself costs less" in approximation_report(queries, keys, rows(64, 8)).warning
-    assert "no estimate" in approximation_report(queries, keys, rows(64, 8), "relu").warning
     fixed = approximation_report(queries, keys, rows(64, 8, name="fixed_norm"), "hyperbolic")
     assert "out of reach" in fixed.warning
     assert math.isinf(fixed.features_needed[0.1])
@@ -61,7 +58,7 @@ def test_report_ignores_padding():
     mask = torch.ones(2, 32, dtype=torch.bool)
     padded = [torch.cat([tensor, torch.full_like(tensor, 9.0)], 2) for tensor in (queries, keys)]
     longer = torch.cat([mask, torch.zeros_like(mask)], 1)
-    for kernel in SOFTMAX_KERNELS:
+    for kernel in KERNELS:
         one = approximation_report(queries, keys, rows(), kernel)
         other = approximation_report(*padded, rows(), kernel, longer)
         assert other.relative_error == pytest.approx(one.relative_error, rel=1e-9)

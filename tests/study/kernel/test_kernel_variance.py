@@ -24,7 +24,7 @@ COMBINATIONS = [
     (kernel, projection)
     for kernel in KERNELS
     for projection in PROJECTIONS
-    if kernel != "relu" and (kernel, projection) != ("favor++", "fixed_norm")
+    if (kernel, projection) != ("favor++", "fixed_norm")
 ]
 
 
@@ -115,7 +115,7 @@ def test_large_norms_stay_finite():
 
 def test_kernels_without_a_closed_form_are_named():
     v = np.array([1.0])
-    with pytest.raises(ValueError, match="relu kernel with gaussian rows does not estimate"):
-        error_parts("relu", "gaussian", 4, v, v)
+    with pytest.raises(ValueError, match=r"favor\+\+ kernel with fixed_norm rows does not estimate"):
+        error_parts("favor++", "fixed_norm", 4, v, v)
     with pytest.raises(ValueError, match="unknown projection"):
         error_parts("positive", "sobol", 4, v, v)

@@ -8,10 +8,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from lib.attention.softmax import SoftmaxAttention
 from lib.data import batches
-from lib.training.classifier import ModelConfig
-from lib.training.dropout import ByteDropout
+from lib.training.classifier import MECHANISMS, ByteDropout, ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import MECHANISMS, train
+from lib.training.runs import train
 from study.speed.epoch_profile import (
     PARTS,
     data_path,

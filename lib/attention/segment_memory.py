@@ -23,14 +23,6 @@ class Memory(NamedTuple):
     coefficients: Float[Tensor, "batch basis model_dim"]
     events: Int[Tensor, " batch"]
 
-    def reset(self, rows: Bool[Tensor, " batch"]) -> "Memory":
-        """The same memory, emptied in the given rows."""
-        return Memory(self.coefficients.masked_fill(rows[:, None, None], 0), self.events.masked_fill(rows, 0))
-
-    def detach(self) -> "Memory":
-        """The same memory without its past in the graph, to train on a stream piece by piece."""
-        return Memory(self.coefficients.detach(), self.events)
-
 
 @dataclass(frozen=True)
 class Geometry:
