@@ -18,7 +18,7 @@ from lib.data.clock import DAY
 from lib.data.description import EVENTS, FILE, VOCABULARIES, DataError, bank, describe, verify_public
 from lib.data.histories import Histories, load, read, save
 from lib.dependencies import code_hash, modules
-from lib.storage import checksum, intact, whole_folder, write_whole
+from lib.storage import checksum, intact, atomic_folder, write_atomic
 from study.download import download
 from study.tasks import synthetic
 
@@ -37,7 +37,7 @@ def locate(source: str, customers: int, seed: int) -> Path:
         version = code_hash([module, *modules(module)])[:6] + checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
         folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
         if not intact(folder):
-            with whole_folder(folder) as partial:
+            with atomic_folder(folder) as partial:
                 synthetic.generate(partial, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
@@ -114,7 +114,7 @@ def main() -> int:
         return 2
     note = {"source": options.source, "checksum": histories.checksum, **histories.found}
     if options.out:
-        write_whole(options.out, json.dumps(note, indent=1) + "\n")
+        write_atomic(options.out, json.dumps(note, indent=1) + "\n")
     short = f"{note['customers']:,} customers, {note['labelled']:,} labelled, {note['events']:,} events"
     print(findings(histories) if options.check else short)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lib.storage import write_whole
+from lib.storage import write_atomic
 from lib.training.loop import TrainConfig
 from lib.training.processes import joined
 from lib.training.runs import run_name, run_or_load
@@ -46,7 +46,7 @@ def main() -> int:
             if processes.first:
                 print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
         if processes.first:
-            write_whole(options.out, json.dumps(names, indent=1) + "\n")
+            write_atomic(options.out, json.dumps(names, indent=1) + "\n")
     return 0
 
 
