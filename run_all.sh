@@ -104,7 +104,7 @@ export PATH=$PWD/.venv/bin:$PATH STUDY_THREADS=$threads PYTHONUNBUFFERED=1
 export XDG_CACHE_HOME=$PWD/.cache MPLCONFIGDIR=$PWD/.cache/matplotlib IPYTHONDIR=$PWD/.cache/ipython
 export TORCHINDUCTOR_CACHE_DIR=$PWD/.cache/torchinductor
 # The kernel of .venv comes before all others.
-export JUPYTER_PATH=$PWD/.venv/share/jupyter
+export JUPYTER_PATH=$PWD/.venv/share/jupyter JUPYTER_PREFER_ENV_PATH=1
 export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter
 noted() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1" "$2" 2>/dev/null || true; }
 made_from=$(noted "$report/data.json" source)

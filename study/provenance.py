@@ -12,7 +12,8 @@ import psutil
 from lib.paths import ROOT
 from lib.storage import file_checksum
 
-CODE = ("lib", "study", "workflow", "notebooks", "data/facts", "Snakefile", "study.yaml", "run_all.sh", "requirements.txt")
+CODE = ("lib", "study", "workflow", "notebooks", "data/facts", "Snakefile", "study.yaml", "run_all.sh")
+CODE += ("requirements.txt",)
 
 
 def git(*arguments: str) -> str | None:

@@ -18,7 +18,7 @@ from lib.data.clock import DAY
 from lib.data.description import EVENTS, FILE, VOCABULARIES, DataError, bank, describe, verify_public
 from lib.data.histories import Histories, load, read, save
 from lib.dependencies import code_hash, modules
-from lib.storage import checksum, intact, atomic_folder, write_atomic
+from lib.storage import atomic_folder, checksum, intact, write_atomic
 from study.download import download
 from study.tasks import synthetic
 

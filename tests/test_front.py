@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from lib.data.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
+from workflow.execute import check_parameters, default_parameters
 
 
 def run(*arguments, cwd=ROOT, **environment):
@@ -323,8 +324,7 @@ def test_the_studys_parameters_exist_in_its_notebooks(profile):
     for name, own in parameters["notebooks"].items():
         cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
         declared = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-        unknown = [key for key in own if f"\n{key} = " not in f"\n{declared}"]
-        assert unknown == []
+        check_parameters(own, default_parameters(declared))
 
 
 def dry_run(**environment):
