@@ -60,7 +60,8 @@ mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
 echo "{\\"profile\\": \\"$STUDY_PROFILE\\"}" >"reports/$STUDY_NAME/parameters.json"
 """
-PYTHON = f"""[[ $1 != -m || $2 == workflow.records ]] || echo "$*" >>asked
+PYTHON = f"""[[ $1 != -m || $2 != workflow.run ]] || exec "${{0%/*}}/workflow"
+[[ $1 != -m ]] || echo "$*" >>asked
 exec {sys.executable} "$@"
 """
 
@@ -75,7 +76,7 @@ def clone(tmp_path):
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):
         shutil.copy(ROOT / name, folder)
-    small_study.own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
+    small_study.own_environment(folder, {"workflow": WORKFLOW, "python": PYTHON})
     return folder
 
 
