@@ -56,13 +56,14 @@ def run_notebook(source: Path, partial: Path, parameters: Mapping[str, object]) 
 
 def failure(error: Exception, partial: Path) -> str:
     """One line: which cell failed, with what."""
+    died = "Kernel died" in str(error)
+    if not died and not hasattr(error, "ename"):
+        return f"{type(error).__name__}: {first_line(error)}"
     cells = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.exists() else []
-    if "Kernel died" in str(error):
+    if died:
         begun = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
         where = f"cell {begun[-1]['id']} ({len(begun)} of {len(cells)})" if begun else "at its start"
         return f"{where}: its kernel {KILLED}"
-    if not hasattr(error, "ename"):
-        return f"{type(error).__name__}: {first_line(error)}"
     failed = [cell for cell in cells if any(out["output_type"] == "error" for out in cell.get("outputs", []))]
     return f"cell {failed[-1]['id']} (In [{error.exec_count}]): {error.ename}: {first_line(error.evalue)}"
 
