@@ -12,6 +12,7 @@ import yaml
 from lib.dependencies import modules, relative
 from lib.data.description import describe
 from lib.storage import checksum
+from workflow.execute import check_parameters, default_parameters
 
 SOURCE, STUDY = (os.environ.get(name, "synthetic") for name in ("STUDY_DATA", "STUDY_NAME"))
 PROFILE, THREADS = os.environ.get("STUDY_PROFILE", "default"), int(os.environ.get("STUDY_THREADS", "1"))
@@ -68,16 +69,23 @@ def inputs(name):
 
 def values(name):
     """Parameters of a notebook: its own, and those of the shared ones that it declares."""
-    declared = next("".join(c["source"]) for c in cells(name) if "parameters" in c["metadata"].get("tags", []))
-    shared = {key: value for key, value in (SHARED | {"try_it": False}).items() if f"\n{key} = " in f"\n{declared}"}
-    return json.dumps(shared | parameters["notebooks"].get(name, {}), sort_keys=True)
+    cell = next("".join(c["source"]) for c in cells(name) if "parameters" in c["metadata"].get("tags", []))
+    declared, own = default_parameters(cell), parameters["notebooks"].get(name, {})
+    try:
+        check_parameters(own, declared)
+    except ValueError as error:
+        raise WorkflowError(f"study.yaml, {PROFILE}, {name}: {error}") from error
+    shared = {key: value for key, value in (SHARED | {"try_it": False}).items() if key in declared}
+    return json.dumps(shared | own, sort_keys=True)
 
 
 # Every step holds a lock that the next run waits for: steps outlive a workflow that is killed.
 # Opened for reading too, without which NFS gives no shared lock.
 # Threads are the study's: Snakemake would set them to the cores of the step, on which results must not depend.
 LIBRARIES = " ".join(f"{name}_NUM_THREADS={THREADS}" for name in ("OMP", "OPENBLAS", "MKL"))
-shell.prefix(f"exec 8<>.steps; flock --shared 8; export {LIBRARIES}; ")
+# A progress bar would leave one output for every refresh in a notebook; the framework's profiler would report itself.
+QUIET = "TQDM_DISABLE=1 KINETO_LOG_LEVEL=99"
+shell.prefix(f"exec 8<>.steps; flock --shared 8; export {LIBRARIES} {QUIET}; ")
 
 
 # On a cluster, what takes seconds is no job of its own (where the executor is the local one, this changes nothing).
@@ -127,7 +135,7 @@ for name in NOTEBOOKS:
                 *(path for path in inputs(name) if not path.startswith(OUT)))
         # Measurements run alone: on all cores here; the profile of a cluster says how there.
         threads: os.cpu_count() if name in ALONE else THREADS
-        shell: "python -m workflow.step {output} workflow.execute {params.notebook} {output} --parameters {params.values}"
+        shell: "python -m workflow.step {output} workflow.execute {params.notebook} {output} {params.values}"
 
 
 MAKERS = [Path("workflow", f"{name}.py") for name in ("frame", "front_page", "pages", "text")]

@@ -65,7 +65,12 @@ fi
 
 # Whatever has failed: on a full disk that is why.
 full() { df -Pk . "${TMPDIR:-/tmp}" | awk 'NR > 1 && $4 < 16384 { print $6; exit }'; }
-trap '(($? == 0)) || [[ -z $(full) ]] || echo "error: No space left on device: $(full); free some, then run the same command again" >&2' EXIT
+trap '(($? == 0)) || [[ -z $(full) ]] || {
+    echo "error: No space left on device: $(full); free some, then run the same command again" >&2
+    find lib study workflow -name __pycache__ -prune -exec rm -rf {} +
+}' EXIT
+# On a full disk Python leaves halves of compiled modules, over which it would stumble ever after.
+[[ -z $(full) ]] || export PYTHONDONTWRITEBYTECODE=1
 stamp="$(cat requirements.txt requirements-torch.txt workflow/{environment,jupyter_config}.py | sha256sum) $PWD"
 ready() { [[ -f .venv/stamp && $(<.venv/stamp) == "$stamp" ]]; }
 check_data() {
@@ -104,7 +109,7 @@ export PATH=$PWD/.venv/bin:$PATH STUDY_THREADS=$threads PYTHONUNBUFFERED=1
 export XDG_CACHE_HOME=$PWD/.cache MPLCONFIGDIR=$PWD/.cache/matplotlib IPYTHONDIR=$PWD/.cache/ipython
 export TORCHINDUCTOR_CACHE_DIR=$PWD/.cache/torchinductor
 # The kernel of .venv comes before all others.
-export JUPYTER_PATH=$PWD/.venv/share/jupyter
+export JUPYTER_PATH=$PWD/.venv/share/jupyter JUPYTER_PREFER_ENV_PATH=1
 export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter
 noted() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1" "$2" 2>/dev/null || true; }
 made_from=$(noted "$report/data.json" source)
@@ -120,29 +125,18 @@ if [[ -n $verify ]]; then
 fi
 export STUDY_DATA=$data STUDY_NAME=$out STUDY_PROFILE=$profile STUDY_FRESH=$fresh
 # This run has its lock already; Snakemake's own would take braces in the folder's name for wildcards.
-work=(snakemake --cores all --nolock) stop=TERM
+work=(python -m workflow.run "$report" --cores all --nolock) stop=TERM
 # At SIGINT Snakemake cancels its jobs; a run in the background of a script would ignore it.
-[[ -z $cluster ]] || work=(env --default-signal=INT snakemake --nolock --workflow-profile "$cluster") stop=INT
+[[ -z $cluster ]] || work=(env --default-signal=INT python -m workflow.run "$report" --nolock --workflow-profile "$cluster") stop=INT
 work+=(--rerun-incomplete ${fresh:+--forceall})
 # A clock that went back makes files of the future: sources count as new, results as old, so that contents decide.
 touch .lock
 find lib study workflow notebooks data/facts data/measurements data/tuning -newer .lock -exec touch -r .lock {} + 2>/dev/null || true
 find "$report" -newer .lock -exec touch -t 197001020000 {} + 2>/dev/null || true
-anew=$(python -m workflow.records "$report") # damaged files, and those that Snakemake has no record of
-[[ -f $report/data.json ]] || anew+=" data" # a published report has pages, and nothing that they were made from
-[[ -z $anew ]] || work+=(--forcerun $anew)
+log=.snakemake/log/study.log
 if [[ -n $dry ]]; then
-    plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(sed -n '/Error\|Exception/,$p' <<<"$plan")"
-    awk '
-        /^(local)?rule / { made = "" }
-        /^    output: / { made = substr($0, 13); sub(/, .*/, " and others", made) }
-        /^    reason: / && made {
-            sub(/^    reason: (Missing output files: [^;]*)?/, ""); sub(/^; /, "")
-            many = split($0, each, ", ")
-            why = many > 3 ? each[1] ", " each[2] ", " each[3] " and " many - 3 " more" : $0
-            print made ": " (why ? why : "does not exist"); steps++
-        }
-        END { print steps ? steps " steps would run" : "nothing would run" }' <<<"$plan"
+    plan=$("${work[@]}" --dry-run) || refuse "the steps cannot be planned: $(tail -n 5 "$log")"
+    echo "$plan"
     exit
 fi
 
@@ -157,7 +151,7 @@ made() { date -r "$report/index.html" +%s%N 2>/dev/null || true; }
 before=$(made)
 find "$report" -name '*.failed' -delete 2>/dev/null || true
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
-"${work[@]}" --quiet rules host >&2 &
+"${work[@]}" >&2 &
 status=0 ended=''
 trap 'ended=yes; kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
 wait $! || status=$?
@@ -168,7 +162,8 @@ if [[ $status != 0 ]]; then
     said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null || true)
     why=$(echo "$said" | grep -v ": was killed" || true)
     [[ -z $cluster || -z $why ]] || said=$why # the jobs that are cancelled then look killed, too
-    [[ -n $ended || -z $said ]] || echo "$said"
+    [[ -n $ended || $status == 137 || -n $cluster ]] || echo "all that the steps printed: $PWD/$log"
+    [[ -n $ended || $status == 137 ]] || echo "${said:-$(tail -n 5 "$log")}"
     ((status != 137)) || echo "FAILED: the workflow (Snakemake) was killed, as happens when memory runs out"
     exit $status
 fi >&2

@@ -46,7 +46,7 @@ STUDY = """default: &small
   {customers: 60, folds: 2, repeats: 1, epochs: 4, controls: [], control_repeats: 0, notebooks: {}}
 quick: *small
 """
-COMMANDS = {"python": f'exec {sys.executable} "$@"', "snakemake": f'exec {sys.executable} -m snakemake "$@"'}
+COMMANDS = {"python": f'exec {sys.executable} "$@"'}
 
 
 def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: str = CLAIM) -> Path:

@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from lib.data.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
+from workflow.execute import check_parameters, default_parameters
 
 
 def run(*arguments, cwd=ROOT, **environment):
@@ -59,7 +60,8 @@ mkdir -p "reports/$STUDY_NAME"
 python -c 'import json, sys; print(json.dumps({"source": sys.argv[1]}))' "$STUDY_DATA" >"reports/$STUDY_NAME/data.json"
 echo "{\\"profile\\": \\"$STUDY_PROFILE\\"}" >"reports/$STUDY_NAME/parameters.json"
 """
-PYTHON = f"""[[ $1 != -m || $2 == workflow.records ]] || echo "$*" >>asked
+PYTHON = f"""[[ $1 != -m || $2 != workflow.run ]] || exec "${{0%/*}}/workflow"
+[[ $1 != -m ]] || echo "$*" >>asked
 exec {sys.executable} "$@"
 """
 
@@ -74,7 +76,7 @@ def clone(tmp_path):
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     for name in ("run_all.sh", "requirements.txt", "requirements-torch.txt", "study.yaml"):
         shutil.copy(ROOT / name, folder)
-    small_study.own_environment(folder, {"snakemake": WORKFLOW, "python": PYTHON})
+    small_study.own_environment(folder, {"workflow": WORKFLOW, "python": PYTHON})
     return folder
 
 
@@ -323,8 +325,7 @@ def test_the_studys_parameters_exist_in_its_notebooks(profile):
     for name, own in parameters["notebooks"].items():
         cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
         declared = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-        unknown = [key for key in own if f"\n{key} = " not in f"\n{declared}"]
-        assert unknown == []
+        check_parameters(own, default_parameters(declared))
 
 
 def dry_run(**environment):

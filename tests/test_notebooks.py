@@ -133,7 +133,7 @@ def is_random(name: str) -> bool:
 
 def test_its_parameters_are_commented_literals(notebook):
     (cell,) = tagged(notebook, "parameters")
-    defaults = default_parameters(notebook)
+    defaults = default_parameters(cell.source)
     assert defaults["study"] == "by_hand"  # never over a report that run_all.sh made
     assert defaults["seed"] == 0
     commented = {
@@ -179,7 +179,7 @@ def commented_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str
     """Default and comment of every parameter."""
     (cell,) = tagged(notebook, "parameters")
     lines = {line.split(" = ")[0]: line.partition("  # ")[2] for line in cell.source.splitlines()}
-    return {name: (repr(value), lines[name]) for name, value in default_parameters(notebook).items()}
+    return {name: (repr(value), lines[name]) for name, value in default_parameters(cell.source).items()}
 
 
 def test_a_parameter_means_the_same_in_every_notebook():
@@ -192,7 +192,8 @@ def test_a_parameter_means_the_same_in_every_notebook():
 
 @pytest.mark.parametrize("name", [*MECHANISMS_TRAINED, "03_continuous_memory"])
 def test_knobs_stand_where_the_study_has_them(name):
-    defaults = default_parameters(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))
+    (cell,) = tagged(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4), "parameters")
+    defaults = default_parameters(cell.source)
     network = dataclasses.asdict(VARIANTS[MECHANISMS_TRAINED.get(name, "infinite_former")].model)
     knobs = {knob: value for knob, value in defaults.items() if knob in network}
     assert len(knobs) >= 2

@@ -11,13 +11,12 @@ import shutil
 import signal
 import subprocess
 import time
+from base64 import urlsafe_b64encode
 
 import psutil
 import pytest
 import small_study
 from small_study import LIMIT, broken_files, results, run
-
-from workflow.records import RECORDS, record_of
 
 KILLS = int(os.environ.get("STUDY_KILLS", "3"))
 SHORTEST, LONGEST = 1.0, 12.0  # seconds until a kill
@@ -57,7 +56,7 @@ def end_workflow(process):
     """Only the scheduler dies; its steps live on and must not be disturbed by the next run."""
     for each in whole_tree(process):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if each.cmdline()[1:3] == ["-m", "snakemake"]:
+            if each.cmdline()[1:3] == ["-m", "workflow.run"]:
                 each.kill()
 
 
@@ -100,7 +99,7 @@ def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone, un
 
 
 KILLED = {
-    "snakemake": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
+    "workflow.run": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
     "study.train": r"FAILED reports/synthetic/runs/softmax-0-.\.json: was killed, as happens when memory runs out",
     "ipykernel_launcher": r"FAILED notebooks/04_train_softmax.ipynb, .*: its kernel was killed, as happens when .*",
 }
@@ -169,8 +168,13 @@ def test_nothing_stale_hides_behind_dates_or_lost_records(uninterrupted, tmp_pat
         stream.write("ANOTHER = 1\n")
     os.utime(clone / "workflow" / "pages.py", (1, 1))  # unpacked from an archive of older files
     assert would().startswith("reports/synthetic/index.html and others: ")
-    record_of("reports/synthetic/data.json", clone / RECORDS).write_text('{"rule": "da')
-    assert would().startswith("reports/synthetic/data.json: ")
+    for record, content in ("data.json", '{"rule": "da'), ("runs/softmax-0-0.json", ""):
+        name = urlsafe_b64encode(f"reports/synthetic/{record}".encode()).decode()
+        (clone / ".snakemake" / "metadata" / name).write_text(content)
+    made = report / "notebooks" / "04_train_softmax.ipynb"
+    made.write_bytes(made.read_bytes()[:-7])  # what a power cut leaves
+    for file in ("data.json", "runs/softmax-0-0.json", "notebooks/04_train_softmax.ipynb"):
+        assert f"reports/synthetic/{file}: " in would()
 
 
 def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(tmp_path):
@@ -182,6 +186,11 @@ def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(tmp_pa
         f"FAILED notebooks/01_data.ipynb, cell conclusion (In [4]): ValueError: too · see {partial}"
     )
     assert "before" in (clone / partial).read_text()
+    log = f"all that the steps printed: {clone}/.snakemake/log/study.log"
+    steps, (said, _) = done.stderr.splitlines()[:-2], done.stderr.splitlines()[-2:]
+    assert said == log
+    # A line when each step begins, and the failure once.
+    assert [re.sub(" · .*", "", step) for step in steps] == ["[1/3] data", "[2/3] notebook 01_data"]
 
 
 def fresh_start(clone):

@@ -65,11 +65,11 @@ def progress(said, before):
     return f"{installed() - before} of {names.count(',') + 1} installed" if begun else f"{fetched} packages fetched"
 
 
-def show(text, last=False):
-    """A line on stderr: in a terminal in the place of the one before."""
-    terminal = sys.stderr.isatty()
+def show(text, last=False, screen=sys.stderr):
+    """A line on the screen: in a terminal in the place of the one before."""
+    terminal = screen.isatty()
     end = "\n" if last or not terminal else ""
-    print(f"\r\x1b[K{text}" if terminal else text, end=end, file=sys.stderr, flush=True)
+    print(f"\r\x1b[K{text}" if terminal else text, end=end, file=screen, flush=True)
 
 
 def pip(what, environment, *arguments):

@@ -22,13 +22,14 @@ LONGEST = 1000
 
 
 def tell(line: str) -> None:
-    """Say why this step fails: on stderr, and in the step's line where it is run by the workflow."""
-    print(line, file=sys.stderr)
+    """Say why this step fails: in the step's line where it is run by the workflow, and on stderr."""
+    # A full disk must not hide that it is full: stderr is a file, too.
     if PLACE in os.environ:
-        # A full disk must not hide that it is full.
         with contextlib.suppress(OSError), Path(os.environ[PLACE]).open("r+", encoding="utf-8") as stream:
             stream.write(line[:LONGEST] + "\n")
             stream.truncate()
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def lasting(target: Path) -> Path:
@@ -59,9 +60,9 @@ def main() -> int:
             why = f"exit status {status}, for the reason that is printed above"
             tell(f"FAILED {target}: {why if isinstance(done.code, int) else done.code}")
     except Exception as error:
+        tell(f"FAILED {target}: {type(error).__name__}: {first_line(error)}")
         if not isinstance(error, OSError | MemoryError):
             traceback.print_exc()
-        tell(f"FAILED {target}: {type(error).__name__}: {first_line(error)}")
         status = 1
     if status == 0:
         place.unlink()

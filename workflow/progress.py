@@ -1,0 +1,100 @@
+"""Snakemake's logger for the study: what runs, how far, how long still; of a dry run, what would run and why."""
+
+import os
+import re
+import shutil
+import sys
+import time
+from logging import LogRecord
+from threading import Thread
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from workflow.environment import show
+
+SCREEN = sys.stderr
+"""Where progress is shown: `workflow.run` makes it what stderr was before all else went to the log."""
+WEIGHTS = {"train": 1, "data": 1, "pages": 1, "all": 0}
+NOTEBOOK = 10
+"""A notebook takes about as long as so many trainings."""
+
+
+def words(rule: str, variant: str = "", repeat: str = "0", fold: str = "0") -> str:
+    """A step in plain words."""
+    if rule != "train":
+        return rule.replace("notebook_", "notebook ")
+    name = variant.replace("infinite_former", "∞-former").replace("_", " ")
+    again = f", repeat {int(repeat) + 1}" if repeat != "0" else ""
+    return f"{name}{again}, fold {int(fold) + 1} of {os.environ['STUDY_FOLDS']}"
+
+
+def planned(output: list[str], reason: str) -> str:
+    """A step that would run, and why."""
+    why = re.sub(r"^Missing output files: [^;]*(; )?", "", reason)
+    each = why.split(", ")
+    why = f"{', '.join(each[:3])} and {len(each) - 3} more" if len(each) > 3 else why
+    return f"{output[0]}{' and others' * (len(output) > 1)}: {why or 'does not exist'}"
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds or minutes."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+class LogHandler(LogHandlerBase):
+    """In a terminal one line that changes, elsewhere one a step; what Snakemake says goes to stderr, the log."""
+
+    writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = True, False, False, False, False
+
+    def __post_init__(self) -> None:
+        self.start, self.steps, self.running, self.open = time.monotonic(), {}, {}, True
+        self.total = self.done = self.work = self.expected = 0
+        if SCREEN.isatty() and not self.common_settings.dryrun:
+            Thread(target=self.tick, daemon=True).start()
+
+    def tick(self) -> None:
+        """Show how the time goes while long steps run."""
+        while self.open:
+            time.sleep(1)
+            with self.lock:
+                self.draw("; ".join(self.running.values()))
+
+    def draw(self, names: str) -> None:
+        """One line: n of m, the steps, elapsed and left."""
+        took = time.monotonic() - self.start
+        left = f", about {duration(self.expected - took)} left" if self.expected > took else ""
+        head, tail = f"[{len(self.steps)}/{self.total}] ", f" · {duration(took)}{left}"
+        room = shutil.get_terminal_size().columns - len(head + tail) - 1 if SCREEN.isatty() else len(names)
+        if names:
+            show(head + (names if len(names) <= room else names[: room - 1] + "…") + tail, screen=SCREEN)
+
+    def emit(self, record: LogRecord) -> None:
+        """One of Snakemake's records."""
+        print(self.format(record), file=sys.stderr, flush=True)
+        match getattr(record, "event", None):
+            case LogEvent.RUN_INFO:
+                counts = {rule: number for rule, number in record.stats.items() if rule not in ("all", "total")}
+                self.total = sum(counts.values())
+                self.work = sum(WEIGHTS.get(rule, NOTEBOOK) * number for rule, number in counts.items())
+            case LogEvent.JOB_INFO if record.rule_name != "all" and self.common_settings.dryrun:
+                print(planned(record.output, record.reason), file=SCREEN)
+                self.steps[record.jobid] = 0
+            case LogEvent.JOB_INFO if record.rule_name != "all":
+                self.running[record.jobid] = name = words(record.rule_name, **record.wildcards)
+                self.steps[record.jobid] = WEIGHTS.get(record.rule_name, NOTEBOOK)
+                self.draw("; ".join(self.running.values()) if SCREEN.isatty() else name)
+            case LogEvent.JOB_FINISHED if self.running.pop(record.job_id, None):
+                self.done += self.steps[record.job_id]
+                self.expected = (time.monotonic() - self.start) * self.work / self.done
+            case LogEvent.JOB_ERROR:
+                self.running.pop(record.jobid, None)
+
+    def close(self) -> None:
+        """The end of the line, and of a plan."""
+        if self.open and self.common_settings.dryrun:
+            print(f"{len(self.steps)} steps would run" if self.steps else "nothing would run", file=SCREEN)
+        elif self.open and self.steps and SCREEN.isatty():
+            print(file=SCREEN)
+        self.open = False
+        super().close()
