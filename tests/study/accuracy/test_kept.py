@@ -6,7 +6,6 @@ from unittest.mock import Mock
 import pytest
 
 from lib.data.batches import stratified_folds
-from lib.training import runs
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from study.accuracy import kept
@@ -32,7 +31,7 @@ def arguments(histories, tmp_path, monkeypatch):
 
 def test_what_is_kept_is_loaded_and_what_matters_makes_others(arguments, monkeypatch):
     first = kept.probabilities(**arguments)
-    monkeypatch.setattr(runs, "train", Mock(side_effect=RuntimeError("trains again")))
+    monkeypatch.setattr(kept, "train", Mock(side_effect=RuntimeError("trains again")))
     assert (kept.probabilities(**arguments) == first).all()
     for change in (
         {"learners": arguments["learners"][1:]},
