@@ -25,7 +25,10 @@ from lib.attention.random_features import (
 from lib.attention.softmax import softmax_attention
 from study.kernel.kernel_variance import error_parts, relative_mean_square, sphere_moment
 
-TWO_COLUMNS = ("hyperbolic", "trigonometric")
+
+def rows_for(kernel: str, columns: int) -> int:
+    """Rows of the projection that give so many feature columns: half as many where a row takes two."""
+    return columns // 2 if kernel in ("hyperbolic", "trigonometric") else columns
 
 
 def dot_product_spread(head_dims: Sequence[int], pairs: int, length: int, generator: torch.Generator) -> pd.DataFrame:
@@ -155,7 +158,7 @@ def error_map(
     columns: int,
 ) -> Float[np.ndarray, "lengths angles"]:
     """Root mean square error over the kernel of so many feature columns, orthogonal rows, |x| = |y|."""
-    count = columns // 2 if kernel in TWO_COLUMNS else columns
+    count = rows_for(kernel, columns)
     square = relative_mean_square(kernel, "orthogonal", head_dim, count, *squares_at(lengths, angles))
     return np.sqrt(square.clip(min=0))  # below zero only by rounding, where x and y all but cancel
 
@@ -183,7 +186,7 @@ def relative_errors_table(
     rows = []
     for name in estimators:
         kernel, projection = name.split(" ")
-        count = columns // 2 if kernel in TWO_COLUMNS else columns
+        count = rows_for(kernel, columns)
         for square in squares:
             tilt = best_tilt(torch.tensor(square), head_dim).item() if kernel == "favor++" else 0.0
             sizes = np.array([square]), np.array([square])
@@ -221,7 +224,7 @@ def output_errors(
             for name in estimators:
                 kernel, projection = name.split(" ")
                 for size in sizes:
-                    count = size // 2 if columns and kernel in TWO_COLUMNS else size
+                    count = rows_for(kernel, size) if columns else size
                     directions = draw_projection(projection, count, head_dim, generator)
                     error = (favor_attention(queries, keys, values, directions, kernel) - exact).square().mean()
                     place = {"model": name, "task": f"variance {scale:g}", "seed": sample, "x": size}
@@ -265,7 +268,7 @@ def attention_times(
     queries, keys, values = torch.randn(3, 1, 4, length, head_dim, generator=generator)
     for name in estimators:
         kernel, projection = name.split(" ")
-        count = columns // 2 if kernel in TWO_COLUMNS else columns
+        count = rows_for(kernel, columns)
         directions = draw_projection(projection, count, head_dim, generator)
         for repeat in range(-1, repeats):
             started = time.process_time()

@@ -17,7 +17,7 @@ from lib.training.loop import TrainConfig
 from lib.training.runs import Run, run_name, run_or_load
 from study.insight import batch_of
 from study.kernel.approximation import approximation_report
-from study.kernel.kernel_error import TWO_COLUMNS
+from study.kernel.kernel_error import rows_for
 
 
 def finished_run(histories: Histories, folds: int, epochs: int) -> Run | None:
@@ -70,7 +70,7 @@ def head_reports(
     for name, (queries, keys, _) in heads_of(model, batch):
         for estimator in estimators:
             kernel, projection = estimator.split(" ")
-            count = columns // 2 if kernel in TWO_COLUMNS else columns
+            count = rows_for(kernel, columns)
             directions = draw_projection(projection, count, queries.shape[-1], generator)
             report = approximation_report(queries, keys, directions, kernel, batch.key_mask)
             found = {"weight_error": report.relative_error, "uniform_error": report.uniform_error}
@@ -106,7 +106,7 @@ def head_errors(
         for estimator in estimators:
             kernel, projection = estimator.split(" ")
             for size in sizes:
-                count = size // 2 if kernel in TWO_COLUMNS else size
+                count = rows_for(kernel, size)
                 for draw in range(draws):
                     directions = draw_projection(projection, count, inputs[0].shape[-1], generator)
                     estimate = favor_attention(*inputs, directions, kernel, key_mask=batch.key_mask) * real

@@ -20,12 +20,10 @@ from tqdm import tqdm
 from lib.dependencies import code_hash, modules
 from lib.storage import read_checksummed, write_atomic, write_checksummed
 from study.speed import fresh_process, scaling, sweeps
-from study.speed.fresh_process import Budget, measure_apart, measure_here
+from study.speed.fresh_process import Budget, measure_apart
 from study.speed.hardware import LOCAL, hardware
-from study.speed.memory import MIB, peak_memory
+from study.speed.memory import MIB
 from study.speed.workload import Configuration
-
-__all__ = ["Budget", "Configuration", "hardware", "measure", "peak_memory"]
 
 MEASURER = Path(fresh_process.__file__)
 SETTINGS = [field.name for field in fields(Configuration)]
@@ -153,9 +151,6 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     command = argparse.ArgumentParser(prog="python -m study.speed.measure", description=__doc__, formatter_class=raw)
     choose = command.add_subparsers(dest="command", required=True)
-    one = choose.add_parser("one", help="measure one configuration in this process and print JSON")
-    one.add_argument("configuration", help='JSON, such as \'{"mechanism": "performer", "length": 4096}\'')
-    one.add_argument("--quantity", choices=("time", "memory"), default="time")
     encoder = choose.add_parser("encoder", help="the source study's encoder at its lengths")
     encoder.add_argument("--lengths", type=int, nargs="+", default=list(range(256, 8193, 256)))
     layer = choose.add_parser("layer", help="one attention layer along length, as in the notebook")
@@ -168,10 +163,9 @@ def parser() -> argparse.ArgumentParser:
         sweep.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         sweep.add_argument("--threads", type=int, default=1, help="default %(default)s")
         sweep.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    for each in (one, encoder, layer):
         for field in fields(Budget):
             name = f"--{field.name.replace('_', '-')}"
-            each.add_argument(name, type=field.type, default=field.default, help=f"default {field.default}")
+            sweep.add_argument(name, type=field.type, default=field.default, help=f"default {field.default}")
     return command
 
 
@@ -183,10 +177,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(scaling.agreement(first, second).to_string(index=False))
         return
     budget = Budget(**{field.name: getattr(chosen, field.name) for field in fields(Budget)})
-    if chosen.command == "one":
-        configuration = Configuration(**json.loads(chosen.configuration))
-        print(json.dumps(measure_here(configuration, chosen.quantity, budget)))
-        return
     grids = {"encoder": sweeps.source_encoders, "layer": sweeps.layers}
     machine = {"device": chosen.device, "threads": chosen.threads, "dtype": chosen.dtype}
     grid = [replace(each, **machine) for each in grids[chosen.command](chosen.lengths)]

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from lib.paths import FACTS
+from study.report import COLUMNS
 
 # From the steepest growth to the flattest: of a pair, the later is the one expected to pay from some length on.
 ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
@@ -28,7 +29,6 @@ CLAIMS = {
     "time_ms_ratio": "times less time",
     "peak_memory_mib_ratio": "times less memory",
 }
-COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
 
 
 def result_rows(rows: pd.DataFrame, experiment: str, axis: str = "length") -> pd.DataFrame:

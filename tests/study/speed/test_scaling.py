@@ -72,18 +72,17 @@ def test_growth_needs_three_points():
     assert analysis_rows(found, crossovers(sweep(LAWS)).iloc[:0], "07", "attention").empty
 
 
-def test_crossing_of_power_laws_is_exact():
-    assert crossing(pd.Series(1000 / np.array(LENGTHS), index=LENGTHS)) == pytest.approx(1000, rel=EXACT)
-
-
-def test_crossing_is_the_last_one():
-    ratios = pd.Series([0.5, 2.0, 0.5, 4.0, 0.25], index=[1, 2, 4, 8, 16])
-    assert crossing(ratios) == pytest.approx(8 * 2**0.5, rel=EXACT)
-
-
-def test_crossing_out_of_range():
-    assert crossing(pd.Series([0.9, 0.5], index=[1, 2])) == 0
-    assert crossing(pd.Series([0.9, 1.0], index=[1, 2])) == np.inf
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ({length: 1000 / length for length in LENGTHS}, 1000),
+        ({1: 0.5, 2: 2.0, 4: 0.5, 8: 4.0, 16: 0.25}, 8 * 2**0.5),  # the last one counts
+        ({1: 0.9, 2: 0.5}, 0),
+        ({1: 0.9, 2: 1.0}, np.inf),
+    ],
+)
+def test_crossing_of_power_laws_is_exact(ratios, expected):
+    assert crossing(pd.Series(ratios)) == pytest.approx(expected, rel=EXACT)
 
 
 def test_crossovers_of_every_pair():
