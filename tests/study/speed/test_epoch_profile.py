@@ -7,7 +7,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from lib.attention.softmax import SoftmaxAttention
-from lib.data import batches
+from lib.training import loop
 from lib.training.classifier import MECHANISMS, ByteDropout, ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import train
@@ -73,14 +73,14 @@ def test_every_operation_is_counted_once(events):
 
 def test_data_path_makes_the_batches_of_the_training(histories, monkeypatch):
     customers, seen = histories.labelled, []
-    collate = batches.collate
+    collate = loop.collate
 
     def counted(*arguments):
         batch = collate(*arguments)
         seen.append((int(batch.key_mask.sum()), batch.key_mask.numel()))
         return batch
 
-    monkeypatch.setattr(batches, "collate", counted)
+    monkeypatch.setattr(loop, "collate", counted)
     train(histories, customers, SMALL, TrainConfig(batch_size=8, max_events=64, epochs=2), 3, "test")
     trained = np.array(seen).reshape(2, -1, 2).sum(1)
     seen.clear()
