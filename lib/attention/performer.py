@@ -16,35 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib.attention.numerics import can_look_at, has_large_entries, wide
-from lib.attention.random_features import (
-    best_tilt,
-    check_kernel,
-    draw_projection,
-    mean_sum_square,
-    orthogonal_projection,
-)
+from lib.attention.random_features import best_tilt, check_kernel, draw_projection, mean_sum_square
 from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
-from lib.attention.tiled import (
-    LOG2_E,
-    FeatureMap,
-    State,
-    causal_attention,
-    empty_state,
-    read,
-    summary,
-    weights_of,
-)
-
-__all__ = [
-    "PerformerAttention",
-    "check_projection",
-    "favor_attention",
-    "favor_stream",
-    "favor_weights",
-    "orthogonal_projection",
-    "tilt_of",
-]
-
+from lib.attention.tiled import LOG2_E, FeatureMap, State, causal_attention, empty_state, read, summary, weights_of
 
 # Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
 LARGEST_LEVEL = 1e10
