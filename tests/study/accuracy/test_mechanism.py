@@ -77,6 +77,6 @@ def test_the_kernel_error_is_that_of_the_models_own_kernel(histories):
     for kernel, projection in (("positive", "orthogonal"), ("hyperbolic", "orthogonal"), ("positive", "fixed_norm")):
         config = ModelConfig(attention="performer", kernel=kernel, projection=projection, **SMALL)
         model = build_classifier(histories, config, 0).eval()
-        rows = insight.kernel_error(model, histories, np.arange(4), [16], 0, draws=2)
+        rows = insight.kernel_error(model, histories, np.arange(4), [16], 0)
         errors[kernel, projection] = rows["value"].tolist()
     assert len({tuple(each) for each in errors.values()}) == 3
