@@ -195,7 +195,9 @@ def run_by_hand(path):
     notebook = json.loads(path.read_text())
     for count, cell in enumerate(cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
         cell["execution_count"] = count + 1
-        cell["metadata"] |= {"scrolled": True, "execution": {"shell.execute_reply": "now"}, "jupyter": {"folded": True}}
+        cell["metadata"] |= {"scrolled": True, "execution": {"shell.execute_reply": "now"}}
+        if "jupyter" in cell["metadata"]:
+            cell["metadata"]["jupyter"]["outputs_hidden"] = True
         cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["one\n"]}]
     notebook["metadata"]["language_info"] = {
         "name": "python",
