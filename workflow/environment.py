@@ -26,8 +26,9 @@ EVERY = 15
 """Seconds between two lines on progress where there is no terminal."""
 FILTER = (
     "if [ -x .venv/bin/python ]; then .venv/bin/python -Im nbstripout --keep-id --extra-keys '"
-    "cell.metadata.jupyter.outputs_hidden cell.metadata.trusted metadata.language_info.codemirror_mode metadata.language_info.file_extension"
-    " metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
+    "cell.metadata.jupyter.outputs_hidden cell.metadata.trusted metadata.language_info.codemirror_mode"
+    " metadata.language_info.file_extension metadata.language_info.mimetype"
+    " metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
     " metadata.language_info.version'; else cat; fi"
 )
 """A command of git, which runs it at the top of whichever worktree: the place of the environment is relative."""
