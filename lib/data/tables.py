@@ -46,8 +46,11 @@ ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59)"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, decompressed. Raises DataError for a format that is not read, and where it is broken."""
+def opened(path: Path, ahead: bool = False) -> Iterator[IO[bytes]]:
+    """The file's bytes, decompressed. Raises DataError for a format that is not read, and where it is broken.
+
+    `ahead`: for pyarrow, whose threads may still read when Python ends, so that they must not need Python.
+    """
     head = first_bytes(path)
     for other, magic in OTHERS.items():
         if re.match(magic, head):
@@ -57,10 +60,23 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         ("file", lambda path: pa.OSFile(str(path))),
     )
     try:
-        with opener(path) as stream:
+        with without_python(path, name, opener) if ahead else opener(path) as stream:
             yield stream
     except BROKEN as error:
         raise DataError(f"{path}: broken or truncated {name}; export or download it again") from error
+
+
+def without_python(path: Path, name: str, opener: Callable[[Path], IO[bytes]]) -> pa.NativeFile:
+    """The same bytes by pyarrow's own decompression, or from memory: it knows neither xz nor gzip with zeros behind."""
+    codec = {"gzip": "gzip", "bzip2": "bz2", "zstd": "zstd", "file": None}.get(name, "")
+    if name == "gzip":
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 8))
+            codec = codec if any(stream.read()) else ""
+    if codec == "":
+        with opener(path) as stream:
+            return pa.BufferReader(stream.read())
+    return pa.input_stream(str(path), compression=codec)
 
 
 def first_bytes(path: Path) -> bytes:
@@ -173,7 +189,7 @@ class Delimited(Table):
         for breaks in (False, True):
             parse, skipped = pcsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=breaks), row
             try:
-                with opened(self.path) as stream:
+                with opened(self.path, ahead=True) as stream:
                     for batch in pcsv.open_csv(stream, read, parse, convert):
                         fresh = batch.slice(min(skipped, batch.num_rows))
                         skipped -= batch.num_rows - fresh.num_rows
