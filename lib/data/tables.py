@@ -9,6 +9,7 @@ import difflib
 import gzip
 import io
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,11 +29,12 @@ from lib.data.description import FILE, DataError, Description
 BLOCK = 1 << 22
 """Bytes read at a time: large beside the cost of a call, small beside the arrays that are made."""
 COMPRESSED = {
-    "gzip": (rb"\x1f\x8b", gzip.open),
-    "bzip2": (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", bz2.open),
-    "xz": (rb"\xfd7zXZ\x00", lzma.open),
-    "zstd": (rb"\x28\xb5\x2f\xfd", lambda path: pa.input_stream(str(path), compression="zstd")),
+    "gzip": (rb"\x1f\x8b", gzip.open, "gzip"),
+    "bzip2": (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", bz2.open, "bz2"),
+    "xz": (rb"\xfd7zXZ\x00", lzma.open, None),
+    "zstd": (rb"\x28\xb5\x2f\xfd", lambda path: pa.input_stream(str(path), compression="zstd"), "zstd"),
 }
+"""How each is recognised, opened, and what pyarrow calls it where it knows it."""
 ROWS = 1 << 16
 """Rows of Parquet read at a time."""
 OTHERS = {
@@ -55,27 +57,27 @@ def opened(path: Path, ahead: bool = False) -> Iterator[IO[bytes]]:
     for other, magic in OTHERS.items():
         if re.match(magic, head):
             raise DataError(f"{path}: {other}; export it as comma-separated text in UTF-8, or as Parquet")
-    name, opener = next(
-        ((name, opener) for name, (magic, opener) in COMPRESSED.items() if re.match(magic, head)),
-        ("file", lambda path: pa.OSFile(str(path))),
+    name, opener, codec = next(
+        ((name, opener, codec) for name, (magic, opener, codec) in COMPRESSED.items() if re.match(magic, head)),
+        ("file", lambda path: pa.OSFile(str(path)), None),
     )
     try:
-        with without_python(path, name, opener) if ahead else opener(path) as stream:
-            yield stream
+        with opener(path) as stream:
+            yield without_python(path, stream, codec) if ahead and name != "file" else stream
     except BROKEN as error:
         raise DataError(f"{path}: broken or truncated {name}; export or download it again") from error
 
 
-def without_python(path: Path, name: str, opener: Callable[[Path], IO[bytes]]) -> pa.NativeFile:
-    """The same bytes by pyarrow's own decompression, or from memory: it knows neither xz nor gzip with zeros behind."""
-    codec = {"gzip": "gzip", "bzip2": "bz2", "zstd": "zstd", "file": None}.get(name, "")
-    if name == "gzip":
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 8))
-            codec = codec if any(stream.read()) else ""
-    if codec == "":
-        with opener(path) as stream:
-            return pa.BufferReader(stream.read())
+def without_python(path: Path, stream: io.IOBase | pa.NativeFile, codec: str | None) -> pa.NativeFile:
+    """A compressed file by pyarrow's own codec; from memory where it has none, or where zeros may follow, as in gzip.
+
+    The last byte of a gzip file is zero where zeros follow, and where the text has less than 16 MiB.
+    """
+    with path.open("rb") as raw:
+        raw.seek(-1, os.SEEK_END)
+        padded = codec == "gzip" and raw.read() == b"\0"
+    if codec is None or padded:
+        return pa.BufferReader(stream.read())
     return pa.input_stream(str(path), compression=codec)
 
 

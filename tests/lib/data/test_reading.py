@@ -64,7 +64,7 @@ def zstd(content):
 
 COMPRESSED = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
 SAME = {name: (compress(GOOD.encode()), "") for name, compress in COMPRESSED.items()} | {
-    "padded gzip": (gzip.compress(GOOD.encode()) + bytes(512), ""),
+    **{f"gzip and {zeros} zeros": (gzip.compress(GOOD.encode()) + bytes(zeros), "") for zeros in (1, 3, 512)},
     "semicolons, commas": (GOOD.replace(",", ";").replace("1.5", "1,5"), "delimiter: ';'\ndecimal: ','\n"),
     "tabs": (GOOD.replace(",", "\t"), 'delimiter: "\\t"\n'),
     "line breaks in quotes": (GOOD.replace(",x,", ',"a\r\nb, and\nc",'), ""),
