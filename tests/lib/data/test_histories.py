@@ -156,7 +156,7 @@ def test_a_failure_leaves_nothing(histories, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["events.arrow", "customers.arrow"])
+@pytest.mark.parametrize("name", ["categories.npy", "customers.npy"])
 @pytest.mark.parametrize("damage", ["truncated", "garbled", "missing"])
 def test_damage_is_noticed(histories, tmp_path, capsys, name, damage):
     stored.save(histories, tmp_path / "cache")

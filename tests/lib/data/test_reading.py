@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.data import histories, reading, tables
+from lib.data import reading
 from lib.data.description import DataError
+from lib.data.histories import MOST_CLASSES, row_digest
+from lib.data.histories import read as read_folder
 
 DESCRIBED = """events: clicks.csv
 labels: churn.csv
@@ -33,7 +35,7 @@ def read(tmp_path, clicks=GOOD, labels=LABELS, described=DESCRIBED):
     (tmp_path / "dataset.yaml").write_text(described)
     (tmp_path / "clicks.csv").write_bytes(clicks if isinstance(clicks, bytes) else clicks.encode())
     (tmp_path / "churn.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
-    return histories.read(tmp_path)
+    return read_folder(tmp_path)
 
 
 def test_own_events_are_read(tmp_path):
@@ -62,7 +64,7 @@ def zstd(content):
     return target.getvalue().to_pybytes()
 
 
-COMPRESSED = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
+COMPRESSED = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
 SAME = {name: (compress(GOOD.encode()), "") for name, compress in COMPRESSED.items()} | {
     **{f"gzip and {zeros} zeros": (gzip.compress(GOOD.encode()) + bytes(zeros), "") for zeros in (1, 3, 512)},
     "semicolons, commas": (GOOD.replace(",", ";").replace("1.5", "1,5"), "delimiter: ';'\ndecimal: ','\n"),
@@ -78,7 +80,7 @@ SAME = {name: (compress(GOOD.encode()), "") for name, compress in COMPRESSED.ite
 @pytest.mark.parametrize(("clicks", "more"), SAME.values(), ids=SAME)
 def test_what_says_the_same_is_read_alike_whatever_its_name(tmp_path, clicks, more, monkeypatch):
     plain = read(tmp_path)
-    monkeypatch.setattr(tables, "BLOCK", 100)
+    monkeypatch.setattr(reading, "BLOCK", 100)
     for labels in (LABELS, parquet(LABELS)):
         again = read(tmp_path, clicks, labels, DESCRIBED + more)
         for field in dataclasses.fields(plain):
@@ -203,8 +205,8 @@ def test_bad_events_are_named(tmp_path, clicks, message):
 
 
 def test_a_measurement_is_no_label(tmp_path):
-    clicks = HEADER + "".join(f"1,ann{n},,home,{n}\n" for n in range(reading.MOST_CLASSES + 1))
-    labels = "user,left\n" + "".join(f"ann{n},{n}\n" for n in range(reading.MOST_CLASSES + 1))
+    clicks = HEADER + "".join(f"1,ann{n},,home,{n}\n" for n in range(MOST_CLASSES + 1))
+    labels = "user,left\n" + "".join(f"ann{n},{n}\n" for n in range(MOST_CLASSES + 1))
     with pytest.raises(DataError, match="column left: 101 different labels; give at most 100 classes"):
         read(tmp_path, clicks, labels)
 
@@ -242,7 +244,7 @@ def test_rows_on_both_sides_of_a_block_are_one_file(tmp_path, monkeypatch):
     rows = [f"{n},c{n % 7},,page{n % 300},{n % 50}.25" for n in range(3000)]
     labels = "user,left\nc0,a\nc1,b\n"
     whole = read(tmp_path, HEADER + "\n".join(rows), labels)
-    monkeypatch.setattr(tables, "BLOCK", 1000)
+    monkeypatch.setattr(reading, "BLOCK", 1000)
     parts = read(tmp_path, HEADER + "\n".join(rows), labels)
     for name in ("categories", "numbers", "days", "offsets"):
         assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
@@ -277,5 +279,5 @@ def assert_valid(histories):
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), max_size=20))
 def test_equal_rows_have_equal_digests(rows):
     columns = [np.array([row[place] for row in rows], np.int64) for place in range(2)]
-    digest = reading.row_digest(columns)
+    digest = row_digest(columns)
     assert len({*zip(rows, digest.tolist(), strict=True)}) == len(set(rows)) == len(set(digest.tolist()))
