@@ -104,6 +104,9 @@ def findings(histories: Histories) -> str:
         "time": f"{first} to {last}",
         "odd": ", ".join(odd) or "nothing",
     }
+    if histories.groups is not None:
+        largest = np.bincount(histories.groups[histories.labelled]).max()
+        lines["groups"] = f"{found['groups']:,}, the largest of {largest:,} customers"
     return "\n".join(f"{name}: {line}" for name, line in lines.items())
 
 

@@ -152,6 +152,28 @@ def test_folds_cover_every_labelled_customer_once_and_are_stratified(count, seed
         assert abs((labels[test] == 1).sum() - 11 / count) < 1
 
 
+def grouped(sizes, labels):
+    """Histories of customers in groups of the given sizes, with a label each."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    return dataclasses.replace(EMPTY, labels=np.array(labels[: len(groups)], np.int8), groups=groups)
+
+
+@given(st.lists(st.integers(1, 4), min_size=60, max_size=60), st.integers(2, 5), st.integers(0, 100))
+def test_no_group_is_in_two_folds(sizes, count, seed):
+    histories = grouped(sizes, [0, 1, 1] * 80)
+    folds = stratified_folds(histories, count, seed)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(sum(sizes)))
+    for train, test in folds:
+        assert not set(histories.groups[train]) & set(histories.groups[test])
+        assert sorted([*train, *test]) == list(range(sum(sizes)))
+        assert np.bincount(histories.labels[test]) / len(test) == pytest.approx([1 / 3, 2 / 3], abs=0.15)
+
+
+def test_groups_that_hold_too_much_for_the_folds_are_refused():
+    with pytest.raises(DataError, match=r"4 groups cannot be parted into 3 folds .* fewer folds or label more groups"):
+        stratified_folds(grouped([40, 40, 10, 10], [0] * 40 + [1] * 60), 3, 0)
+
+
 def test_more_folds_than_customers_of_a_class_are_refused(histories):
     with pytest.raises(DataError, match="12 customers, 13 folds need 13"):
         stratified_folds(histories, 13, 0)

@@ -27,8 +27,10 @@ def test_a_description_is_read_with_its_defaults(tmp_path):
     assert read == Description(**(GOOD | {"categories": ("page", "device")}))
     assert read.columns("events") == ["user", "when", "page", "device"]
     assert read.columns("labels") == ["user", "left"]
-    full = description.read(described(tmp_path, GOOD | {"numbers": ["price"], "classes": [1, 0]}))
-    assert (full.numbers, full.classes) == (("price",), ("1", "0"))
+    more = {"numbers": ["price"], "classes": [1, 0], "group": "household"}
+    full = description.read(described(tmp_path, GOOD | more))
+    assert (full.numbers, full.classes, full.group) == (("price",), ("1", "0"), "household")
+    assert full.columns("labels") == ["user", "left", "household"]
 
 
 BAD = {

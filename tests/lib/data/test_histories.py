@@ -137,9 +137,9 @@ def assert_same(one, other):
             assert first == second, field.name
 
 
-@pytest.mark.parametrize("name", ["histories", "visits"])
-def test_saved_histories_come_back_mapped_and_nothing_is_left_over(name, request, tmp_path):
-    histories = request.getfixturevalue(name)
+@pytest.mark.parametrize(("name", "groups"), [("histories", None), ("visits", np.arange(48) // 3)])
+def test_saved_histories_come_back_mapped_and_nothing_is_left_over(name, groups, request, tmp_path):
+    histories = dataclasses.replace(request.getfixturevalue(name), groups=groups)
     stored.save(histories, tmp_path / "cache")
     stored.save(histories, tmp_path / "cache")
     again = stored.load(tmp_path / "cache")

@@ -163,6 +163,32 @@ def test_described_classes_keep_their_order(tmp_path):
     assert read(tmp_path, described=described).labels.tolist() == [1, 0, 2]
 
 
+GROUPED = DESCRIBED + "group: household\n"
+HOUSEHOLDS = "left,household,user\nno,7,ann\nyes,north,bob\nperhaps,7,cy\nno,9,dan\n"
+
+
+def test_groups_are_numbered_whatever_they_are_called(tmp_path):
+    grouped = read(tmp_path, labels=HOUSEHOLDS, described=GROUPED)
+    assert grouped.groups.tolist() == [0, 1, 0]
+    assert (grouped.found["groups"], grouped.found["labels_without_events"]) == (2, 1)
+    assert read(tmp_path, labels=HOUSEHOLDS).groups is None
+    some = read(tmp_path, labels="user,left,household\nann,no,7\ncy,yes,8\n", described=GROUPED)
+    assert some.groups.tolist() == [0, -1, 1]
+
+
+BAD_GROUPS = {
+    "no such column": (LABELS, "line 1: no column household; the first line must hold user,left,household"),
+    "no group": (HOUSEHOLDS.replace("north", ""), "line 3, column household: None; fill in the value"),
+    "two groups": (HOUSEHOLDS + "no,8,ann\n", "line 6, column household: customer ann is in two groups; keep one"),
+}
+
+
+@pytest.mark.parametrize(("labels", "message"), BAD_GROUPS.values(), ids=BAD_GROUPS)
+def test_bad_groups_are_named(tmp_path, labels, message):
+    with pytest.raises(DataError, match=rf"churn\.csv, {message}"):
+        read(tmp_path, labels=labels, described=GROUPED)
+
+
 BAD_EVENTS = {
     "empty file": ("", "clicks.csv: empty file; the first line must hold user,when,page,price"),
     "no rows": (HEADER, "no rows; one event a row"),
