@@ -192,7 +192,7 @@ def read_labels(folder: Path, description: Description, customers: Collection[in
         rows += zip(*(column.to_pylist() for column in batch.columns), strict=True)
     if not rows:
         raise DataError(f"{file.path}: no labelled customer; at least one per class and fold is needed")
-    _same_customers(file.path, [row[0] for row in rows], customers, description)
+    _check_spelling(file.path, rows, customers, description)
     known = [(number, *row) for number, row in enumerate(rows) if row[0] in customers]
     occurring = {label for _, _, label, *_ in known}
     classes = description.classes or tuple(sorted(occurring, key=by_number(occurring)))
@@ -218,26 +218,21 @@ def read_labels(folder: Path, description: Description, customers: Collection[in
     return Labels(classes, labels, groups, len(rows) - len(known))
 
 
-def _same_customers(
-    path: Path, labelled: list[int | str], customers: Collection[int | str], description: Description
-) -> None:
+def _check_spelling(path: Path, rows: list[tuple], customers: Collection[int | str], description: Description) -> None:
     """Refuse labels of customers without events where it is their spelling that differs."""
-    lost = [customer for customer in labelled if customer not in customers]
-    if not lost:
-        return
-    spelled = {_plain(customer): customer for customer in customers}
-    pairs = [(customer, spelled[_plain(customer)]) for customer in lost if _plain(customer) in spelled]
-    if len(lost) == len(labelled) or len(pairs) > len(labelled) - len(lost):
+
+    def plain(customer: int | str) -> str:  # without what programs lose or add
+        return str(customer).strip().casefold().removesuffix(".0").lstrip("0")
+
+    lost = [customer for customer, *_ in rows if customer not in customers]
+    spelled = {plain(customer): customer for customer in customers} if lost else {}
+    pairs = [(customer, spelled[plain(customer)]) for customer in lost if plain(customer) in spelled]
+    if len(lost) == len(rows) or len(pairs) > len(rows) - len(lost):
         one, other = pairs[0] if pairs else (lost[0], next(iter(customers)))
         raise DataError(
-            f"{path}, column {description.customer}: {len(lost)} of {len(labelled)} labels have no events: "
+            f"{path}, column {description.customer}: {len(lost)} of {len(rows)} labels have no events: "
             f"{one!r} here is not {other!r} in {description.events}; write customers alike in both files"
         )
-
-
-def _plain(customer: int | str) -> str:
-    """A customer's name without what programs lose or add: leading zeros, ".0", spaces, capitals."""
-    return str(customer).strip().casefold().removesuffix(".0").lstrip("0")
 
 
 def by_number(values: Iterable[str]) -> Callable[[str], tuple[int, str]]:

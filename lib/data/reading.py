@@ -52,7 +52,7 @@ LAST_DAY = 1_000_000
 PER_SECOND = {"days": 1 / DAY, "s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59)"
-BANK_PATTERN = r"^(?P<d>[0-9]{1,4}) (?P<h>[01][0-9]|2[0-3]):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9]|60)$"
+BANK_TIME = r"^(?P<d>[0-9]{1,4}) (?P<h>[01][0-9]|2[0-3]):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9]|60)$"
 DATE = r"^(\d{4})(\d\d)(\d\d)"
 ZONE = r" ?(Z|UTC|[+-]\d\d(?::?\d\d)?)"
 COMPACT = rf"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([T ]?\d\d:?\d\d:?\d\d(\.\d+)?({ZONE})?)?"
@@ -121,13 +121,10 @@ class Table:
     def __init__(self, path: Path, names: list[str], top: str = "") -> None:
         self.path, self.names, self.top = path, names, top
 
-    def batches(
-        self, types: dict[str, pa.DataType], optional: Iterable[str] = ()
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Number of the first row (from 0) and rows, in order, with the named columns only.
+    def batches(self, types: dict, optional: Iterable[str] = ()) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Number of the first row (from 0) and rows of the columns with the given types, in order.
 
-        Empty cells are null in the `optional` columns. Raises DataError for them elsewhere, for a value that is not of
-        its type, broken compression, encoding or shape.
+        Raises DataError for empty cells but in the `optional` columns, a value that is not of its type, a broken file.
         """
         row = 0
         for batch in self._typed(types):
@@ -189,13 +186,8 @@ class Delimited(Table):
         return f"line {next(islice(self._records(), row + 1, None), (row + 2, []))[0]}"
 
     def _typed(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-        convert = pcsv.ConvertOptions(
-            column_types=types,
-            include_columns=list(types),
-            null_values=[""],
-            strings_can_be_null=True,
-            decimal_point=self.decimal,
-        )
+        convert = pcsv.ConvertOptions(column_types=types, include_columns=list(types), decimal_point=self.decimal)
+        convert.null_values, convert.strings_can_be_null = [""], True
         parse = pcsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
         row = 0
         try:
@@ -274,7 +266,8 @@ class Parquet(Table):
         except pa.ArrowNotImplementedError as error:
             raise DataError(f"{self.path}, column {name}: holds {column.type}; store it as {kind}") from error
         except pa.ArrowInvalid:
-            self.check(name, column, all_fit(column.cast(pa.string()), kind), row, f"store it as {kind}")
+            right = np.array([fits(value, kind) for value in column.cast(pa.string()).to_pylist()])
+            self.check(name, column, right, row, f"store it as {kind}")
             raise
 
 
@@ -292,39 +285,27 @@ def fits(value: str | None, kind: pa.DataType, decimal: str = ".") -> bool:
     return True
 
 
-def all_fit(text: pa.Array, kind: pa.DataType) -> np.ndarray:
-    """Which of the values fit."""
-    return np.array([fits(value, kind) for value in text.to_pylist()])
-
-
-class Times(NamedTuple):
-    """Whole seconds as written, since the clock's day 0; instants in the clock's parts of a second; which are valid.
-
-    They differ by a fraction and by the zone's offset.
-    """
-
-    seconds: np.ndarray
-    instants: np.ndarray
-    valid: np.ndarray
+Times = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Times as written, instants, and which are valid; numbers since day 0, or 1970. They differ by the zone's offset."""
 
 
 class Clock(NamedTuple):
-    """How times are written: the column's type; how it is read, as time written and instant, in `parts` of a second.
+    """How times are written: the column's type; how it is read, in `parts` of a second; what to do about a wrong one.
 
-    `remedy` is for an invalid one, `weekday` that of day 0, if it has one (Monday is 0).
+    `weekday` is that of day 0, if it has one (Monday is 0).
     """
 
     kind: pa.DataType
-    parsed: Callable[[pa.Array], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    parsed: Callable[[pa.Array], Times]
     remedy: str | Callable[[object], str]
     weekday: int | None = 3
     parts: int = 10**6
 
     def read(self, column: pa.Array) -> Times:
-        """The column's times."""
+        """Times as written in whole seconds, instants in parts of a second, and which are valid."""
         local, instants, valid = self.parsed(column)
         seconds = local // self.parts
-        return Times(seconds, instants, valid & (np.abs(seconds) < LAST_DAY * DAY))
+        return seconds, instants, valid & (np.abs(seconds) < LAST_DAY * DAY)
 
 
 def clock_of(file: Table, column: str, unit: str | None) -> Clock:
@@ -347,7 +328,7 @@ def numbered(unit: str) -> Clock:
     parts, per = 10 ** (9 if unit == "ns" else 6), PER_SECOND[unit]
     scale, half = (DAY * parts, parts // 2) if unit == "days" else (parts // per, 0)
 
-    def parsed(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def parsed(column: pa.Array) -> Times:
         valid = np.abs(column.to_numpy()) < LAST_DAY * DAY * per
         instant = np.round(np.where(valid, column.to_numpy(), 0) * scale).astype(np.int64) + half
         return instant, instant, valid
@@ -367,7 +348,7 @@ def number_remedy(value: float) -> str:
 def stamps(zone: str | None, parts: int) -> Clock:
     """Dates and times without zone, or instants to be written in a zone."""
 
-    def parsed(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def parsed(column: pa.Array) -> Times:
         local = column if zone in (None, "UTC") else pc.local_timestamp(column)
         return _integers(local), _integers(column), np.ones(len(column), bool)
 
@@ -383,11 +364,11 @@ def as_text(zoned: bool, parts: int) -> Clock:
         try:
             return _integers(text.cast(kind)), np.ones(len(text), bool)
         except pa.ArrowInvalid:
-            valid = all_fit(text, kind)
+            valid = np.array([fits(value, kind) for value in text.to_pylist()])
             some_time = "1970-01-01T00:00:00" + ("Z" if kind.tz else "")
             return _integers(pc.if_else(valid, text, some_time).cast(kind)), valid
 
-    def parsed(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def parsed(column: pa.Array) -> Times:
         text = pc.replace_substring_regex(column, rf"{DATE}[T ]?(\d\d):?(\d\d):?(\d\d)", r"\1-\2-\3 \4:\5:\6")
         text = pc.replace_substring_regex(text, rf"{DATE}$", r"\1-\2-\3")
         text = pc.replace_substring_regex(text, ZONED, r"\1\2") if zoned else text
@@ -401,9 +382,9 @@ def as_text(zoned: bool, parts: int) -> Clock:
     return Clock(pa.string(), parsed, f"write times alike, as {example}", parts=parts)
 
 
-def bank_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bank_times(column: pa.Array) -> Times:
     """Times as "DAY HH:MM:SS". The public set has seconds 60; the last of a day is read as its second 59."""
-    fields = pc.extract_regex(column, BANK_PATTERN)
+    fields = pc.extract_regex(column, BANK_TIME)
     day, hour, minute, second = (pc.fill_null(field.cast(pa.int64()), 0).to_numpy() for field in fields.flatten())
     seconds = day * DAY + np.minimum(hour * 3600 + minute * 60 + second, DAY - 1)
     return seconds, seconds, fields.is_valid().to_numpy(False)

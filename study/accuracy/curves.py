@@ -95,7 +95,8 @@ def by_customers(
     do not have are left out.
     """
     folds, frames = [stratified_folds(histories, fold_count, repeat) for repeat in range(repeats)], []
-    for size in [each for each in sorted({*sizes, *network_sizes}) if possible(histories, sum(folds, []), each)]:
+    every = [split for splits in folds for split in splits]
+    for size in [each for each in sorted({*sizes, *network_sizes}) if possible(histories, every, each)]:
         tables = []
         for repeat in range(repeats):
             splits = fewer(histories, folds[repeat], size, repeat)
