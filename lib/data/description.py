@@ -179,18 +179,17 @@ def bank() -> Description:
     )
 
 
-@cache
 def vocabulary(column: str) -> tuple[int, ...]:
     """Known codes of a column in increasing order: fixed by the bank's published tables, never by the data at hand."""
-    return tuple(sorted(int(row[column]) for row in _published(column)))
+    return tuple(sorted(_published(column)))
 
 
 def code_names(column: str) -> dict[int, str]:
     """What the codes of a column stand for, in English where there is a translation; a few have no description."""
-    named = {int(row[column]): row["english"] or row["description"] for row in _published(column)}
-    return {code: name for code, name in named.items() if name}
+    return {code: name for code, name in _published(column).items() if name}
 
 
-def _published(column: str) -> list[dict[str, str]]:
+@cache
+def _published(column: str) -> dict[int, str]:
     with open(paths.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        return {int(row[column]): row["english"] or row["description"] for row in csv.DictReader(stream)}
