@@ -54,12 +54,14 @@ def _imported(source: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            # What is imported is a module of a package or something inside a module.
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            # What is imported is a module of a package, or something inside a module or a package.
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {name if _file(name).exists() else node.module for name in inside}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return {name for name in names if name.split(".")[0] in FLOORS and _file(name).exists()}
 
 
 def _file(name: str) -> Path:
-    return paths.ROOT / f"{name.replace('.', '/')}.py"
+    path = paths.ROOT / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
