@@ -84,33 +84,24 @@ def test_a_list_of_checksums_that_ends_early_is_damage(tmp_path, capsys, left):
     assert capsys.readouterr().err != ""
 
 
-def test_processes_that_make_the_same_folder_at_once_all_find_it_whole(tmp_path):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_processes_that_make_or_mend_the_same_folder_at_once_all_find_it_whole(tmp_path, damaged):
+    together = threading.Barrier(4)
+
     def make_and_look(folder):
-        filled(folder)
+        together.wait(60)
+        if not damaged or not intact(folder):
+            filled(folder)
         assert {path.name for path in folder.iterdir()} == {"a.txt", "b.txt", CHECKSUMS}
         assert intact(folder)
 
     with ThreadPoolExecutor(4) as threads:
         for i in range(20):
+            if damaged:
+                (filled(tmp_path / f"run{i}") / "b.txt").write_text("damaged")
             for each in [threads.submit(make_and_look, tmp_path / f"run{i}") for _ in range(4)]:
                 each.result()
     assert {path.name for path in tmp_path.iterdir()} == {".lock", *(f"run{i}" for i in range(20))}
-
-
-def test_processes_that_mend_the_same_folder_at_once_take_away_what_is_damaged_only(tmp_path):
-    together = threading.Barrier(4)
-
-    def mend_and_look(folder):
-        together.wait(60)
-        if not intact(folder):
-            filled(folder)
-        assert intact(folder)
-
-    with ThreadPoolExecutor(4) as threads:
-        for i in range(20):
-            (filled(tmp_path / f"run{i}") / "b.txt").write_text("damaged")
-            for each in [threads.submit(mend_and_look, tmp_path / f"run{i}") for _ in range(4)]:
-                each.result()
 
 
 def test_a_folder_that_goes_while_it_is_looked_at_is_not_intact(tmp_path, monkeypatch):

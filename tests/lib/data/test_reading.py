@@ -60,10 +60,7 @@ def parquet(text, **types):
 
 
 def zstd(content):
-    target = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(target, "zstd") as stream:
-        stream.write(content)
-    return target.getvalue().to_pybytes()
+    return pa.compress(content, codec="zstd", asbytes=True)
 
 
 COMPRESSED = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
