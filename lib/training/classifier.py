@@ -163,17 +163,16 @@ class ByteDropout(nn.Dropout):
 
 
 class ShortConvolution(nn.Module):
-    """Norm, convolution over `width` neighbouring events, GELU and a linear map, to be added to the events.
+    """Norm, convolution over `width` neighbouring events and GELU, to be added to the events: local order.
 
-    For local order, as the convolution of Conformer (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023);
-    over all channels at once, half as many between. Looks both ways; what lies beyond the real events is zero.
+    A plain form of Conformer's convolution module (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023). It
+    looks both ways, and what lies beyond the real events is zero.
     """
 
     def __init__(self, model_dim: int, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(model_dim)
-        self.convolution = nn.Conv1d(model_dim, model_dim // 2, width)
-        self.linear = nn.Linear(model_dim // 2, model_dim)
+        self.convolution = nn.Conv1d(model_dim, model_dim, width)
 
     def forward(self, events: Events, key_mask: Mask | None = None) -> Events:
         inputs = self.norm(events)
@@ -181,7 +180,7 @@ class ShortConvolution(nn.Module):
             inputs = inputs * key_mask[..., None]
         (width,) = self.convolution.kernel_size
         inputs = F.pad(inputs.transpose(1, 2), ((width - 1) // 2, width // 2))
-        return self.linear(F.gelu(self.convolution(inputs).transpose(1, 2)))
+        return F.gelu(self.convolution(inputs)).transpose(1, 2)
 
 
 class EncoderLayer(nn.Module):
@@ -285,7 +284,7 @@ class Classifier(nn.Module):
         return self.norm(encoded), regulariser
 
     def regularised_events(self, key_mask: Mask) -> int:
-        """Of how many events a layer's regulariser is the mean: those after the first segment, which read a memory."""
+        """Of how many events the regulariser is the mean: those after the first segment, which read a memory."""
         return int(key_mask[:, self.segment :].sum())
 
     def attention_inputs(
