@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from lib.attention import Events, Heads, KeyMask, Keys, Mask, Outputs, Queries, Values
 from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
 
 SLOWEST_TURN = 100  # events per radian; 10,000 (Su et al. 2021) leaves few pairs of a narrow head for what is near
@@ -15,7 +16,7 @@ SLOWEST_TURN = 100  # events per radian; 10,000 (Su et al. 2021) leaves few pair
 class AttentionOutput(NamedTuple):
     """What an attention layer returns: its output, and the regulariser (nats, zero if none) that the loss adds."""
 
-    output: Float[Tensor, "batch length model_dim"]
+    output: Events
     regulariser: Float[Tensor, ""]
 
 
@@ -52,10 +53,7 @@ def check_state(state: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], 
 
 
 def attention_weights(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    causal: bool = False,
+    queries: Queries, keys: Keys, key_mask: KeyMask | None = None, causal: bool = False
 ) -> Float[Tensor, "batch heads query_length key_length"]:
     """The matrix softmax(Q Kᵀ / √d) (Vaswani et al. 2017, equation 1); a query without any key has weights of zero."""
     check_shapes(queries, keys, keys, key_mask, causal)
@@ -73,24 +71,16 @@ def attention_weights(
 
 
 def explicit_softmax_attention(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    values: Float[Tensor, "batch heads key_length value_dim"],
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    causal: bool = False,
-) -> Float[Tensor, "batch heads query_length value_dim"]:
+    queries: Queries, keys: Keys, values: Values, key_mask: KeyMask | None = None, causal: bool = False
+) -> Outputs:
     """The textbook form softmax(Q Kᵀ / √d) V, which holds the query-by-key matrix: memory grows with length squared."""
     check_shapes(queries, keys, values, key_mask, causal)
     return attention_weights(queries, keys, key_mask, causal).to(values.dtype) @ values
 
 
 def softmax_attention(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    values: Float[Tensor, "batch heads key_length value_dim"],
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    causal: bool = False,
-) -> Float[Tensor, "batch heads query_length value_dim"]:
+    queries: Queries, keys: Keys, values: Values, key_mask: KeyMask | None = None, causal: bool = False
+) -> Outputs:
     """The same attention through the framework's fused kernel, in memory linear in length.
 
     Queries without any key give zeros; so do masked positions of the causal form. Under transforms of
@@ -112,10 +102,7 @@ def softmax_attention(
 
 
 def _causal_over_real_events(
-    queries: Float[Tensor, "batch heads length head_dim"],
-    keys: Float[Tensor, "batch heads length head_dim"],
-    values: Float[Tensor, "batch heads length value_dim"],
-    key_mask: Bool[Tensor, "batch length"],
+    queries: Heads, keys: Heads, values: Float[Tensor, "batch heads length value_dim"], key_mask: Mask
 ) -> Float[Tensor, "batch heads length value_dim"]:
     """Move the real events to the front, where causality alone hides the others: no length-squared mask is needed."""
     order = key_mask.logical_not().argsort(dim=-1, stable=True)[:, None, :, None]
@@ -133,7 +120,7 @@ def turns(length: int, pairs: int, device: torch.device, dtype: torch.dtype) -> 
     return torch.polar(torch.ones_like(angles), angles).to(device, dtype.to_complex())
 
 
-def rotated(heads: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch heads length head_dim"]:
+def rotated(heads: Heads) -> Heads:
     """Queries or keys whose pairs of coordinates, as complex numbers, are turned by the event's place (Su et al. 2021).
 
     Their products then depend on how many events lie between. Raises ValueError for an odd `head_dim`.
@@ -167,42 +154,30 @@ class MultiHeadAttention(nn.Module):
         self.out_projection = nn.Linear(model_dim, model_dim)
 
     def project(
-        self, events: Float[Tensor, "batch length model_dim"]
+        self, events: Events
     ) -> tuple[
-        Float[Tensor, "batch heads length head_dim"],
-        Float[Tensor, "batch heads length head_dim"],
-        Float[Tensor, "batch heads length head_dim"],
+        Heads,
+        Heads,
+        Heads,
     ]:
         """Queries, keys and values of every head."""
         packed = self.in_projection(events).chunk(3, dim=-1)
         queries, keys, values = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in packed)
         return *self.placed(queries, keys), values
 
-    def placed(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length head_dim"]]:
+    def placed(self, queries: Heads, keys: Heads) -> tuple[Heads, Heads]:
         """Queries and keys, turned by their places if this attention is to see those."""
         return (rotated(queries), rotated(keys)) if self.rotary else (queries, keys)
 
-    def merge(self, attended: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch length model_dim"]:
+    def merge(self, attended: Heads) -> Events:
         """The heads side by side, through the output projection."""
         return self.out_projection(attended.transpose(1, 2).flatten(2))
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         """What each query reads from the values; the one thing in which mechanisms differ."""
         raise NotImplementedError
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> AttentionOutput:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
         """Attention over real events; outputs at padded positions are finite and mean nothing."""
         output = self.merge(self.attend(*self.project(events), key_mask))
         return AttentionOutput(output, output.new_zeros(()))
@@ -211,24 +186,12 @@ class MultiHeadAttention(nn.Module):
 class SoftmaxAttention(MultiHeadAttention):
     """Softmax attention through the fused kernel."""
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return softmax_attention(queries, keys, values, key_mask, self.causal)
 
 
 class ExplicitSoftmaxAttention(MultiHeadAttention):
     """Softmax attention that holds its matrix: the quadratic baseline."""
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return explicit_softmax_attention(queries, keys, values, key_mask, self.causal)
