@@ -15,8 +15,8 @@ from torch import Tensor
 from lib.data.histories import Histories
 from lib.training.runs import Run
 from study import figures, insight
-from study.kernel import kernel_figures
-from study.kernel.kernel_error import error_map
+from study.kernel import figures as kernel_figures
+from study.kernel.closed_forms import error_map
 from study.memory import reconstruction
 from study.memory.reconstruction import reconstruction_matrix
 from study.memory.retention import MemoryConfig, retention_rows
