@@ -1,8 +1,8 @@
 """Closed forms: how far one estimate of exp(x·y) by random features lies from the truth.
 
 Every projection is rotation invariant, so all follows from v = |x+y|² and δ = |x-y|². Errors are mean squares relative
-to the squared truth. Written 1F1 is Kummer's function, and g(c) = 0F1(; d/2; c) the mean of exp(u·z) over a sphere.
-An estimator is named by kernel and projection, as in "positive orthogonal".
+to the squared truth. Written 1F1 is Kummer's function, and 0F1(; d/2; d v / 4) the mean of exp(w·z) over rows w of
+length √d in uniform directions, |z|² = v. Estimators are named by kernel and projection, as in "positive orthogonal".
 """
 
 from collections.abc import Callable
@@ -45,15 +45,10 @@ def chi_pair_moment(square: Pairs, head_dim: int, cosine: float = 0.0) -> Pairs:
     return moments @ (weights / weights.sum())
 
 
-def sphere_moment(square: Pairs, head_dim: int) -> Pairs:
-    """g(d v / 4): E exp(w·z) for a row of length √d in a uniform direction, |z|² = `square`."""
-    return hyp0f1(head_dim / 2, head_dim * square / 4)
-
-
 def _moments(projection: str, head_dim: int) -> tuple[Callable[[Pairs], Pairs], Callable[[Pairs, int], Pairs]]:
     """E exp(w·z), and E exp(w₁·z ± w₂·z) for two rows of one block, as functions of |z|²."""
     if projection == "fixed_norm":
-        return lambda v: sphere_moment(v, head_dim), lambda v, _: sphere_moment(2 * v, head_dim)
+        return lambda v: hyp0f1(head_dim / 2, head_dim * v / 4), lambda v, _: hyp0f1(head_dim / 2, head_dim * v / 2)
     if projection == "gaussian":
         return lambda v: np.exp(v / 2), lambda v, _: np.exp(v)
     cosine = -1 / (head_dim - 1) if projection == "simplex" else 0.0

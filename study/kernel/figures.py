@@ -51,8 +51,7 @@ def pair_figure(frame: pd.DataFrame) -> Figure:
     """Means over what is expected with four standard errors, and errors over their closed form; a column per kernel."""
     kernels = frame["model"].str.split(" ").str[0]
     columns = kernels.unique()
-    size = {"figsize": (2.4 * len(columns), 5.2), "squeeze": False}
-    fig, axes = plt.subplots(2, len(columns), sharex=True, sharey="row", **size)
+    fig, axes = plt.subplots(2, len(columns), figsize=(2.4 * len(columns), 5.2), sharex=True, sharey="row")
     for column, kernel in enumerate(columns):
         of_kernel = list(frame[kernels == kernel].groupby("model", sort=False))
         for place, (model, rows) in enumerate(of_kernel):

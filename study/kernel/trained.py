@@ -14,18 +14,19 @@ from lib.attention.random_features import draw_projection
 from lib.attention.softmax import attention_weights, softmax_attention
 from lib.data.batches import Batch
 from lib.data.histories import Histories
-from lib.training.classifier import Classifier, ModelConfig
-from lib.training.loop import TrainConfig
+from lib.training.classifier import Classifier
 from lib.training.runs import Run, run_name, run_or_load
 from study.insight import batch_of
 from study.kernel.closed_forms import error_parts, rows_for
+from study.variants import VARIANTS
 
 EXAMINED = 64  # queries of each customer, evenly spaced
+DRAWS = 5  # of the projection, for errors of the output
 
 
 def finished_run(histories: Histories, folds: int, epochs: int) -> Run | None:
     """The softmax model of the first repeat and fold, if it has been trained; None otherwise."""
-    configs = ModelConfig(attention="softmax"), TrainConfig(epochs=epochs)
+    configs = VARIANTS["softmax"].configs(epochs)
     folder = paths.RUNS / run_name(histories, 0, folds, *configs, 0)
     return run_or_load(histories, 0, folds, *configs, 0) if folder.exists() else None
 
@@ -105,12 +106,7 @@ def needed_rows(model: Classifier, batch: Batch, estimators: Sequence[str]) -> p
 
 @torch.no_grad()
 def head_errors(
-    model: Classifier,
-    batch: Batch,
-    estimators: Sequence[str],
-    sizes: Sequence[int],
-    draws: int,
-    generator: torch.Generator,
+    model: Classifier, batch: Batch, estimators: Sequence[str], sizes: Sequence[int], generator: torch.Generator
 ) -> pd.DataFrame:
     """Relative error of every head's output against exact softmax over real events, by feature columns and draw.
 
@@ -126,7 +122,7 @@ def head_errors(
         for estimator in estimators:
             kernel, projection = estimator.split(" ")
             for size in sizes:
-                for draw in range(draws):
+                for draw in range(DRAWS):
                     count = rows_for(kernel, size)
                     directions = draw_projection(projection, count, inputs[0].shape[-1], generator)
                     estimate = favor_attention(*inputs, directions, kernel, key_mask=batch.key_mask) * real

@@ -12,9 +12,7 @@ from lib.attention.random_features import KERNELS, PROJECTIONS, best_tilt, draw_
 from study.kernel.closed_forms import (
     chi_pair_moment,
     error_parts,
-    pairs_per_feature,
     relative_mean_square,
-    rows_for,
 )
 
 DRAWS = 10_000
@@ -67,20 +65,6 @@ def test_lemma_2_of_the_paper():
         np.testing.assert_allclose(relative_mean_square(kernel, "gaussian", 16, 1, v, v), expected, rtol=1e-14)
 
 
-def test_theorem_2_is_the_first_term_of_the_gain():
-    """The exact gain exceeds the bound 2(m-1)/(m(d+2)) (SM - Λ)², and approaches it as v vanishes."""
-    v, dim = np.array([1e-3, 0.1, 1.0, 4.0]), 16
-    errors = [relative_mean_square("positive", name, dim, dim, v, v) for name in ("gaussian", "orthogonal")]
-    gain, bound = errors[0] - errors[1], 2 * (dim - 1) / (dim * (dim + 2)) * (1 - np.exp(-v / 2)) ** 2
-    assert (gain >= bound * (1 - 1e-6)).all()
-    np.testing.assert_allclose(gain[0], bound[0], rtol=2e-3)
-
-
-@pytest.mark.parametrize(("features", "expected"), [(1, 0), (3, 2), (4, 3), (8, 3), (6, (12 + 2) / 6)])
-def test_pairs_within_blocks_by_hand(features, expected):
-    assert pairs_per_feature(features, 4) == expected
-
-
 def test_pair_moment_equals_its_integral():
     """The mean over two chi norms, as a double sum over their joint angle and radius, at cosine -1/3."""
     dim, cosine, square = 4, -1 / 3, 1.5
@@ -106,22 +90,6 @@ def test_large_norms_stay_finite():
     for kernel, projection in COMBINATIONS:
         if kernel != "trigonometric":
             assert np.isfinite(error_parts(kernel, projection, HEAD_DIM, v, v)[0])
-
-
-def test_the_best_tilt_has_the_least_variance():
-    v = np.array([0.3, 1.0, 3.0])
-    best = error_parts("favor++", "orthogonal", HEAD_DIM, v, v)[0]
-    for tilt in (-0.2, -0.05, 0.0):
-        assert (best <= error_parts("favor++", "orthogonal", HEAD_DIM, v, v, tilt=tilt)[0]).all()
-
-
-def test_a_hyperbolic_row_takes_two_columns():
-    """At a right angle v = δ: with half the rows the error of the positive map shrinks by 1 - exp(-v) alone."""
-    v = np.array([1.0])
-    positive, hyperbolic = (
-        relative_mean_square(kernel, "gaussian", 8, rows_for(kernel, 64), v, v) for kernel in ("positive", "hyperbolic")
-    )
-    np.testing.assert_allclose(hyperbolic / positive, 1 - math.exp(-1), rtol=1e-12)
 
 
 def test_kernels_without_a_closed_form_are_named():

@@ -22,13 +22,6 @@ def heights(ax):
     return [np.asarray(line.get_ydata(), float).tolist() for line in ax.lines]
 
 
-def test_styles_tell_kernel_and_projection_apart():
-    one, other = figures.style_of("positive orthogonal"), figures.style_of("positive fixed_norm")
-    assert one["color"] == other["color"]
-    assert one["linestyle"] != other["linestyle"]
-    assert other["label"] == "positive, fixed norm"
-
-
 def test_lines_are_medians_beside_a_level_on_ticks_of_their_own():
     models, places, draws = ("positive orthogonal", "hyperbolic fixed_norm"), (("a", 1), ("b", 10)), (0, 1)
     rows = [(m, t, s * x, s * x + 0.1 * d) for m in models for t, s in places for x in (1, 2) for d in draws]
@@ -41,10 +34,11 @@ def test_lines_are_medians_beside_a_level_on_ticks_of_their_own():
 
 
 def test_measured_and_expected_are_divided():
-    pair = {"model": ["positive gaussian", "positive simplex"], "sum_square": 1.0, "mean": [3.0, 2.0]}
+    pair = {"model": ["positive gaussian", "favor++ simplex"], "sum_square": 1.0, "mean": [3.0, 2.0]}
     pair |= {"mean_expected": 2.0, "mean_error": 0.25, "square": 0.2, "square_expected": 0.1, "square_error": 0.01}
-    top, bottom = figures.pair_figure(pd.DataFrame(pair)).axes
-    assert heights(top) == [[1.5], [1.0], [1, 1]]
-    assert heights(bottom) == [[2.0], [2.0], [1, 1]]
-    bars = [part[:, 1].tolist() for each in top.containers for part in each.lines[2][0].get_segments()]
-    assert bars == [[1, 2], [0.5, 1.5]]
+    positive, favor, *squares = figures.pair_figure(pd.DataFrame(pair)).axes
+    assert heights(positive) == [[1.5], [1, 1]]
+    assert heights(favor) == [[1.0], [1, 1]]
+    assert [heights(ax) for ax in squares] == [[[2.0], [1, 1]]] * 2
+    (bars,) = positive.containers
+    assert bars.lines[2][0].get_segments()[0][:, 1].tolist() == [1, 2]

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import paths
 from lib.attention.performer import favor_weights
 from lib.attention.random_features import draw_projection
 from lib.attention.softmax import attention_weights
@@ -15,7 +14,6 @@ from lib.training.classifier import ModelConfig
 from lib.training.runs import Run, build_classifier
 from study.kernel.trained import (
     features_needed,
-    finished_run,
     head_errors,
     head_sizes,
     heads_of,
@@ -41,11 +39,6 @@ def inputs(scale, length=16):
     generator = torch.Generator().manual_seed(0)
     pair = [torch.randn(2, 1, length, 4, generator=generator).double() * scale for _ in range(2)]
     return pair, torch.ones(2, length, dtype=torch.bool)
-
-
-def test_no_training_is_no_run(histories, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
-    assert finished_run(histories, 3, 1) is None
 
 
 def test_the_longest_histories_are_chosen(batch, histories):
@@ -101,7 +94,7 @@ def test_rows_cover_heads_and_estimators(run, batch):
     heads = len(layers) * layers[0].attention.heads
     assert list(heads_of(run.model, batch))[:2] == ["layer 1 head 1", "layer 1 head 2"]
     needed = needed_rows(run.model, batch, ESTIMATORS)
-    errors = head_errors(run.model, batch, ESTIMATORS, [8, 256], 3, generator)
+    errors = head_errors(run.model, batch, ESTIMATORS, [8, 256], generator)
     assert needed.groupby("model")["split"].nunique().tolist() == [heads, heads]
     medians = errors[errors["model"] == "positive orthogonal"].groupby("x")["value"].median()
     assert medians[256] < medians[8]
