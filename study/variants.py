@@ -42,9 +42,4 @@ VARIANTS = {
     "infinite_former_even": Variant("∞-former, even resolution", replace(INFINITE_FORMER, sampling="even")),
     "infinite_former_forgetful": Variant("∞-former without its memory: segments alone", LOCAL),
     "binned_memory": Variant("bin means attended to with softmax", BINNED),
-    "infinite_former_last": Variant(
-        "∞-former, read out from the last segment", replace(INFINITE_FORMER, readout="last_segment")
-    ),
-    "binned_memory_last": Variant("bin means, read out from the last segment", replace(BINNED, readout="last_segment")),
-    "forgetful_last": Variant("segments alone, read out from the last", replace(LOCAL, readout="last_segment")),
 }

@@ -122,7 +122,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         batch, segments = events.shape[:2]
         queries, keys, values = self.project(events.flatten(0, 1))
         folded = None if key_mask is None else key_mask.unflatten(1, (-1, segment))
-        local = softmax_attention(queries, keys, values, None if folded is None else folded.flatten(0, 1), self.causal)
+        local = self.attend(queries, keys, values, None if folded is None else folded.flatten(0, 1))
         output = self.merge(local).unflatten(0, (batch, segments)).flatten(1, 2)
         if segments == 1:
             return AttentionOutput(output[:, :length], output.new_zeros(()))
@@ -143,8 +143,16 @@ class SegmentMemoryAttention(MultiHeadAttention):
         values: Float[Tensor, "batch heads length head_dim"],
         key_mask: Bool[Tensor, "batch length"] | None,
     ) -> Float[Tensor, "batch heads length head_dim"]:
-        """Among the events of a segment."""
-        return softmax_attention(queries, keys, values, key_mask, self.causal)
+        """Among the events of a segment. Only here do places count: the memory is read by time, from bare queries."""
+        return softmax_attention(*super().placed(queries, keys), values, key_mask, self.causal)
+
+    def placed(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length head_dim"]]:
+        """As they are: `attend` turns them."""
+        return queries, keys
 
     def memory_heads(
         self, projection: nn.Linear, coefficients: Float[Tensor, "batch basis model_dim"]
@@ -221,7 +229,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         if not events.numel():
             return super().forward(events, key_mask), memory
         queries, keys, values = self.project(events)
-        output = self.merge(softmax_attention(queries, keys, values, key_mask, self.causal))
+        output = self.merge(self.attend(queries, keys, values, key_mask))
         real = events.new_ones(events.shape[:2], dtype=torch.bool) if key_mask is None else key_mask
         queries = self.memory_queries(queries, events, memory.coefficients)
         context, regulariser = self.read(queries, memory.coefficients)

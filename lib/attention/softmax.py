@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lib.attention.numerics import has_large_entries, is_transformed, wide
+from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
+
+SLOWEST_TURN = 10_000
 
 
 class AttentionOutput(NamedTuple):
@@ -123,11 +125,38 @@ def _causal_over_real_events(
     return output.take_along_dim(back, 2) * key_mask[:, None, :, None]
 
 
+@constant
+def turns(
+    length: int, pairs: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "length pairs"], Float[Tensor, "length pairs"]]:
+    """Cosines and sines of the angles by which the places 0, 1, … turn each pair of coordinates."""
+    rates = SLOWEST_TURN ** -(torch.arange(pairs, dtype=torch.float64, device="cpu") / pairs)
+    angles = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * rates
+    return angles.cos().to(device, dtype), angles.sin().to(device, dtype)
+
+
+def rotated(heads: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch heads length head_dim"]:
+    """Queries or keys turned by their place, so that products depend on how many events lie between (Su et al. 2021).
+
+    A pair of coordinates is one of the first half and one of the second. Raises ValueError for an odd `head_dim`.
+    """
+    length, head_dim = heads.shape[2:]
+    if head_dim % 2:
+        raise ValueError(f"rotary places turn pairs of coordinates, got an odd head_dim of {head_dim}")
+    known = 1 << max(length - 1, 1).bit_length()  # few lengths to be kept
+    cosines, sines = (each[:length] for each in turns(known, head_dim // 2, heads.device, heads.dtype))
+    first, second = heads.chunk(2, dim=-1)
+    return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1)
+
+
 class MultiHeadAttention(nn.Module):
     """Projections in and out, shared by name between the mechanisms so that weights can be carried over.
 
-    Subclasses define `attend`. Raises ValueError if `heads` does not divide `model_dim`.
+    Subclasses define `attend`. Where `rotary` is set, queries and keys are turned by their events' places. Raises
+    ValueError if `heads` does not divide `model_dim`.
     """
+
+    rotary = False
 
     def __init__(self, model_dim: int, heads: int, causal: bool = False):
         super().__init__()
@@ -149,7 +178,15 @@ class MultiHeadAttention(nn.Module):
         """Queries, keys and values of every head."""
         packed = self.in_projection(events).chunk(3, dim=-1)
         queries, keys, values = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in packed)
-        return queries, keys, values
+        return *self.placed(queries, keys), values
+
+    def placed(
+        self,
+        queries: Float[Tensor, "batch heads length head_dim"],
+        keys: Float[Tensor, "batch heads length head_dim"],
+    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length head_dim"]]:
+        """Queries and keys, turned by their places if this attention is to see those."""
+        return (rotated(queries), rotated(keys)) if self.rotary else (queries, keys)
 
     def merge(self, attended: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch length model_dim"]:
         """The heads side by side, through the output projection."""

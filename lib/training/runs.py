@@ -116,8 +116,10 @@ def pretrained_weights(
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
     """Tables, sums and groups of codes at rates and decays of their own; other matrices with decay, vectors without."""
     rate, decay = config.learning_rate, config.weight_decay
-    tables, sums = [*model.embedding.tables.parameters()], [*model.sums.parameters()]
-    groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]
+    tables, sums, groups = [*model.embedding.tables.parameters()], [], []
+    if model.sums is not None:
+        sums = [*model.sums.parameters()]
+        groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]
     apart = {id(parameter) for parameter in (*tables, *sums, *groups)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     return [

@@ -23,9 +23,7 @@ from lib.training.loop import TrainConfig
 from study.accuracy import kept
 from study.tasks import synthetic
 
-MODEL = ModelConfig(
-    model_dim=32, layers=2, feedforward_dim=64, dropout=0.0, segment=32, basis=32, samples=64, readout="last_segment"
-)
+MODEL = ModelConfig(model_dim=32, layers=2, feedforward_dim=64, dropout=0.0, segment=32, basis=32, samples=64)
 NETWORKS = {name: replace(MODEL, attention=name) for name in MECHANISMS}
 TRAINING = TrainConfig(
     batch_size=64, learning_rate=4e-3, table_rate=1.0, weight_decay=0.1, max_events=1024, shortest_slice=1.0

@@ -49,7 +49,7 @@ def test_controls_know_their_mechanism_and_have_names():
     assert comparison.against("performer_16") == "performer"
     assert comparison.against("softmax_pretrained") == "softmax"
     assert comparison.against("gru") == "softmax"
-    assert comparison.against("binned_memory_last") == "infinite_former"
+    assert comparison.against("binned_memory") == "infinite_former"
     assert comparison.label("performer") == "Performer"
     assert comparison.label("performer_16") == "Performer, 16 features"
     assert comparison.label("something_new") == "something new"
