@@ -2,7 +2,7 @@
 
 Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
 then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
-added to one. What large norms do cost is accuracy (see `study.kernel.approximation`) and time: in the causal form
+added to one. What large norms do cost is accuracy (see `study.kernel.trained`) and time: in the causal form
 chunks get shorter, and what single precision cannot hold is computed in double, where outputs reach their limit. The
 trigonometric kernel has signed weights; its denominators may come near zero or be negative, and its outputs then exceed
 all values by any factor. That is the estimator, and it is left visible.

@@ -12,7 +12,8 @@ import torch
 from lib.training.classifier import ModelConfig
 from lib.training.runs import Run, build_classifier
 from study import report, widgets
-from study.kernel.kernel_error import error_map, pair_errors
+from study.kernel.closed_forms import error_map
+from study.kernel.estimates import pair_errors
 from study.memory import reconstruction
 
 
