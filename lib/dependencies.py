@@ -13,15 +13,20 @@ FLOORS = ("lib", "study", "workflow")
 def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
     """Files of the study that a module or notebook imports, directly or through others, itself excluded, sorted.
 
-    Names in `skip`, such as "lib.paths" or "study.speed.memory", are neither listed nor followed.
+    Names in `skip`, such as "lib.paths", are neither listed nor followed.
     """
     found: set[str] = set()
     waiting = [source]
     while waiting:
-        for name in _imported(waiting.pop()) - found - skip:
-            found.add(name)
-            waiting.append(_file(name))
+        new = _imported(waiting.pop()) - found - skip
+        found |= new
+        waiting += map(_file, new)
     return sorted(map(_file, found))
+
+
+def relative(files: list[Path]) -> list[str]:
+    """The files as paths from the repository root."""
+    return [str(file.relative_to(paths.ROOT)) for file in files]
 
 
 def code_hash(files: list[Path]) -> str:
@@ -34,7 +39,7 @@ def code_hash(files: list[Path]) -> str:
 
 
 class _Undocumented(ast.NodeTransformer):
-    """Code without its documentation: statements that are nothing but text."""
+    """Code without the statements that are nothing but text."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -44,9 +49,8 @@ class _Undocumented(ast.NodeTransformer):
 def _imported(source: Path) -> set[str]:
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".ipynb":
-        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-        lines = "\n".join("".join(cell["source"]) for cell in cells).splitlines()
-        text = "\n".join(line for line in lines if not line.startswith("%"))  # a magic is no Python
+        code = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = "\n".join(line for cell in code for line in cell.splitlines() if not line.startswith("%"))  # no magics
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -59,8 +63,3 @@ def _imported(source: Path) -> set[str]:
 
 def _file(name: str) -> Path:
     return paths.ROOT / f"{name.replace('.', '/')}.py"
-
-
-def relative(files: list[Path]) -> list[str]:
-    """The files as paths from the repository root."""
-    return [str(file.relative_to(paths.ROOT)) for file in files]

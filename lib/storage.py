@@ -70,6 +70,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    old = partial.with_name(f"{partial.name}.old.tmp")
     try:
         yield partial
         sums = "".join(f"{file_checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir()))
@@ -78,24 +79,27 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         with FileLock(folder.with_name(".lock")):
             if _sums(folder) != sums or not intact(folder):
                 with suppress(FileNotFoundError):
-                    folder.rename(partial.with_name(f"{partial.name}.old.tmp"))
+                    folder.rename(old)
                 partial.rename(folder)
     except RuntimeError as error:
         if shutil.disk_usage(partial).free < LEAST_FREE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
     finally:
-        for leftover in (partial, partial.with_name(f"{partial.name}.old.tmp")):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def intact(folder: Path) -> bool:
     """Whether `atomic_folder` made the folder and every file is as it was; stderr names the first that is not."""
     if not folder.exists():
         return False
-    lines = (_sums(folder) or "").splitlines()
+    lines = _sums(folder).splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)} or {CHECKSUMS: ""}
-    for name in sorted(listed.keys() | _names(folder)):
+    names = set(listed)
+    with suppress(FileNotFoundError):  # another process is replacing it
+        names |= {path.name for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith(".")}
+    for name in sorted(names):
         try:
             whole = file_checksum(folder / name) == listed.get(name)
         except OSError:
@@ -106,15 +110,8 @@ def intact(folder: Path) -> bool:
     return True
 
 
-def _names(folder: Path) -> set[str]:
-    try:
-        return {path.name for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith(".")}
-    except FileNotFoundError:  # another process is replacing it
-        return set()
-
-
-def _sums(folder: Path) -> str | None:
+def _sums(folder: Path) -> str:
     try:
         return (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return ""

@@ -14,14 +14,22 @@ import numpy as np
 from lib import paths
 from lib.data import histories as encoded
 from lib.data.batches import label_counts, stratified_folds
-from lib.data.clock import DAY
-from lib.data.description import EVENTS, FILE, VOCABULARIES, DataError, bank, describe, verify_public
+from lib.data.description import EVENTS, FILE, VOCABULARIES, DataError, bank, describe
 from lib.data.histories import Histories, load, read, save
+from lib.data.reading import DAY
 from lib.dependencies import code_hash, modules
 from lib.storage import atomic_folder, checksum, intact, write_atomic
 from study.download import download
 from study.tasks import synthetic
 
+PUBLIC_FACTS = {
+    "events": 6_849_346,
+    "customers": 15_000,
+    "labelled": 8_400,
+    "distinct_mcc_code": 184,
+    "distinct_tr_type": 77,
+    "last_day": 456,
+}
 ODD = re.compile("^(events|duplicated|customers_without|labels_without)_")
 
 
@@ -70,6 +78,17 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     return load(cache)
 
 
+def verify_public(found: dict[str, int]) -> None:
+    """Refuse a download whose content is not the public set's. Raises DataError naming every difference."""
+    wrong = [
+        f"{name.replace('_', ' ')} {found[name]:,} instead of {fact:,}"
+        for name, fact in PUBLIC_FACTS.items()
+        if found[name] != fact
+    ]
+    if wrong:
+        raise DataError(f"data/raw/sberbank: not the public set ({'; '.join(wrong)}); delete the folder and run again")
+
+
 def findings(histories: Histories) -> str:
     """What a folder holds, in lines: customers, events, labels, the span of time, and what was odd and handled."""
     found, spellings = histories.found, {}
@@ -85,6 +104,9 @@ def findings(histories: Histories) -> str:
         "time": f"{first} to {last}",
         "odd": ", ".join(odd) or "nothing",
     }
+    if histories.groups is not None:
+        largest = np.bincount(histories.groups[histories.labelled]).max()
+        lines["groups"] = f"{found['groups']:,}, the largest of {largest:,} customers"
     return "\n".join(f"{name}: {line}" for name, line in lines.items())
 
 

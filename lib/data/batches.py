@@ -1,16 +1,11 @@
-"""Event histories: fetch, prepare, split and batch.
-
-One door for three sources (`prepare`): the generator's synthetic set, the public Sberbank set, or a folder, which is in
-the bank's format or says in `dataset.yaml` what it holds. Encoded histories are cached under the checksum of their
-source files.
-"""
+"""From encoded histories to folds and padded batches."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from lib.data.description import DataError
@@ -23,18 +18,31 @@ FEWEST_TO_TRAIN = 5
 def stratified_folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Train and test positions of the labelled customers, stratified by label; the test parts cover each once.
 
-    Raises DataError when a class has too few customers for the folds, or for choosing a penalty within one.
+    No group is in both. Raises DataError when a class has too few customers for the folds, or for choosing a penalty
+    within one.
     """
-    labelled = histories.labelled
-    smallest = np.bincount(histories.labels[labelled], minlength=histories.classes).min()
+    labelled, labels = histories.labelled, histories.labels[histories.labelled]
+    smallest = np.bincount(labels, minlength=histories.classes).min()
     needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))
     if smallest < needed:
         raise DataError(
             f"the rarest label has {smallest} customers, {count} folds need {needed}; label more customers of it "
             f"({label_counts(histories)})"
         )
-    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
-    return [(labelled[train], labelled[test]) for train, test in splitter.split(labelled, histories.labels[labelled])]
+    if histories.groups is None:
+        parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(labelled, labels)
+        return [(labelled[train], labelled[test]) for train, test in parts]
+    groups = histories.groups[labelled]
+    parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labelled, labels, groups))
+    for part, fewest in [
+        (part, fewest) for fold in parts for part, fewest in zip(fold, (FEWEST_TO_TRAIN, 1), strict=True)
+    ]:
+        if np.bincount(labels[part], minlength=histories.classes).min() < fewest:
+            raise DataError(
+                f"{len(np.unique(groups))} groups cannot be parted into {count} folds with enough customers of every "
+                f"label; take fewer folds or label more groups ({label_counts(histories)})"
+            )
+    return [(labelled[train], labelled[test]) for train, test in parts]
 
 
 def label_counts(histories: Histories) -> str:

@@ -29,8 +29,9 @@ MEANING = {
     "delimiter": "the character between columns: ',', ';', '|', or \"\\t\" in double quotes",
     "decimal": "the mark before a number's fraction, '.' or ','",
     "time_unit": "days, or s, ms, us or ns since 1970",
+    "group": "the column of the labels' file that says which customers belong together",
 }
-OPTIONAL = ("numbers", "classes", "delimiter", "decimal", "time_unit")
+OPTIONAL = ("numbers", "classes", "delimiter", "decimal", "time_unit", "group")
 LISTS = ("categories", "numbers", "classes")
 CHOICES = {
     "delimiter": (",", ";", "|", "\t", ":", " "),
@@ -43,14 +44,6 @@ VOCABULARIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
 BANK_TIMES = "DAY HH:MM:SS"
 ROUBLE = 22.459157
 """Units of the file's amounts in one rouble."""
-PUBLIC_FACTS = {
-    "events": 6_849_346,
-    "customers": 15_000,
-    "labelled": 8_400,
-    "distinct_mcc_code": 184,
-    "distinct_tr_type": 77,
-    "last_day": 456,
-}
 
 
 class DataError(ValueError):
@@ -61,9 +54,9 @@ class DataError(ValueError):
 class Description:
     """Files, columns and classes. Without `classes`, the label's values that occur are the classes.
 
-    The first row says how times are written, but for a number's unit. The last four are properties of built-in formats:
-    names for the classes; the known codes, all integers like the customers and labels (without them all are text, and
-    known are the codes that occur); by what to divide the numbers; and a text column that is only counted and compared.
+    The last four are properties of built-in formats: names for the classes; the known codes, all integers like the
+    customers (without them all are text, and known are the codes that occur); by what to divide the numbers; and a text
+    column that is only counted and compared.
     """
 
     events: str
@@ -77,6 +70,7 @@ class Description:
     delimiter: str = ","
     decimal: str = "."
     time_unit: str | None = None
+    group: str | None = None
     class_names: tuple[str, ...] = ()
     vocabularies: tuple[tuple[int, ...], ...] | None = None
     units: tuple[float, ...] = ()
@@ -94,7 +88,7 @@ class Description:
     def columns(self, key: str) -> list[str]:
         """Columns that are read of the file of `events` or of `labels`."""
         if key == "labels":
-            return [self.customer, self.label]
+            return [self.customer, self.label, *([self.group] if self.group else [])]
         noted = [self.noted] if self.noted else []
         return [self.customer, self.time, *self.categories, *self.numbers, *noted]
 
@@ -156,19 +150,14 @@ def _text(path: Path, key: str, value: object) -> str:
 
 
 def _distinct(path: Path, description: Description) -> None:
-    used: dict[str, str] = {}
-    for key in ("customer", "time", "categories", "numbers"):
-        value = getattr(description, key)
-        for column in (value,) if isinstance(value, str) else value:
-            if column in used:
-                raise DataError(f"{path}, key {key}: {column!r} is also under {used[column]}; use a column once")
-            used[column] = key
-    if description.label == description.customer:
-        raise DataError(f"{path}, key label: {description.label!r} is also under customer; use a column once")
-    if description.events == description.labels:
-        raise DataError(
-            f"{path}, key labels: {description.labels!r} is also under events; labels are a file of their own"
-        )
+    for keys in (("customer", "time", "categories", "numbers"), ("customer", "label", "group")):
+        used: dict[str, str] = {}
+        for key in keys:
+            value = getattr(description, key) or ()
+            for column in (value,) if isinstance(value, str) else value:
+                if column in used:
+                    raise DataError(f"{path}, key {key}: {column!r} is also under {used[column]}; use a column once")
+                used[column] = key
 
 
 def bank() -> Description:
@@ -190,29 +179,17 @@ def bank() -> Description:
     )
 
 
-@cache
 def vocabulary(column: str) -> tuple[int, ...]:
     """Known codes of a column in increasing order: fixed by the bank's published tables, never by the data at hand."""
-    return tuple(sorted(int(row[column]) for row in _published(column)))
+    return tuple(sorted(_published(column)))
 
 
 def code_names(column: str) -> dict[int, str]:
     """What the codes of a column stand for, in English where there is a translation; a few have no description."""
-    named = {int(row[column]): row["english"] or row["description"] for row in _published(column)}
-    return {code: name for code, name in named.items() if name}
+    return {code: name for code, name in _published(column).items() if name}
 
 
-def _published(column: str) -> list[dict[str, str]]:
+@cache
+def _published(column: str) -> dict[int, str]:
     with open(paths.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def verify_public(found: dict[str, int]) -> None:
-    """Refuse a download whose content is not the public set's. Raises DataError naming every difference."""
-    wrong = [
-        f"{name.replace('_', ' ')} {found[name]:,} instead of {fact:,}"
-        for name, fact in PUBLIC_FACTS.items()
-        if found[name] != fact
-    ]
-    if wrong:
-        raise DataError(f"data/raw/sberbank: not the public set ({'; '.join(wrong)}); delete the folder and run again")
+        return {int(row[column]): row["english"] or row["description"] for row in csv.DictReader(stream)}

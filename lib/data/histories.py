@@ -1,24 +1,30 @@
-"""From verified events to encoded histories, and the files from which they are mapped into memory.
+"""From rows to encoded histories, and the files from which they are mapped into memory.
 
 No statistic of the data enters but the set of codes that occur.
 """
 
+import dataclasses
 import json
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lib.data.clock import DAY
-from lib.data.description import Description, describe
-from lib.data.reading import Events, by_number, read_events, read_labels
+from lib.data.description import DataError, Description, describe
+from lib.data.reading import DAY, Clock, clock_of, table
 from lib.storage import atomic_folder
 
 CONTEXT = {"hour": 25, "weekday": 7}
 """Sizes of the categories that are made of an event's time, in their order."""
 UNKNOWN_HOUR = 24
-NOTED = ("checksum", "found", "task", "class_names", "kinds", "quantities", "vocabularies")
+MOST_CLASSES = 100
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: spreads the bits of small numbers."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Histories:
 
     The columns of `categories` are named by `kinds`: first the codes of the data, 0 for unknown and p for the p-th of
     their vocabulary, then context. Those of `numbers` are named by `quantities`. Labels are positions among
-    `class_names`, -1 for none; `task` is what they tell.
+    `class_names`, -1 for none; `task` is what they tell. `groups` numbers the group of every labelled customer, -1 for
+    none; it is None where each customer stands alone.
     """
 
     customers: np.ndarray
@@ -43,6 +50,7 @@ class Histories:
     kinds: tuple[str, ...]
     quantities: tuple[str, ...]
     vocabularies: tuple[tuple[int | str, ...], ...]
+    groups: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -76,17 +84,164 @@ class Histories:
         return (*codes, *(CONTEXT[name] for name in self.kinds[len(codes) :]))
 
 
+@dataclass
+class Events:
+    """Columns of all events in the file's order; customers and codes as places in the dictionary of what was seen.
+
+    `instants` are in the clock's parts of a second. Columns are taken out as they are encoded, which frees memory.
+    """
+
+    customer: np.ndarray
+    seconds: np.ndarray
+    instants: np.ndarray
+    codes: list[np.ndarray]
+    numbers: list[np.ndarray]
+    customers_seen: dict[int | str, int]
+    codes_seen: list[dict[int | str | None, int]]
+    clock: Clock
+    odd: dict[str, int]
+
+
+class Labels(NamedTuple):
+    """The classes' values, the place among them and the group of every labelled customer, how many had no events."""
+
+    classes: tuple[str, ...]
+    places: dict[int | str, int]
+    groups: dict[int | str, str]
+    without_events: int
+
+
 def read(folder: Path, checksum: str = "") -> Histories:
     """Verified, encoded histories of a folder. Raises DataError naming file, line, column, value and remedy."""
     description = describe(folder)
     events = read_events(folder, description)
-    labels, classes = read_labels(folder, description, events)
-    return encode(events, labels, description.class_names or classes, description, checksum)
+    return encode(events, read_labels(folder, description, events.customers_seen), description, checksum)
 
 
-def encode(
-    events: Events, labels: dict[int | str, int], class_names: tuple[str, ...], description: Description, checksum: str
-) -> Histories:
+def read_events(folder: Path, description: Description) -> Events:
+    """The described columns of the file of events."""
+    file = table(folder, description, "events")
+    clock = clock_of(file, description.time, description.time_unit)
+    code, noted = pa.string() if description.vocabularies is None else pa.int64(), description.noted
+    types = {description.customer: code, description.time: clock.kind} | dict.fromkeys(description.categories, code)
+    types |= dict.fromkeys(description.numbers, pa.float64()) | ({noted: pa.string()} if noted else {})
+    optional = (noted,) if description.vocabularies else (*description.categories, *description.numbers)
+    coded = (description.customer, *description.categories)
+    seen: list[dict] = [{} for _ in coded]
+    units = description.units or (1.0,) * len(description.numbers)
+    kinds = [np.uint64, np.int32, np.int64, np.int64, *[np.int32] * len(description.categories)]
+    kinds += [np.float32] * len(description.numbers)
+    buffers = [bytearray() for _ in kinds]  # they grow in place, and are given back whole
+    odd = {"duplicated_events": 0} | ({"events_at_second_60": 0, f"events_without_{noted}": 0} if noted else {})
+    for row, batch in file.batches(types, optional):
+        when = batch[description.time]
+        seconds, instants, valid = clock.read(when)
+        file.check(description.time, when, valid, row, clock.remedy)
+        customer, *codes = (_numbered(batch[name], known) for name, known in zip(coded, seen, strict=True))
+        numbers = [batch[name].to_numpy(False) for name in description.numbers]
+        for name, values in zip(description.numbers, numbers, strict=True):
+            right = np.isfinite(values) | batch[name].is_null().to_numpy(False)
+            file.check(name, batch[name], right, row, "give a finite number, or none where it is missing")
+        compared = [customer, seconds, instants, *codes, *(values.view(np.int64) for values in numbers)]
+        if noted:
+            sixty = pc.ends_with(when, ":60").to_numpy(False)
+            compared += [sixty, _hashed(batch[noted])]
+            odd["events_at_second_60"] += int(sixty.sum())
+            odd[f"events_without_{noted}"] += batch[noted].null_count
+        logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
+        columns = [row_digest(compared), customer, seconds, instants, *codes, *logs]
+        for buffer, column in zip(buffers, columns, strict=True):
+            buffer += column.tobytes()
+    if not buffers[0]:
+        raise DataError(f"{file.path}: no rows; one event a row is expected")
+    pa.default_memory_pool().release_unused()
+    digest, customer, seconds, instants, *others = map(np.frombuffer, buffers, kinds)
+    digest.sort()
+    odd["duplicated_events"] = int((digest[1:] == digest[:-1]).sum())
+    instants = seconds if clock.parts == 1 else instants
+    codes, numbers = others[: len(seen) - 1], others[len(seen) - 1 :]
+    return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock, odd)
+
+
+def signed_log(values: np.ndarray) -> np.ndarray:
+    """sign(x) log(1 + |x|): spreads amounts of any magnitude, in either direction; NaN stays for a missing one."""
+    return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+
+
+def row_digest(columns: list[np.ndarray]) -> np.ndarray:
+    """64 bits that are the same in equal rows; in others with a probability of 2^-64, so practically never."""
+    digest = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        digest ^= column.astype(np.uint64)
+        digest *= MIXER
+        digest ^= digest >> np.uint64(29)
+    return digest
+
+
+def read_labels(folder: Path, description: Description, customers: Collection[int | str]) -> Labels:
+    """Class and group of every labelled customer. Without described classes they are the labels that occur, sorted.
+
+    Labels of customers without events are left out. Raises DataError where none is left, or where most of them belong
+    to customers whose events are under another spelling.
+    """
+    file = table(folder, description, "labels")
+    types = dict.fromkeys(description.columns("labels"), pa.string())
+    types |= {description.customer: pa.string() if description.vocabularies is None else pa.int64()}
+    rows = []
+    for _, batch in file.batches(types):
+        rows += zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    if not rows:
+        raise DataError(f"{file.path}: no labelled customer; at least one per class and fold is needed")
+    _check_spelling(file.path, rows, customers, description)
+    known = [(number, *row) for number, row in enumerate(rows) if row[0] in customers]
+    occurring = {label for _, _, label, *_ in known}
+    classes = description.classes or tuple(sorted(occurring, key=by_number(occurring)))
+    at = f"{file.path}, column {description.label}"
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"{at}: {len(classes)} different labels; give at most {MOST_CLASSES} classes")
+    place, labels, groups = {label: number for number, label in enumerate(classes)}, {}, {}
+    for number, customer, label, *group in known:
+        fault = None
+        if label not in place:
+            names = description.class_names
+            choices = [f"{value} ({name})" for value, name in zip(classes, names, strict=True)] if names else classes
+            fault = f"column {description.label}: {label}; use {' or '.join(choices)}"
+        elif labels.setdefault(customer, place[label]) != place[label]:
+            fault = f"column {description.label}: customer {customer} has two labels; keep one"
+        elif group and groups.setdefault(customer, group[0]) != group[0]:
+            fault = f"column {description.group}: customer {customer} is in two groups; keep one"
+        if fault:
+            raise DataError(f"{file.path}, {file.where(number)}, {fault}")
+    if len(occurring) < max(2, len(classes)):
+        there = ", ".join(sorted(occurring))
+        raise DataError(f"{at}: only {there} occurs; two classes are needed, and every one of the described")
+    return Labels(classes, labels, groups, len(rows) - len(known))
+
+
+def _check_spelling(path: Path, rows: list[tuple], customers: Collection[int | str], description: Description) -> None:
+    """Refuse labels of customers without events where it is their spelling that differs."""
+
+    def plain(customer: int | str) -> str:  # without what programs lose or add
+        return str(customer).strip().casefold().removesuffix(".0").lstrip("0")
+
+    lost = [customer for customer, *_ in rows if customer not in customers]
+    spelled = {plain(customer): customer for customer in customers} if lost else {}
+    pairs = [(customer, spelled[plain(customer)]) for customer in lost if plain(customer) in spelled]
+    if len(lost) == len(rows) or len(pairs) > len(rows) - len(lost):
+        one, other = pairs[0] if pairs else (lost[0], next(iter(customers)))
+        raise DataError(
+            f"{path}, column {description.customer}: {len(lost)} of {len(rows)} labels have no events: "
+            f"{one!r} here is not {other!r} in {description.events}; write customers alike in both files"
+        )
+
+
+def by_number(values: Iterable[str]) -> Callable[[str], tuple[int, str]]:
+    """Key that sorts whole numbers by their size, and anything else as text."""
+    whole = all(re.fullmatch("-?[0-9]{1,18}", value) for value in values)
+    return lambda value: (int(value) if whole else 0, value)
+
+
+def encode(events: Events, labels: Labels, description: Description, checksum: str) -> Histories:
     """Arrays of verified events: customers in increasing id, events in time, in the file's order where it is the same.
 
     Categories: the codes; where days have dates the hour, when any event has one (24 at 00:00:00, which stands for an
@@ -99,27 +254,20 @@ def encode(
     rank = np.empty(len(customers), np.int64)
     rank[[events.customers_seen[customer] for customer in customers]] = np.arange(len(customers))
     offsets = np.append(0, np.cumsum(np.bincount(rank[events.customer], minlength=len(customers))))
-    instants, parts = events.instants()
-    order = time_order(rank[events.customer], instants)
-    written, events.seconds, events.later = events.seconds[order], np.empty(0), np.empty(0)
-    seconds = written if parts == 1 else instants[order] // parts
-    del instants
-    vocabularies, tables = zip(
-        *(
-            known_codes(seen, description.vocabularies and description.vocabularies[place])
-            for place, seen in enumerate(events.codes_seen)
-        ),
-        strict=True,
-    )
+    order = time_order(rank[events.customer], events.instants)
+    written = events.seconds[order]
+    seconds = written if events.clock.parts == 1 else events.instants[order] // events.clock.parts
+    events.seconds = events.instants = np.empty(0)
+    known = description.vocabularies or (None,) * len(description.categories)
+    vocabularies, tables = zip(*map(known_codes, events.codes_seen, known), strict=True)
     context = time_context(written, events.clock.weekday)
-    largest = max(UNKNOWN_HOUR, *map(len, vocabularies))
-    categories = np.empty((len(order), len(tables) + len(context)), np.min_scalar_type(largest))
-    for place, table in enumerate(tables):
-        categories[:, place] = table.astype(categories.dtype)[events.codes.pop(0)][order]
-        found[f"events_with_unknown_{description.categories[place]}"] = int((categories[:, place] == 0).sum())
+    names = (*description.categories, *context)
+    categories = np.empty((len(order), len(names)), np.min_scalar_type(max(UNKNOWN_HOUR, *map(len, vocabularies))))
+    for place, places in enumerate(tables):
+        categories[:, place] = places.astype(categories.dtype)[events.codes.pop(0)][order]
+        found[f"events_with_unknown_{names[place]}"] = int((categories[:, place] == 0).sum())
     for place, values in enumerate(context.values(), len(tables)):
         categories[:, place] = values
-    names = (*description.categories, *context)
     del context
     gap, gappy = len(description.numbers), [place for place, v in enumerate(events.numbers) if np.isnan(v).any()]
     numbers = np.empty((len(order), gap + 1 + len(gappy)), np.float32)
@@ -134,9 +282,10 @@ def encode(
     numbers[:, gap] = np.diff(seconds, prepend=seconds[:1])
     numbers[offsets[:-1], gap] = 0
     numbers[:, gap] = np.log1p(numbers[:, gap] / DAY)
+    group_of = {name: number for number, name in enumerate(sorted(set(labels.groups.values())))}
     return Histories(
         customers=np.array(customers),
-        labels=np.array([labels.get(customer, -1) for customer in customers], np.int8),
+        labels=np.array([labels.places.get(customer, -1) for customer in customers], np.int8),
         offsets=offsets,
         categories=categories,
         numbers=numbers,
@@ -144,10 +293,13 @@ def encode(
         checksum=checksum,
         found=found,
         task=description.label,
-        class_names=class_names,
+        class_names=description.class_names or labels.classes,
         kinds=names,
         quantities=(*description.numbers, "gap", *(f"no {description.numbers[place]}" for place in gappy)),
         vocabularies=vocabularies,
+        groups=np.array([group_of.get(labels.groups.get(customer), -1) for customer in customers])
+        if group_of
+        else None,
     )
 
 
@@ -185,79 +337,60 @@ def known_codes(seen: dict, vocabulary: tuple[int, ...] | None) -> tuple[tuple[i
     return vocabulary, np.array([place.get(value, 0) for value in seen])
 
 
-def summary(events: Events, labels: dict[int | str, int], description: Description) -> dict[str, int]:
-    """What a reader should know about the file: sizes, and everything odd that was handled."""
+def summary(events: Events, labels: Labels, description: Description) -> dict[str, int]:
+    """What a reader should know about the files: sizes, and everything odd that was handled."""
     sizes = np.bincount(events.customer)
     same = events.customer[1:] == events.customer[:-1]
-    instants, _ = events.instants()
-    back = same & (instants[1:] < instants[:-1])
-    events.digest.sort()
-    codes = {
-        f"distinct_{name}": len(seen.keys() - {None})
-        for name, seen in zip(description.categories, events.codes_seen, strict=True)
-    }
-    found = {"events": len(events.customer), "customers": len(sizes), "labelled": len(labels)} | codes
+    back = same & (events.instants[1:] < events.instants[:-1])
+    found = {"events": len(events.customer), "customers": len(sizes), "labelled": len(labels.places)}
+    if labels.groups:
+        found["groups"] = len(set(labels.groups.values()))
+    for name, seen in zip(description.categories, events.codes_seen, strict=True):
+        found[f"distinct_{name}"] = len(seen.keys() - {None})
     found |= {
         "first_day": int(events.seconds.min() // DAY),
         "last_day": int(events.seconds.max() // DAY),
         "longest_history": int(sizes.max()),
         "shortest_history": int(sizes.min()),
         "events_out_of_order": int(back.sum()),
-        "duplicated_events": int((events.digest[1:] == events.digest[:-1]).sum()),
-        "customers_without_label": len(sizes) - len(labels),
+        "duplicated_events": events.odd.pop("duplicated_events"),
+        "customers_without_label": len(sizes) - len(labels.places),
     }
-    events.digest = np.empty(0)
     if events.clock.weekday is not None:
         found["events_at_unknown_midnight"] = int((events.seconds % DAY == 0).sum())
-    return found | events.odd
+    lost = {"labels_without_events": labels.without_events} if labels.without_events else {}
+    return found | events.odd | lost
 
 
 def save(histories: Histories, folder: Path) -> None:
-    """Write the arrays as two Arrow files and a note; the folder appears complete, with checksums, or not at all."""
+    """Every array as a file, the rest as a note; the folder appears complete, with checksums, or not at all."""
     with atomic_folder(folder) as partial:
-        events = {
-            "categories": _rows(histories.categories),
-            "numbers": _rows(histories.numbers),
-            "day": pa.array(histories.days),
-        }
-        customers = {"customer": histories.customers, "label": histories.labels, "events": histories.lengths}
-        _write(partial / "events.arrow", events)
-        _write(partial / "customers.arrow", {name: pa.array(values) for name, values in customers.items()})
-        note = {name: getattr(histories, name) for name in NOTED}
+        note = {}
+        for field in dataclasses.fields(histories):
+            value = getattr(histories, field.name)
+            if isinstance(value, np.ndarray):
+                np.save(partial / f"{field.name}.npy", value)
+            else:
+                note[field.name] = value
         (partial / "note.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Histories:
-    """The histories that `save` wrote, mapped, not copied: their events are read-only."""
+    """The histories that `save` wrote, mapped, not copied: their arrays are read-only."""
     note = json.loads((folder / "note.json").read_text(encoding="utf-8"))
-    events, customers = _read(folder / "events.arrow"), _read(folder / "customers.arrow")
-    ids = customers["customer"].to_numpy(zero_copy_only=False)
-    tuples = {name: tuple(note[name]) for name in ("class_names", "kinds", "quantities")}
-    return Histories(
-        customers=ids if ids.dtype != object else ids.astype(str),
-        labels=customers["label"].to_numpy(),
-        offsets=np.append(0, np.cumsum(customers["events"].to_numpy())),
-        categories=_matrix(events["categories"]),
-        numbers=_matrix(events["numbers"]),
-        days=events["day"].to_numpy(),
-        **(note | tuples | {"vocabularies": tuple(map(tuple, note["vocabularies"]))}),
-    )
+    note |= {name: tuple(note[name]) for name in ("class_names", "kinds", "quantities")}
+    note["vocabularies"] = tuple(map(tuple, note["vocabularies"]))
+    arrays = {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in sorted(folder.glob("*.npy"))}
+    return Histories(**(note | arrays))
 
 
-def _rows(matrix: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+def _numbered(column: pa.Array, seen: dict) -> np.ndarray:
+    """Places of the values among those seen so far, to which new ones are added."""
+    encoded = column.dictionary_encode(null_encoding="encode")
+    places = [seen.setdefault(value, len(seen)) for value in encoded.dictionary.to_pylist()]
+    return np.array(places, np.int32)[encoded.indices.to_numpy()]
 
 
-def _matrix(rows: pa.FixedSizeListArray) -> np.ndarray:
-    return rows.flatten().to_numpy().reshape(len(rows), -1)
-
-
-def _write(path: Path, columns: dict[str, pa.Array]) -> None:
-    batch = pa.record_batch(columns)
-    with pa.ipc.new_file(path, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-def _read(path: Path) -> pa.RecordBatch:
-    with pa.memory_map(str(path)) as mapped:
-        return pa.ipc.open_file(mapped).get_batch(0)
+def _hashed(column: pa.Array) -> np.ndarray:
+    encoded = column.dictionary_encode(null_encoding="encode")
+    return np.array([hash(value) for value in encoded.dictionary.to_pylist()])[encoded.indices.to_numpy()]

@@ -1,211 +1,398 @@
-"""From files of rows to verified events and labels.
+"""Files of rows, a few megabytes at a time: delimited text, compressed or not, or Parquet; and how times are written.
 
-Events are kept as small integers from here on, so that the memory needed is a small multiple of the result.
+What a file is, its first bytes say, whatever its name; what cannot be read is named by line, column and value. Formats
+and times need each other for that, so this module is longer than the others.
 """
 
+import csv
+import difflib
+import gzip
+import io
+import lzma
+import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
 
-from lib.data.clock import Clock, clock_of
-from lib.data.description import DataError, Description
-from lib.data.tables import table
+from lib.data.description import BANK_TIMES, FILE, DataError, Description
 
-MOST_CLASSES = 100
-MIXER = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: spreads the bits of small numbers."""
+BLOCK = 1 << 22
+"""Bytes read at a time: large beside the cost of a call, small beside the arrays that are made."""
+ROWS = 1 << 16
+"""Rows of Parquet read at a time."""
+COMPRESSED = {
+    "gzip": rb"\x1f\x8b",
+    "bz2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
+    "xz": rb"\xfd7zXZ\x00",
+    "zstd": rb"\x28\xb5\x2f\xfd",
+}
+OTHERS = {
+    "a zip archive or an Excel file": rb"PK\x03\x04",
+    "an old Excel file": rb"\xd0\xcf\x11\xe0",
+    "an Arrow file": rb"ARROW1\x00\x00",
+    "UTF-16 text": rb"\xff\xfe|\xfe\xff",
+}
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
+BROKEN_PARQUET = (OSError, UnicodeDecodeError, pa.ArrowException)
+
+DAY = 86_400
+"""Seconds."""
+LAST_DAY = 1_000_000
+"""A column of seconds or milliseconds, where days are meant, lies beyond."""
+PER_SECOND = {"days": 1 / DAY, "s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59)"
+BANK_TIME = r"^(?P<d>[0-9]{1,4}) (?P<h>[01][0-9]|2[0-3]):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9]|60)$"
+DATE = r"^(\d{4})(\d\d)(\d\d)"
+ZONE = r" ?(Z|UTC|[+-]\d\d(?::?\d\d)?)"
+COMPACT = rf"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([T ]?\d\d:?\d\d:?\d\d(\.\d+)?({ZONE})?)?"
+ZONED = rf"^(.{{11,}}?){ZONE}$"
 
 
-@dataclass
-class Events:
-    """Columns of all events in the file's order; customers and codes as places in their dictionary of what was seen.
+@contextmanager
+def opened(path: Path) -> Iterator[pa.NativeFile]:
+    """The file's bytes, decompressed. Raises DataError for a format that is not read, and where it is broken."""
+    head = first_bytes(path)
+    for other, magic in OTHERS.items():
+        if re.match(magic, head):
+            raise DataError(f"{path}: {other}; export it as comma-separated text in UTF-8, or as Parquet")
+    codec = next((codec for codec, magic in COMPRESSED.items() if re.match(magic, head)), None)
+    with whole(path, codec or "file", BROKEN), decompressed(path, codec) as stream:
+        yield stream
 
-    Columns are taken out as they are encoded, so that memory is freed on the way.
+
+@contextmanager
+def whole(path: Path, kind: str, broken: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Raise DataError where reading fails in one of the ways in which a broken file of its kind does."""
+    try:
+        yield
+    except broken as error:
+        raise DataError(f"{path}: broken or truncated {kind}; export or download it again") from error
+
+
+def decompressed(path: Path, codec: str | None) -> pa.NativeFile:
+    """A stream for pyarrow's threads, which may still read when Python ends: none of Python's own.
+
+    From memory where pyarrow has no codec, or where zeros may follow a gzip file; then its last byte is zero, as it is
+    where the text has less than 16 MiB.
+    """
+    if codec == "xz":
+        return pa.BufferReader(lzma.decompress(path.read_bytes()))
+    if codec == "gzip":
+        with path.open("rb") as raw:
+            raw.seek(-1, os.SEEK_END)
+            if raw.read() == b"\0":
+                return pa.BufferReader(gzip.decompress(path.read_bytes()))
+    return pa.input_stream(str(path), compression=codec)
+
+
+def first_bytes(path: Path) -> bytes:
+    """Enough of the file to tell what it is."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(16)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; make it readable") from error
+
+
+def table(folder: Path, description: Description, key: str) -> "Table":
+    """The file of `events` or of `labels`. Raises DataError for a described column that is missing or occurs twice."""
+    path = folder / getattr(description, key)
+    file = Parquet(path) if first_bytes(path).startswith(b"PAR1") else Delimited(path, description)
+    file.has(description.columns(key))
+    return file
+
+
+class Table:
+    """A file of rows; `names` are its columns, `top` where in it they stand."""
+
+    decimal = "."
+
+    def __init__(self, path: Path, names: list[str], top: str = "") -> None:
+        self.path, self.names, self.top = path, names, top
+
+    def batches(self, types: dict, optional: Iterable[str] = ()) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Number of the first row (from 0) and rows of the columns with the given types, in order.
+
+        Raises DataError for empty cells but in the `optional` columns, a value that is not of its type, a broken file.
+        """
+        row = 0
+        for batch in self._typed(types):
+            for name in types:
+                if name not in optional and batch[name].null_count:
+                    self.check(name, batch[name], batch[name].is_valid().to_numpy(False), row, "fill in the value")
+            yield row, batch
+            row += batch.num_rows
+
+    def check(
+        self, column: str, values: pa.Array, right: np.ndarray, first_row: int, remedy: str | Callable[[object], str]
+    ) -> None:
+        """Raise DataError for the first value that is not right, if any."""
+        if not right.all():
+            place = int(np.argmin(right))
+            value = values[place].as_py()
+            advice = remedy(value) if callable(remedy) else remedy
+            raise DataError(f"{self.path}, {self.where(first_row + place)}, column {column}: {value!r}; {advice}")
+
+    def has(self, wanted: list[str]) -> None:
+        """Raise DataError where a column is missing or occurs twice, or the file is empty."""
+        if not self.names:
+            raise DataError(f"{self.path}: empty file; the first line must hold {','.join(wanted)}")
+        for name in wanted:
+            if name not in self.names:
+                raise DataError(f"{self.path}{self.top}: no column {name}; {self._remedy(name, wanted)}")
+            if self.names.count(name) > 1:
+                raise DataError(f"{self.path}{self.top}: column {name} occurs twice; rename or remove one of them")
+
+    def _remedy(self, name: str, wanted: list[str]) -> str:
+        separator = next((s for s in ";\t|" if any(s in cell for cell in self.names)), None)
+        if separator:
+            return f"separate columns by commas, not {separator!r}, or write `delimiter: {separator!r}` in {FILE}"
+        plain = {other.strip().casefold(): other for other in self.names if other not in wanted}
+        near = difflib.get_close_matches(name.strip().casefold(), plain, 1)
+        if near:
+            return f"the nearest is {plain[near[0]]!r}: rename it, or write it so in {FILE}"
+        return f"the {'first line' if self.top else 'file'} must hold {','.join(wanted)}"
+
+
+class Delimited(Table):
+    """Text with a character between columns, a comma where its first line lacks the described one."""
+
+    def __init__(self, path: Path, description: Description) -> None:
+        self.path, self.decimal = path, description.decimal
+        for self.delimiter in (description.delimiter, ","):
+            (line, names), *rest = [*islice(self._records(), 2)] or [(1, [])]
+            if len(names) > 1:
+                break
+        super().__init__(path, names, f", line {line}")
+        self._first = dict(zip(names, rest[0][1], strict=False)) if rest else {}
+
+    def first(self, column: str) -> tuple[str, pa.DataType]:
+        """The column's cell in the first row, and its type before it is given one."""
+        return self._first.get(column, ""), pa.string()
+
+    def where(self, row: int) -> str:
+        """The line on which a row (from 0) starts. Reads the file again: only errors need it."""
+        return f"line {next(islice(self._records(), row + 1, None), (row + 2, []))[0]}"
+
+    def _typed(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        convert = pcsv.ConvertOptions(column_types=types, include_columns=list(types), decimal_point=self.decimal)
+        convert.null_values, convert.strings_can_be_null = [""], True
+        parse = pcsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+        row = 0
+        try:
+            with opened(self.path) as stream:
+                for batch in pcsv.open_csv(stream, pcsv.ReadOptions(block_size=BLOCK), parse, convert):
+                    yield batch
+                    row += batch.num_rows
+        except pa.ArrowInvalid as error:
+            raise self._fault(types, row, error) from error
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """First line and cells of every row, the header included; blank lines are counted and left out."""
+        with opened(self.path) as stream:
+            text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
+            reader, start = csv.reader(text, delimiter=self.delimiter), 1
+            try:
+                for cells in reader:
+                    if cells:
+                        yield start, cells
+                    start = reader.line_num + 1
+            except csv.Error as error:
+                raise DataError(f"{self.path}, line {start}: {error}; mend the line") from error
+
+    def _fault(self, types: dict[str, pa.DataType], row: int, error: Exception) -> DataError:
+        """The first row from a given one on that the fast reader cannot have read."""
+        for line, cells in islice(self._records(), row + 1, None):
+            at = f"{self.path}, line {line}"
+            if len(cells) != len(self.names):
+                return DataError(f"{at}: {len(cells)} columns instead of {len(self.names)}; mend the line")
+            for name, kind in types.items():
+                value = cells[self.names.index(name)]
+                if re.search("[\ud800-\udfff]", value):
+                    return DataError(f"{at}: not UTF-8; convert the file to UTF-8")
+                if not fits(value, kind, self.decimal):
+                    wanted = ISO if pa.types.is_timestamp(kind) else "a number"
+                    comma = self.decimal == "." and fits(value, kind, ",")
+                    remedy = f"write `decimal: ','` in {FILE}" if comma else "mend the value"
+                    return DataError(f"{at}, column {name}: {value!r} is not {wanted}; {remedy}")
+        return DataError(f"{self.path}: {error}".splitlines()[0])
+
+
+class Parquet(Table):
+    """A Parquet file, whose columns have types of their own."""
+
+    def __init__(self, path: Path) -> None:
+        with whole(path, "Parquet", BROKEN_PARQUET):
+            self.file = pq.ParquetFile(path)
+            super().__init__(path, self.file.schema_arrow.names)
+
+    def first(self, column: str) -> tuple[str, pa.DataType]:
+        """The column's value in the first row, as text, and its type in the file."""
+        with whole(self.path, "Parquet", BROKEN_PARQUET):
+            batch = next(self.file.iter_batches(1, columns=[column]), None)
+            value = str(batch[0][0]) if batch and batch[0][0].is_valid else ""
+            return value, self.file.schema_arrow.field(column).type
+
+    def where(self, row: int) -> str:
+        """The row, counted from 1."""
+        return f"row {row + 1}"
+
+    def _typed(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        row = 0
+        with whole(self.path, "Parquet", BROKEN_PARQUET):
+            for batch in self.file.iter_batches(ROWS, columns=list(types)):
+                batch.validate(full=True)
+                yield pa.record_batch({name: self._cast(name, batch[name], kind, row) for name, kind in types.items()})
+                row += batch.num_rows
+
+    def _cast(self, name: str, column: pa.Array, kind: pa.DataType, row: int) -> pa.Array:
+        if isinstance(column, pa.DictionaryArray):
+            column = column.dictionary_decode()
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = pc.if_else(pc.equal(column, ""), None, column)
+        try:
+            return column.cast(kind)
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(f"{self.path}, column {name}: holds {column.type}; store it as {kind}") from error
+        except pa.ArrowInvalid:
+            right = np.array([fits(value, kind) for value in column.cast(pa.string()).to_pylist()])
+            self.check(name, column, right, row, f"store it as {kind}")
+            raise
+
+
+def fits(value: str | None, kind: pa.DataType, decimal: str = ".") -> bool:
+    """Whether the fast reader takes the value: it trims numbers; missing values are another check's subject."""
+    if not value:
+        return True
+    trimmed = value if pa.types.is_timestamp(kind) else value.strip(" \t")
+    if decimal == "," and pa.types.is_floating(kind):
+        trimmed = trimmed.translate(str.maketrans(",.", ".,"))
+    try:
+        pa.scalar(trimmed, pa.string()).cast(kind)
+    except (pa.ArrowInvalid, UnicodeEncodeError):
+        return False
+    return True
+
+
+Times = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Times as written, instants, and which are valid; numbers since day 0, or 1970. They differ by the zone's offset."""
+
+
+class Clock(NamedTuple):
+    """How times are written: the column's type; how it is read, in `parts` of a second; what to do about a wrong one.
+
+    `weekday` is that of day 0, if it has one (Monday is 0).
     """
 
-    customer: np.ndarray
-    seconds: np.ndarray
-    later: np.ndarray
-    digest: np.ndarray
-    codes: list[np.ndarray]
-    numbers: list[np.ndarray]
-    customers_seen: dict
-    codes_seen: list[dict]
-    clock: Clock
-    odd: dict[str, int]
+    kind: pa.DataType
+    parsed: Callable[[pa.Array], Times]
+    remedy: str | Callable[[object], str]
+    weekday: int | None = 3
+    parts: int = 10**6
 
-    def instants(self) -> tuple[np.ndarray, int]:
-        """When the events were, in parts of a second, and the parts; the seconds themselves where no time says more."""
-        if not self.later.any():
-            return self.seconds, 1
-        return self.seconds * self.clock.parts + self.later, self.clock.parts
+    def read(self, column: pa.Array) -> Times:
+        """Times as written in whole seconds, instants in parts of a second, and which are valid."""
+        local, instants, valid = self.parsed(column)
+        seconds = local // self.parts
+        return seconds, instants, valid & (np.abs(seconds) < LAST_DAY * DAY)
 
 
-def read_events(folder: Path, description: Description) -> Events:
-    """The described columns of the file. Raises DataError naming file, line, column, value and remedy."""
-    file = table(folder, description, "events")
-    clock = clock_of(file, description.time, description.time_unit)
-    types, optional = column_types(description, clock)
-    seen: list[dict] = [{} for _ in (description.customer, *description.categories)]
-    units = description.units or (1.0,) * len(description.numbers)
-    columns: list[np.ndarray] = []
-    rows, sixty, unnoted = 0, 0, 0
-    for rows, batch in file.batches(types, optional):
-        seconds, later, leap, valid = clock.read(batch[description.time])
-        file.check(description.time, batch[description.time], ~valid, rows, clock.remedy)
-        customer, *codes = (
-            _numbered(batch[name], known)
-            for name, known in zip((description.customer, *description.categories), seen, strict=True)
-        )
-        numbers = [batch[name].to_numpy(False) for name in description.numbers]
-        for name, values in zip(description.numbers, numbers, strict=True):
-            wrong = ~np.isfinite(values) & batch[name].is_valid().to_numpy(False)
-            file.check(name, batch[name], wrong, rows, "give a finite number, or none where it is missing")
-        compared = [customer, seconds, later, leap, *codes, *(values.view(np.int64) for values in numbers)]
-        if description.noted:
-            compared.append(_hashed(batch[description.noted]))
-            unnoted += batch[description.noted].null_count
-        sixty += int(leap.sum())
-        logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
-        later = later.astype(np.min_scalar_type(-1 - np.abs(later).max(initial=0)))
-        read = [customer, seconds, later, row_digest(compared), *map(_small, codes), *logs]
-        columns = columns or [values[:0] for values in read]
-        columns = [_extended(column, rows, values) for column, values in zip(columns, read, strict=True)]
-        rows += batch.num_rows
-    if not rows:
-        raise DataError(f"{file.path}: no rows; one event a row is expected")
-    pa.default_memory_pool().release_unused()
-    customer, seconds, later, digest, *others = (column[:rows] for column in columns)
-    codes, numbers = others[: len(seen) - 1], others[len(seen) - 1 :]
-    odd = {"events_at_second_60": sixty, f"events_without_{description.noted}": unnoted} if description.noted else {}
-    return Events(customer, seconds, later, digest, codes, numbers, seen[0], seen[1:], clock, odd)
+def clock_of(file: Table, column: str, unit: str | None) -> Clock:
+    """How the first row writes its time: a date or time, with a zone or without, or a number of the unit."""
+    if unit == BANK_TIMES:
+        return BANK
+    first, kind = file.first(column)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return stamps(getattr(kind, "tz", None), 10 ** (9 if getattr(kind, "unit", None) == "ns" else 6))
+    compact = unit is None and re.fullmatch(COMPACT, first)
+    if unit or (first and fits(first, pa.float64(), file.decimal) and not compact):
+        return numbered(unit or "days")
+    parts = 10 ** (9 if re.search(r"\.\d{7,}", first) else 6)
+    zoned = bool(re.search(ZONED, first))
+    return as_text(zoned, parts) if compact or zoned else stamps(None, parts)
 
 
-def column_types(description: Description, clock: Clock) -> tuple[dict[str, pa.DataType], tuple[str, ...]]:
-    """Types of the columns to read, and those in which a cell may be empty."""
-    code = pa.string() if description.vocabularies is None else pa.int64()
-    types = {description.customer: code, description.time: clock.kind} | dict.fromkeys(description.categories, code)
-    types |= dict.fromkeys(description.numbers, pa.float64())
-    noted = (description.noted,) if description.noted else ()
-    types |= dict.fromkeys(noted, pa.string())
-    return types, noted if description.vocabularies else (*description.categories, *description.numbers)
+def numbered(unit: str) -> Clock:
+    """Numbers of days, to the nearest second, or since 1 January 1970 in a unit; hours and weekdays are UTC's."""
+    parts, per = 10 ** (9 if unit == "ns" else 6), PER_SECOND[unit]
+    scale, half = (DAY * parts, parts // 2) if unit == "days" else (parts // per, 0)
+
+    def parsed(column: pa.Array) -> Times:
+        valid = np.abs(column.to_numpy()) < LAST_DAY * DAY * per
+        instant = np.round(np.where(valid, column.to_numpy(), 0) * scale).astype(np.int64) + half
+        return instant, instant, valid
+
+    kind = pa.int64() if unit == "ns" else pa.float64()
+    return Clock(kind, parsed, number_remedy, None if unit == "days" else 3, parts)
 
 
-def signed_log(values: np.ndarray) -> np.ndarray:
-    """sign(x) log(1 + |x|): spreads amounts of any magnitude, in either direction; NaN stays for a missing one."""
-    return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+def number_remedy(value: float) -> str:
+    """What to do about a number that is beyond its unit."""
+    for unit, word in WORDS.items():
+        if 1990 < 1970 + value / PER_SECOND[unit] / DAY / 365.2425 < 2100:
+            return f"it looks like {word} since 1970: write `time_unit: {unit}` in {FILE}"
+    return f"give a number of days, less than {LAST_DAY:,}, or the unit since 1970 as `time_unit` in {FILE}"
 
 
-def row_digest(columns: list[np.ndarray]) -> np.ndarray:
-    """64 bits that are the same in equal rows; in others with a probability of 2^-64, so practically never."""
-    digest = np.zeros(len(columns[0]), np.uint64)
-    for column in columns:
-        digest ^= column.astype(np.uint64)
-        digest *= MIXER
-        digest ^= digest >> np.uint64(29)
-    return digest
+def stamps(zone: str | None, parts: int) -> Clock:
+    """Dates and times without zone, or instants to be written in a zone."""
+
+    def parsed(column: pa.Array) -> Times:
+        local = column if zone in (None, "UTC") else pc.local_timestamp(column)
+        return _integers(local), _integers(column), np.ones(len(column), bool)
+
+    kind = pa.timestamp("us" if parts == 10**6 else "ns", zone)
+    return Clock(kind, parsed, "give a date less than 2,700 years from 1970", parts=parts)
 
 
-def read_labels(folder: Path, description: Description, events: Events) -> tuple[dict[int | str, int], tuple[str, ...]]:
-    """Class of every labelled customer, and the classes' values: those described, else those that occur, sorted.
+def as_text(zoned: bool, parts: int) -> Clock:
+    """Compact dates, or times with a zone; hours and weekdays are those written."""
+    kind = pa.timestamp("us" if parts == 10**6 else "ns", "UTC" if zoned else None)
 
-    Labels of customers without events are counted and left out. Raises DataError where none is left, or where most of
-    them belong to customers whose events are under another spelling.
-    """
-    kind = pa.string() if description.vocabularies is None else pa.int64()
-    file = table(folder, description, "labels")
-    path = file.path
-    rows = [
-        (batch[0][place].as_py(), str(batch[1][place]))
-        for _, batch in file.batches({description.customer: kind, description.label: kind})
-        for place in range(batch.num_rows)
-    ]
-    if not rows:
-        raise DataError(f"{path}: no labelled customer; at least one per class and fold is needed")
-    _same_customers(path, [customer for customer, _ in rows], events, description)
-    occurring = {value for customer, value in rows if customer in events.customers_seen}
-    classes = description.classes or tuple(sorted(occurring, key=by_number(occurring)))
-    where = f"column {description.label}"
-    if len(classes) > MOST_CLASSES:
-        raise DataError(f"{path}, {where}: {len(classes)} different labels; give at most {MOST_CLASSES} classes")
-    place = {value: number for number, value in enumerate(classes)}
-    labels: dict[int | str, int] = {}
-    for row, (customer, value) in enumerate(rows):
-        fault = None
-        if customer not in events.customers_seen:
-            continue
-        if value not in place:
-            fault = f"{value}; use {_choices(classes, description.class_names)}"
-        elif labels.setdefault(customer, place[value]) != place[value]:
-            fault = f"customer {customer} has two labels; keep one"
-        if fault:
-            raise DataError(f"{path}, {file.where(row)}, {where}: {fault}")
-    if len(occurring) < max(2, len(classes)):
-        there = ", ".join(sorted(occurring))
-        raise DataError(f"{path}, {where}: only {there} occurs; two classes are needed, and every one of the described")
-    return labels, classes
+    def stamped(text: pa.Array, kind: pa.DataType) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return _integers(text.cast(kind)), np.ones(len(text), bool)
+        except pa.ArrowInvalid:
+            valid = np.array([fits(value, kind) for value in text.to_pylist()])
+            some_time = "1970-01-01T00:00:00" + ("Z" if kind.tz else "")
+            return _integers(pc.if_else(valid, text, some_time).cast(kind)), valid
+
+    def parsed(column: pa.Array) -> Times:
+        text = pc.replace_substring_regex(column, rf"{DATE}[T ]?(\d\d):?(\d\d):?(\d\d)", r"\1-\2-\3 \4:\5:\6")
+        text = pc.replace_substring_regex(text, rf"{DATE}$", r"\1-\2-\3")
+        text = pc.replace_substring_regex(text, ZONED, r"\1\2") if zoned else text
+        instant, valid = stamped(pc.replace_substring(text, "UTC", "Z"), kind)
+        if not zoned:
+            return instant, instant, valid
+        local, _ = stamped(pc.replace_substring_regex(text, ZONED, r"\1"), pa.timestamp(kind.unit))
+        return local, instant, valid
+
+    example = "2024-05-31 18:03:59+02:00" if zoned else "20240531, 20240531T180359 or 2024-05-31 18:03:59"
+    return Clock(pa.string(), parsed, f"write times alike, as {example}", parts=parts)
 
 
-def _same_customers(path: Path, labelled: list[int | str], events: Events, description: Description) -> None:
-    """Count the labels of customers without events, and refuse them where it is their spelling that differs."""
-    lost = [customer for customer in labelled if customer not in events.customers_seen]
-    if not lost:
-        return
-    events.odd["labels_without_events"] = len(lost)
-    spelled = {_plain(customer): customer for customer in events.customers_seen}
-    pairs = [(customer, spelled[_plain(customer)]) for customer in lost if _plain(customer) in spelled]
-    if len(lost) == len(labelled) or len(pairs) > len(labelled) - len(lost):
-        one, other = pairs[0] if pairs else (lost[0], next(iter(events.customers_seen)))
-        raise DataError(
-            f"{path}, column {description.customer}: {len(lost)} of {len(labelled)} labels have no events: "
-            f"{one!r} here is not {other!r} in {description.events}; write customers alike in both files"
-        )
+def bank_times(column: pa.Array) -> Times:
+    """Times as "DAY HH:MM:SS". The public set has seconds 60; the last of a day is read as its second 59."""
+    fields = pc.extract_regex(column, BANK_TIME)
+    day, hour, minute, second = (pc.fill_null(field.cast(pa.int64()), 0).to_numpy() for field in fields.flatten())
+    seconds = day * DAY + np.minimum(hour * 3600 + minute * 60 + second, DAY - 1)
+    return seconds, seconds, fields.is_valid().to_numpy(False)
 
 
-def _plain(customer: int | str) -> str:
-    """A customer's name without what programs lose or add: leading zeros, ".0", spaces, capitals."""
-    return str(customer).strip().casefold().removesuffix(".0").lstrip("0")
+BANK = Clock(pa.string(), bank_times, f'write it as "{BANK_TIMES}", for example "12 18:03:59"', weekday=4, parts=1)
+"""Day 0 is Friday 1 August 2014."""
 
 
-def by_number(values: Iterable[str]) -> Callable[[str], tuple[int, str]]:
-    """Key that sorts whole numbers by their size, and anything else as text."""
-    whole = all(re.fullmatch("-?[0-9]{1,18}", value) for value in values)
-    return lambda value: (int(value) if whole else 0, value)
-
-
-def _choices(classes: tuple[str, ...], names: tuple[str, ...]) -> str:
-    return (
-        " or ".join(f"{value} ({name})" for value, name in zip(classes, names, strict=True))
-        if names
-        else (" or ".join(classes))
-    )
-
-
-def _numbered(column: pa.Array, seen: dict) -> np.ndarray:
-    """Places of the values among those seen so far, to which new ones are added."""
-    encoded = column.dictionary_encode(null_encoding="encode")
-    places = [seen.setdefault(value, len(seen)) for value in encoded.dictionary.to_pylist()]
-    return np.array(places, np.int32)[encoded.indices.to_numpy()]
-
-
-def _hashed(column: pa.Array) -> np.ndarray:
-    encoded = column.dictionary_encode(null_encoding="encode")
-    return np.array([hash(value) for value in encoded.dictionary.to_pylist()])[encoded.indices.to_numpy()]
-
-
-def _small(places: np.ndarray) -> np.ndarray:
-    return places.astype(np.min_scalar_type(places.max(initial=0)))
-
-
-def _extended(column: np.ndarray, used: int, values: np.ndarray) -> np.ndarray:
-    """The column with the values after its used part; it doubles when it is full, and widens when they need it."""
-    rows, kind = used + len(values), np.promote_types(column.dtype, values.dtype)
-    if rows > len(column) or kind != column.dtype:
-        column, old = np.empty(max(rows, 2 * len(column)), kind), column
-        column[:used] = old[:used]
-    column[used:rows] = values
-    return column
+def _integers(stamped: pa.Array) -> np.ndarray:
+    return stamped.cast(pa.int64()).to_numpy()

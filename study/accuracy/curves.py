@@ -94,11 +94,12 @@ def by_customers(
     The references in every repeat; the networks at `network_sizes` and in the first repeat only. Sizes that the folds
     do not have are left out.
     """
-    first, frames = stratified_folds(histories, fold_count, 0), []
-    for size in [each for each in sorted({*sizes, *network_sizes}) if possible(histories, first, each)]:
+    folds, frames = [stratified_folds(histories, fold_count, repeat) for repeat in range(repeats)], []
+    every = [split for splits in folds for split in splits]
+    for size in [each for each in sorted({*sizes, *network_sizes}) if possible(histories, every, each)]:
         tables = []
         for repeat in range(repeats):
-            splits = fewer(histories, stratified_folds(histories, fold_count, repeat), size, repeat)
+            splits = fewer(histories, folds[repeat], size, repeat)
             tables.append(references.predictions(histories, splits, repeat))
             if repeat == 0 and size in network_sizes:
                 tables += [network_predictions(histories, *network, config, splits) for network in networks.items()]

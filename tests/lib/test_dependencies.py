@@ -66,7 +66,3 @@ def test_hash_sees_what_is_done_and_not_how_it_is_written_about(tmp_path, other,
     one.write_text('x = f("text")\n')
     two.write_text(other)
     assert (dependencies.code_hash([one]) == dependencies.code_hash([two])) == alike
-
-
-def test_relative_paths_start_at_the_root():
-    assert dependencies.relative([paths.ROOT / "lib" / "paths.py"]) == ["lib/paths.py"]

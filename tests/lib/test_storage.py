@@ -91,10 +91,10 @@ def test_processes_that_make_the_same_folder_at_once_all_find_it_whole(tmp_path)
         assert intact(folder)
 
     with ThreadPoolExecutor(4) as threads:
-        for i in range(50):
+        for i in range(20):
             for each in [threads.submit(make_and_look, tmp_path / f"run{i}") for _ in range(4)]:
                 each.result()
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", *(f"run{i}" for i in range(50))}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", *(f"run{i}" for i in range(20))}
 
 
 def test_processes_that_mend_the_same_folder_at_once_take_away_what_is_damaged_only(tmp_path):
@@ -107,7 +107,7 @@ def test_processes_that_mend_the_same_folder_at_once_take_away_what_is_damaged_o
         assert intact(folder)
 
     with ThreadPoolExecutor(4) as threads:
-        for i in range(50):
+        for i in range(20):
             (filled(tmp_path / f"run{i}") / "b.txt").write_text("damaged")
             for each in [threads.submit(mend_and_look, tmp_path / f"run{i}") for _ in range(4)]:
                 each.result()

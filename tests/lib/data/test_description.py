@@ -27,8 +27,10 @@ def test_a_description_is_read_with_its_defaults(tmp_path):
     assert read == Description(**(GOOD | {"categories": ("page", "device")}))
     assert read.columns("events") == ["user", "when", "page", "device"]
     assert read.columns("labels") == ["user", "left"]
-    full = description.read(described(tmp_path, GOOD | {"numbers": ["price"], "classes": [1, 0]}))
-    assert (full.numbers, full.classes) == (("price",), ("1", "0"))
+    more = {"numbers": ["price"], "classes": [1, 0], "group": "household"}
+    full = description.read(described(tmp_path, GOOD | more))
+    assert (full.numbers, full.classes, full.group) == (("price",), ("1", "0"), "household")
+    assert full.columns("labels") == ["user", "left", "household"]
 
 
 BAD = {
@@ -37,10 +39,7 @@ BAD = {
     "empty": ("", "holds no keys; it must name events, labels"),
     "a list": ("- events", "holds no keys"),
     "unknown key": (GOOD | {"catgories": []}, "key catgories: unknown key; known is categories"),
-    "missing key": (
-        {key: GOOD[key] for key in GOOD if key != "time"},
-        "no key time; add the column of an event",
-    ),
+    "missing key": ({key: GOOD[key] for key in GOOD if key != "time"}, "no key time; add the column of an event"),
     "no category": (GOOD | {"categories": []}, r"key categories: \[\]; give a list"),
     "a category": (GOOD | {"categories": "page"}, "key categories: 'page'; give a list"),
     "YAML's yes": (GOOD | {"classes": [True, False]}, "key classes: True is not text; .*quotes"),
@@ -50,10 +49,10 @@ BAD = {
     "twice": (GOOD | {"categories": ["page", "page"]}, "key categories: 'page' is named twice"),
     "a column for two": (GOOD | {"numbers": ["when"]}, "key numbers: 'when' is also under time"),
     "the customer as label": (GOOD | {"label": "user"}, "key label: 'user' is also under customer"),
+    "the label as group": (GOOD | {"group": "left"}, "key group: 'left' is also under label"),
     "two characters": (GOOD | {"delimiter": ", "}, "key delimiter: ', '; give the character between columns"),
     "a word for a unit": (GOOD | {"time_unit": "seconds"}, "key time_unit: 'seconds'; give days, or s, ms, us or ns"),
     "an odd decimal": (GOOD | {"decimal": "'"}, "key decimal: .* give the mark before a number's fraction"),
-    "one file for both": (GOOD | {"labels": "clicks.csv"}, "key labels: 'clicks.csv' is also under events"),
 }
 
 
@@ -75,6 +74,14 @@ def test_files_that_are_not_there_are_named_with_their_key(tmp_path):
     assert [path.name for path in read.files(tmp_path)] == ["dataset.yaml", "clicks.csv", "churn.csv"]
 
 
+def test_a_folder_without_a_description_is_the_banks(tmp_path):
+    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
+        description.describe(tmp_path)
+    (tmp_path / description.EVENTS).touch()
+    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
+        description.describe(tmp_path).files(tmp_path)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
@@ -83,24 +90,6 @@ def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
     with pytest.raises(DataError) as caught:  # nothing so short describes a dataset
         description.read(path)
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_folder_that_fits_nothing_is_told_of_both_ways(tmp_path):
-    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
-        description.describe(tmp_path)
-
-
-def test_a_missing_file_of_labels_is_named_with_its_columns(tmp_path):
-    (tmp_path / description.EVENTS).touch()
-    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
-        description.describe(tmp_path).files(tmp_path)
-
-
-def test_the_public_sets_facts_are_compared():
-    found = description.PUBLIC_FACTS | {"events": 2, "distinct_mcc_code": 2}
-    with pytest.raises(DataError, match=r"not the public set.*events 2 instead of 6,849,346.*distinct mcc code 2"):
-        description.verify_public(found)
-    description.verify_public(found | description.PUBLIC_FACTS)
 
 
 def test_frequent_codes_have_english_names():

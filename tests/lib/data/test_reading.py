@@ -1,3 +1,5 @@
+"""Own data: what is read, what is counted, what is refused and how."""
+
 import bz2
 import contextlib
 import dataclasses
@@ -13,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.data import histories, reading, tables
+from lib.data import reading
 from lib.data.description import DataError
+from lib.data.histories import MOST_CLASSES, row_digest
+from lib.data.histories import read as read_folder
 
 DESCRIBED = """events: clicks.csv
 labels: churn.csv
@@ -33,7 +37,7 @@ def read(tmp_path, clicks=GOOD, labels=LABELS, described=DESCRIBED):
     (tmp_path / "dataset.yaml").write_text(described)
     (tmp_path / "clicks.csv").write_bytes(clicks if isinstance(clicks, bytes) else clicks.encode())
     (tmp_path / "churn.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
-    return histories.read(tmp_path)
+    return read_folder(tmp_path)
 
 
 def test_own_events_are_read(tmp_path):
@@ -62,7 +66,7 @@ def zstd(content):
     return target.getvalue().to_pybytes()
 
 
-COMPRESSED = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
+COMPRESSED = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
 SAME = {name: (compress(GOOD.encode()), "") for name, compress in COMPRESSED.items()} | {
     **{f"gzip and {zeros} zeros": (gzip.compress(GOOD.encode()) + bytes(zeros), "") for zeros in (1, 3, 512)},
     "semicolons, commas": (GOOD.replace(",", ";").replace("1.5", "1,5"), "delimiter: ';'\ndecimal: ','\n"),
@@ -78,7 +82,7 @@ SAME = {name: (compress(GOOD.encode()), "") for name, compress in COMPRESSED.ite
 @pytest.mark.parametrize(("clicks", "more"), SAME.values(), ids=SAME)
 def test_what_says_the_same_is_read_alike_whatever_its_name(tmp_path, clicks, more, monkeypatch):
     plain = read(tmp_path)
-    monkeypatch.setattr(tables, "BLOCK", 100)
+    monkeypatch.setattr(reading, "BLOCK", 100)
     for labels in (LABELS, parquet(LABELS)):
         again = read(tmp_path, clicks, labels, DESCRIBED + more)
         for field in dataclasses.fields(plain):
@@ -93,34 +97,6 @@ def test_compressed_files_are_diagnosed_as_plain_ones(tmp_path, name, compress):
     noise = b"".join(b"1,%s,,home,2024-05-31\n" % random.Random(n).randbytes(90).hex().encode() for n in range(999))
     with pytest.raises(DataError, match=rf"clicks\.csv: broken or truncated {name}; export or download it again"):
         read(tmp_path, compress(GOOD.encode() + noise)[:-12])
-
-
-WRONG_FORMATS = {
-    "zip": (b"PK\x03\x04 and so on", "a zip archive or an Excel file; export it as comma-separated text in UTF-8, or"),
-    "UTF-16": (GOOD.encode("utf-16"), "UTF-16 text; export it"),
-    "truncated Parquet": (parquet(GOOD)[:-9], "broken or truncated Parquet; export or download it again"),
-    "not UTF-8 in Parquet": (parquet(GOOD).replace(b"cart", b"c\xffrt"), "broken or truncated Parquet"),
-    "not UTF-8 in the first time": (
-        GOOD.replace("-31", "-\udcff31").encode(errors="surrogateescape"),
-        "line 2: not UTF-8",
-    ),
-    "a word in Parquet": (parquet(GOOD.replace("-2", "much")), "row 2, column price: 'much'; store it as double"),
-    "another column in Parquet": (parquet(GOOD.replace("price", "Price")), "no column price; the nearest is 'Price'"),
-    "no time in Parquet": (parquet(GOOD.replace("when", "hour")), "no column when; the file must hold user,when,page"),
-    "a column twice in Parquet": (parquet(GOOD.replace("ignored", "when")), "column when occurs twice"),
-    "no customer in Parquet": (parquet(GOOD.replace("bob", "")), "row 2, column user: None; fill in the value"),
-    "an hour for a time in Parquet": (
-        parquet(HEADER + "1,ann,,home,18:03:59\n", when=pa.time32("s")),
-        "column when: holds time32.*; store it as timestamp",
-    ),
-}
-
-
-@pytest.mark.parametrize(("clicks", "message"), WRONG_FORMATS.values(), ids=WRONG_FORMATS)
-def test_what_cannot_be_read_is_named_by_its_first_bytes(tmp_path, clicks, message):
-    with pytest.raises(DataError, match=rf"clicks\.csv.*{message}") as caught:
-        read(tmp_path, clicks)
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_hours_and_weekdays_are_as_written_and_the_order_is_the_instants(tmp_path):
@@ -152,31 +128,35 @@ def test_labels_without_events_are_counted_and_left_out(tmp_path):
     assert (histories.found["labels_without_events"], histories.found["labelled"]) == (2, 3)
 
 
-def test_whole_numbers_are_classes_in_order_of_their_size(tmp_path):
+def test_described_classes_keep_their_order_and_whole_numbers_are_sorted_by_size(tmp_path):
     assert read(tmp_path, labels="user,left\nann,10\nbob,9\ncy,-1\n").class_names == ("-1", "9", "10")
-
-
-def test_described_classes_keep_their_order(tmp_path):
     described = DESCRIBED + "classes: ['yes', 'no', perhaps]\n"
     assert read(tmp_path, described=described).labels.tolist() == [1, 0, 2]
 
 
+GROUPED = DESCRIBED + "group: household\n"
+HOUSEHOLDS = "left,household,user\nno,7,ann\nyes,north,bob\nperhaps,7,cy\nno,9,dan\n"
+
+
+def test_groups_are_numbered_whatever_they_are_called(tmp_path):
+    grouped = read(tmp_path, labels=HOUSEHOLDS, described=GROUPED)
+    assert grouped.groups.tolist() == [0, 1, 0]
+    assert (grouped.found["groups"], grouped.found["labels_without_events"]) == (2, 1)
+    assert read(tmp_path, labels=HOUSEHOLDS).groups is None
+    some = read(tmp_path, labels="user,left,household\nann,no,7\ncy,yes,8\n", described=GROUPED)
+    assert some.groups.tolist() == [0, -1, 1]
+
+
 BAD_EVENTS = {
-    "empty file": ("", "clicks.csv: empty file; the first line must hold user,when,page,price"),
+    "empty file": ("", "empty file; the first line must hold user,when,page,price"),
     "no rows": (HEADER, "no rows; one event a row"),
     "a column of the description is missing": (GOOD.replace("page", "url"), "line 1: no column page; the first line"),
     "wrong separator": (GOOD.replace(",", ";"), "separate columns by commas, not ';'"),
     "not UTF-8": (GOOD.encode() + b"1,d\xff,,home,2024-05-31\n", "line 5: not UTF-8"),
     "bad date": (GOOD.replace("06-01 18", "06-31 18"), "line 3, column when: '2024-06-31 18:03:59' is not an ISO"),
-    "a zone": (
-        GOOD.replace("18:03:59", "18:03:59Z"),
-        "line 3, column when: .* is not an ISO .* without zone",
-    ),
+    "a zone": (GOOD.replace("18:03:59", "18:03:59Z"), "line 3, column when: .* is not an ISO .* without zone"),
     "a number among dates": (GOOD.replace("2024-06-01 18:03:59", "7"), "line 3, column when: '7' is not an ISO"),
-    "a date among numbers": (
-        HEADER + "1,a,,h,3\n1,b,,h,2024-05-31\n",
-        "line 3, column when: '2024-05-31' is not",
-    ),
+    "a date among numbers": (HEADER + "1,a,,h,3\n1,b,,h,2024-05-31\n", "line 3, column when: '2024-05-31' is not"),
     "seconds for days": (
         HEADER + "1,a,,h,3\n1,b,,h,1717178639\n",
         "line 3, column when: 1717178639.0; it looks like seconds since 1970: write `time_unit: s` in dataset.yaml",
@@ -191,24 +171,21 @@ BAD_EVENTS = {
     "a used column twice": (GOOD.replace("ignored", "page"), "line 1: column page occurs twice; rename or remove one"),
     "another case": (GOOD.replace("user", " User "), "line 1: no column user; the nearest is ' User ': rename it, or"),
     "short line": (GOOD + "1,dan\n", "line 5: 2 columns instead of 5"),
+    "zip": (b"PK\x03\x04 and so on", "a zip archive or an Excel file; export it as comma-separated text in UTF-8, or"),
+    "UTF-16": (GOOD.encode("utf-16"), "UTF-16 text; export it"),
+    "truncated Parquet": (parquet(GOOD)[:-9], "broken or truncated Parquet; export or download it again"),
+    "not UTF-8 in Parquet": (parquet(GOOD).replace(b"cart", b"c\xffrt"), "broken or truncated Parquet"),
+    "not UTF-8 in the first time": (GOOD.encode().replace(b"-31", b"-\xff31"), "line 2: not UTF-8"),
+    "a word in Parquet": (parquet(GOOD.replace("-2", "much")), "row 2, column price: 'much'; store it as double"),
+    "another column in Parquet": (parquet(GOOD.replace("price", "Price")), "no column price; the nearest is 'Price'"),
+    "no time in Parquet": (parquet(GOOD.replace("when", "hour")), "no column when; the file must hold user,when,page"),
+    "a column twice in Parquet": (parquet(GOOD.replace("ignored", "when")), "column when occurs twice"),
+    "no customer in Parquet": (parquet(GOOD.replace("bob", "")), "row 2, column user: None; fill in the value"),
+    "an hour for a time in Parquet": (
+        parquet(HEADER + "1,ann,,home,18:03:59\n", when=pa.time32("s")),
+        "column when: holds time32.*; store it as timestamp",
+    ),
 }
-
-
-@pytest.mark.parametrize(("clicks", "message"), BAD_EVENTS.values(), ids=BAD_EVENTS)
-def test_bad_events_are_named(tmp_path, clicks, message):
-    with pytest.raises(DataError, match=message) as caught:
-        read(tmp_path, clicks=clicks)
-    assert str(caught.value).startswith(f"{tmp_path}/clicks.csv")
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_measurement_is_no_label(tmp_path):
-    clicks = HEADER + "".join(f"1,ann{n},,home,{n}\n" for n in range(reading.MOST_CLASSES + 1))
-    labels = "user,left\n" + "".join(f"ann{n},{n}\n" for n in range(reading.MOST_CLASSES + 1))
-    with pytest.raises(DataError, match="column left: 101 different labels; give at most 100 classes"):
-        read(tmp_path, clicks, labels)
-
-
 BAD_LABELS = {
     "empty file": ("", "empty file; the first line must hold user,left"),
     "missing column": (LABELS.replace("left", "gone"), "line 1: no column left; the first line must hold user,left"),
@@ -222,27 +199,42 @@ BAD_LABELS = {
     "only unknown customers": ("user,left\ndan,no\neve,yes\n", "2 of 2 labels have no events: 'dan' here is not 'ann'"),
     "contradiction": (LABELS + "ann,no\nann,yes\n", "line 6, column left: customer ann has two labels; keep one"),
 }
+BAD_GROUPS = {
+    "no such column": (LABELS, "line 1: no column household; the first line must hold user,left,household"),
+    "no group": (HOUSEHOLDS.replace("north", ""), "line 3, column household: None; fill in the value"),
+    "two groups": (HOUSEHOLDS + "no,8,ann\n", "line 6, column household: customer ann is in two groups; keep one"),
+}
+BAD_CLASSES = {
+    "outside the classes": ("classes: ['no', 'yes']", "line 4, column left: perhaps; use no or yes"),
+    "a class without labels": ("classes: ['no', 'yes', perhaps, never]", "no, perhaps, yes occurs; .*every one of the"),
+}
+BAD = [(clicks, LABELS, DESCRIBED, rf"clicks\.csv.*{message}") for clicks, message in BAD_EVENTS.values()]
+BAD += [(GOOD, labels, DESCRIBED, rf"churn\.csv.*{message}") for labels, message in BAD_LABELS.values()]
+BAD += [(GOOD, labels, GROUPED, rf"churn\.csv.*{message}") for labels, message in BAD_GROUPS.values()]
+BAD += [(GOOD, LABELS, DESCRIBED + classes, rf"churn\.csv.*{message}") for classes, message in BAD_CLASSES.values()]
 
 
-@pytest.mark.parametrize(("labels", "message"), BAD_LABELS.values(), ids=BAD_LABELS)
-def test_bad_labels_are_named(tmp_path, labels, message):
+@pytest.mark.parametrize(
+    ("clicks", "labels", "described", "message"), BAD, ids=[*BAD_EVENTS, *BAD_LABELS, *BAD_GROUPS, *BAD_CLASSES]
+)
+def test_what_is_wrong_is_named(tmp_path, clicks, labels, described, message):
     with pytest.raises(DataError, match=message) as caught:
-        read(tmp_path, labels=labels)
-    assert str(caught.value).startswith(f"{tmp_path}/churn.csv")
+        read(tmp_path, clicks, labels, described)
+    assert len(str(caught.value).splitlines()) == 1
 
 
-def test_labels_outside_the_described_classes_and_classes_without_labels_are_named(tmp_path):
-    with pytest.raises(DataError, match="line 4, column left: perhaps; use no or yes"):
-        read(tmp_path, described=DESCRIBED + "classes: ['no', 'yes']\n")
-    with pytest.raises(DataError, match=r"only no, perhaps, yes occurs; .*every one of the described"):
-        read(tmp_path, described=DESCRIBED + "classes: ['no', 'yes', perhaps, never]\n")
+def test_a_measurement_is_no_label(tmp_path):
+    clicks = HEADER + "".join(f"1,ann{n},,home,{n}\n" for n in range(MOST_CLASSES + 1))
+    labels = "user,left\n" + "".join(f"ann{n},{n}\n" for n in range(MOST_CLASSES + 1))
+    with pytest.raises(DataError, match="column left: 101 different labels; give at most 100 classes"):
+        read(tmp_path, clicks, labels)
 
 
 def test_rows_on_both_sides_of_a_block_are_one_file(tmp_path, monkeypatch):
     rows = [f"{n},c{n % 7},,page{n % 300},{n % 50}.25" for n in range(3000)]
     labels = "user,left\nc0,a\nc1,b\n"
     whole = read(tmp_path, HEADER + "\n".join(rows), labels)
-    monkeypatch.setattr(tables, "BLOCK", 1000)
+    monkeypatch.setattr(reading, "BLOCK", 1000)
     parts = read(tmp_path, HEADER + "\n".join(rows), labels)
     for name in ("categories", "numbers", "days", "offsets"):
         assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
@@ -251,7 +243,7 @@ def test_rows_on_both_sides_of_a_block_are_one_file(tmp_path, monkeypatch):
         read(tmp_path, HEADER + "\n".join([*rows, "nan,c1,,page,3"]), labels)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     st.one_of(
         st.binary(max_size=80),
@@ -277,5 +269,5 @@ def assert_valid(histories):
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), max_size=20))
 def test_equal_rows_have_equal_digests(rows):
     columns = [np.array([row[place] for row in rows], np.int64) for place in range(2)]
-    digest = reading.row_digest(columns)
+    digest = row_digest(columns)
     assert len({*zip(rows, digest.tolist(), strict=True)}) == len(set(rows)) == len(set(digest.tolist()))
