@@ -1,14 +1,14 @@
 """Figures of the map of tasks: what each mechanism is for, and what that depends on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import product
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.report import MODEL_STYLE
+from study.tasks.streams import CLASSES
 
 TITLES = {"counts": "counts", "order": "order", "recall_content": "recall by content", "recall_time": "recall by time"}
 # By how a network's name begins: what it is called, and its colour, that of the study's mechanism.
@@ -37,10 +37,14 @@ def style(network: str) -> dict[str, str]:
     return {**looks, "label": f"{name}, {number}" if number.isdigit() else name}
 
 
-def in_order(networks: Sequence[str]) -> list[str]:
+def in_order(networks: Iterable[str]) -> list[str]:
     """Networks by family, then by size."""
-    number = {name: int(name.rpartition("_")[2]) for name in networks if name.rpartition("_")[2].isdigit()}
-    return sorted(networks, key=lambda name: (list(FAMILIES).index(family(name)), number.get(name, 0)))
+
+    def place(name: str) -> tuple[int, int]:
+        size = name.rpartition("_")[2]
+        return list(FAMILIES).index(family(name)), int(size) if size.isdigit() else 0
+
+    return sorted(networks, key=place)
 
 
 def map_figure(final: pd.DataFrame, chance: pd.Series, optimum: pd.Series) -> Figure:
@@ -64,48 +68,33 @@ def map_figure(final: pd.DataFrame, chance: pd.Series, optimum: pd.Series) -> Fi
     return fig
 
 
-def line(ax: Axes, values: pd.Series, **looks: str) -> None:
-    """Mean over seeds at each level of the index, with bars from lowest to highest."""
-    summary = values.groupby(level=0).agg(["mean", "min", "max"])
-    spread = [summary["mean"] - summary["min"], summary["max"] - summary["mean"]]
-    ax.errorbar(summary.index, summary["mean"], spread, **looks)
+def sweep_figure(recall: pd.DataFrame, alone: dict[int, float]) -> Figure:
+    """Recall by content (above) and by time against length, distance, and features or functions; a line per network.
 
-
-def sweep_figure(rows: pd.DataFrame, alone: dict[int, float]) -> Figure:
-    """Recall by content and by time, against length and against distance."""
-    fig, panels = plt.subplots(2, 2, sharey=True, figsize=(9, 6.4))
-    shown = product(("recall_content", "recall_time"), ("length", "distance"))
-    for (task, axis), ax in zip(shown, panels.flat, strict=True):
+    `alone`: by length, what a segment alone can know by content.
+    """
+    fig, panels = plt.subplots(2, 3, sharey=True, figsize=(10, 6.4))
+    longest = recall[(recall["axis"] == "length") & (recall["x"] == recall.groupby("task")["x"].transform("max"))]
+    number = pd.to_numeric(longest["model"].str.rpartition("_")[2], errors="coerce")
+    sized = longest.assign(x=number, axis="size", line=longest["model"].map(family)).dropna(subset="x")
+    rows = pd.concat(
+        [recall.assign(line=recall["model"]), sized[sized["line"].isin(["performer", "hyperbolic", "even"])]]
+    )
+    across = {"length": "events", "distance": "events ago", "size": "features or basis functions"}
+    for (task, axis), ax in zip(product(("recall_content", "recall_time"), across), panels.flat, strict=True):
         part = rows[(rows["task"] == task) & (rows["axis"] == axis)]
-        for shade, name in enumerate(in_order(part["model"].unique())):
-            looks = style(name) | {"linestyle": ("-", "--", ":")[shade % 3], "linewidth": 1.2}
-            line(ax, part[part["model"] == name].set_index("x")["value"], **looks)
-        ax.axhline(1 / 8, color="#7d7d7d", linestyle=":")
+        for place, name in enumerate(in_order(part["line"].unique())):
+            values = part[part["line"] == name].groupby("x")["value"].agg(["mean", "min", "max"])
+            spread = [values["mean"] - values["min"], values["max"] - values["mean"]]
+            looks = style(name) | ({"label": "_"} if axis == "size" else {})
+            ax.errorbar(values.index, values["mean"], spread, **looks, linestyle=("-", "--", ":")[place % 3])
+        ax.axhline(1 / CLASSES, color="#7d7d7d", linestyle=":")
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:.0f}")
-        ax.set(title=TITLES[task], xlabel="events" if axis == "length" else "events ago", ylabel="accuracy")
+        ax.set(title=TITLES[task], xlabel=across[axis], ylabel="accuracy" if axis == "length" else None)
     panels[0, 0].plot(list(alone), list(alone.values()), "kx", zorder=3)
-    for ax in panels[:, 1]:
-        ax.legend(*ax.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
-
-
-def size_figure(final: pd.DataFrame) -> Figure:
-    """Recall by content against random features, and by time against basis functions."""
-    fig, panels = plt.subplots(1, 2, sharey=True)
-    sizes = {
-        "recall_content": ("random features", ("performer", "hyperbolic")),
-        "recall_time": ("basis functions", ("even",)),
+    handles = {
+        label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    for ax, (task, (label, families)) in zip(panels, sizes.items(), strict=True):
-        of_task = final[final["task"] == task].assign(family=final["model"].map(family))
-        for name in families:
-            part = of_task[of_task["family"] == name]
-            looks = FAMILIES[name][1] | {"label": FAMILIES[name][0]}
-            line(ax, part.set_index(part["model"].str.rpartition("_")[2].astype(int))["accuracy"], **looks)
-        ax.axhline(1 / 8, color="#7d7d7d", linestyle=":")
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_formatter("{x:.0f}")
-        ax.set(title=TITLES[task], xlabel=label, ylabel="accuracy")
-        ax.legend()
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return fig
