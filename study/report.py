@@ -34,13 +34,13 @@ SVG_FONTS = "'DejaVu Sans',Verdana,sans-serif"  # of like widths, so that text f
 # one contrast on the page's white and on its dark background.
 MODEL_STYLE = {
     "softmax": {"color": "#0a6ab0", "marker": "o", "label": "softmax"},
-    "explicit_softmax": {"color": "#4a8fc7", "marker": "P", "label": "softmax, matrix formed"},
+    "explicit_softmax": {"color": "#4a8fc7", "marker": "P", "label": "naive softmax"},
     "performer": {"color": "#d1571f", "marker": "s", "label": "Performer"},
     "infinite_former": {"color": "#00a37a", "marker": "^", "label": "∞-former"},
     "logistic_regression": {"color": "#77756f", "marker": "D", "label": "logistic regression"},
-    "bigram_regression": {"color": "#4f8291", "marker": "d", "label": "logistic regression, code pairs"},
-    "size_regression": {"color": "#a8734a", "marker": "p", "label": "logistic regression, the networks' counts"},
-    "count_regression": {"color": "#6f8f1f", "marker": "h", "label": "logistic regression, all counts"},
+    "bigram_regression": {"color": "#4f8291", "marker": "d", "label": "logistic regression (code pairs)"},
+    "size_regression": {"color": "#a8734a", "marker": "p", "label": "logistic regression (the networks' counts)"},
+    "count_regression": {"color": "#6f8f1f", "marker": "h", "label": "logistic regression (all counts)"},
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
     "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "pooling without attention"},
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
