@@ -4,7 +4,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,10 +16,7 @@ from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
 from lib.storage import write_atomic
-from study.provenance import provenance
 from study.wording import words
-
-__all__ = ["MODEL_STYLE", "Page", "begin", "html_table", "load_rows", "provenance", "use_style"]
 
 COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
 KEYS = COLUMNS[:-1]
@@ -110,20 +106,10 @@ def sortable(column: pd.Series) -> pd.Series:
     return column
 
 
-def load_rows(study: str, notebooks: Sequence[str] | None = None, reports: Path = REPORTS) -> pd.DataFrame:
-    """All saved rows of a study, or those of the named notebooks, machine-dependent ones included.
-
-    Raises FileNotFoundError for a named notebook that has saved none.
-    """
-    paths = sorted((reports / study / "tables").glob("*.csv"))
-    if notebooks is not None:
-        owners = {path: path.stem.removesuffix("_machine") for path in paths}
-        absent = sorted(set(notebooks) - set(owners.values()))
-        if absent:
-            raise FileNotFoundError(f"no rows of {', '.join(absent)} in {reports / study / 'tables'}: run it first")
-        paths = [path for path in paths if owners[path] in notebooks]
-    words = dict.fromkeys([*WORDS, "seed", "split"], "str")
-    tables = [pd.read_csv(path, dtype={**words, "x": "float64", "value": "float64"}) for path in paths]
+def load_rows(study: str, reports: Path = REPORTS) -> pd.DataFrame:
+    """All saved rows of a study, machine-dependent ones included. Raises FileNotFoundError where there are none."""
+    kinds = dict.fromkeys([*WORDS, "seed", "split"], "str") | {"x": "float64", "value": "float64"}
+    tables = [pd.read_csv(path, dtype=kinds) for path in sorted((reports / study / "tables").glob("*.csv"))]
     if not tables:
         raise FileNotFoundError(f"no result rows in {reports / study / 'tables'}")
     return pd.concat(tables, ignore_index=True)

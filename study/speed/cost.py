@@ -23,7 +23,7 @@ from lib.data.histories import Histories
 from lib.training.classifier import MECHANISMS, ByteDropout, ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import train
-from study.speed.fresh_process import map_blocks_separately, peak_memory, run_in_fresh_process
+from study.speed.fresh_process import map_blocks_separately, peak_mib, run_in_fresh_process
 
 TIMED_EPOCHS = 3
 # Modules whose forward pass is marked for the profiler, each as a part of its own.
@@ -84,9 +84,7 @@ def _seconds(work, *arguments) -> float:
 def _rise(work, *arguments) -> float:
     map_blocks_separately()
     work(*arguments)
-    with peak_memory() as peak:
-        work(*arguments)
-    return peak.mib
+    return peak_mib(work, *arguments)
 
 
 def profiles(histories: Histories, customers: np.ndarray, epochs: int, experiment: str) -> pd.DataFrame:

@@ -1,16 +1,13 @@
 """A call in a process of its own, and that process's memory: its peak, and a limit to it."""
 
 import ctypes
-import math
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -64,29 +61,19 @@ def _send_result(sender: Connection, function: Callable[..., object], arguments:
         sender.send((False, (MemoryError if short else RuntimeError)(traceback.format_exc())))
 
 
-@dataclass
-class Peak:
-    """Filled at the end of `peak_memory`: how far memory rose above its level at the start."""
-
-    mib: float = math.nan
-
-
-@contextmanager
-def peak_memory(device: str = "cpu") -> Iterator[Peak]:
-    """Measure how far this process's memory rises while the block runs."""
-    peak = Peak()
+def peak_mib(work: Callable[..., object], *arguments: object, device: str = "cpu") -> float:
+    """How far this process's memory rises at its peak while it does the work, MiB."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        yield peak
+        work(*arguments)
         torch.cuda.synchronize()
-        peak.mib = (torch.cuda.max_memory_allocated() - before) / MIB
-    else:
-        before = resident_bytes("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to the present level
-        yield peak
-        peak.mib = max(resident_bytes("VmHWM") - before, 0) / MIB
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    before = resident_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to the present level
+    work(*arguments)
+    return max(resident_bytes("VmHWM") - before, 0) / MIB
 
 
 def resident_bytes(entry: str) -> int:

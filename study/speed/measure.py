@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from lib.dependencies import code_hash, modules
 from lib.paths import MEASUREMENTS
-from lib.storage import read_checksummed, write_atomic, write_checksummed
+from lib.storage import read_checksummed, write_checksummed
 from study.provenance import processor
-from study.speed.fresh_process import MIB, limit_memory, map_blocks_separately, peak_memory, run_in_fresh_process
+from study.speed.fresh_process import MIB, limit_memory, map_blocks_separately, peak_mib, run_in_fresh_process
 from study.speed.workload import Configuration, prepare
 
 LOCAL = MEASUREMENTS / "local"
@@ -74,8 +74,6 @@ def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path
         else:
             rounds[number] = found
             write_checksummed(paths[each], json.dumps(rounds).encode())
-    for device in machines:
-        write_atomic(cache / f"hardware-{device}.json", json.dumps(hardware(device), indent=2) + "\n")
     rows = []
     for each in ordered:
         used = {number: found for number, found in sorted(results[each].items()) if number < budget.rounds}
@@ -182,9 +180,7 @@ def measure_here(configuration: Configuration, quantity: str, budget: Budget) ->
     run = prepare(configuration)
     limit_memory(configuration.device, budget.memory_mib)
     if quantity == "memory":
-        with peak_memory(configuration.device) as peak:
-            run()
-        return {"peak_memory_mib": peak.mib}
+        return {"peak_memory_mib": peak_mib(run, device=configuration.device)}
     blocks = block_times(run, configuration.threads, budget.block_seconds)
     low, median, high = (float(1000 * np.quantile(blocks, share)) for share in (0.25, 0.5, 0.75))
     return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}

@@ -124,8 +124,8 @@ def place_ticks(ax: Axes, places: Iterable) -> None:
         doublings = [place for place in ordered if np.log2(place) % 1 == 0] or ordered
         ax.set_xscale("log")
         ax.set_xticks(doublings[:: -(-len(doublings) // 7)], minor=False)
+        ax.set_xticks([], minor=True)
         ax.xaxis.set_major_formatter("{x:,g}")
-        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(axis="x", labelrotation=45)
 
 
@@ -183,9 +183,9 @@ def along_stream(rows: pd.DataFrame) -> Figure:
             ended = found.filter(like="skipped").notna().any(axis=1)
             ax.plot(found.index[ended], found.loc[ended, metric], "o", fillstyle="none", markersize=12, color="#1b1f24")
         ax.set(xlabel="events streamed so far", ylabel=UNITS[metric], xscale="log")
-        ax.set_yscale("symlog", linthresh=1) if metric == "resident_mib" else ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:,g}")
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        if metric != "resident_mib":  # which falls too
+            ax.set_yscale("log")
+            plain_numbers(ax.yaxis)
         place_ticks(ax, rows["x"].unique())
     name_lines(panels[0])
     return fig

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from study.speed.fresh_process import MIB, limit_memory, peak_memory, reading_error_mib, run_in_fresh_process
+from study.speed.fresh_process import MIB, limit_memory, peak_mib, reading_error_mib, run_in_fresh_process
 from study.speed.workload import MODULES, Configuration, prepare
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
@@ -55,16 +55,14 @@ def imported_by_training():
 
 @linux
 def test_the_peak_is_what_was_held_at_once_since_the_start():
-    def rise(count):
-        with peak_memory() as peak:
-            for _ in range(count):
-                block = torch.ones(16 * MIB)
-                del block
-        return peak.mib
+    def hold(count):
+        for _ in range(count):
+            block = torch.ones(16 * MIB)
+            del block
 
-    rise(0)  # the first call of a function brings its code into memory, which counts too
+    peak_mib(hold, 0)  # the first call of a function brings its code into memory, which counts too
     # Three blocks of 64 MiB after each other need one; an earlier peak is forgotten.
-    assert [rise(3), rise(0)] == pytest.approx([64, 0], abs=reading_error_mib())
+    assert [peak_mib(hold, 3), peak_mib(hold, 0)] == pytest.approx([64, 0], abs=reading_error_mib())
 
 
 class Accelerator:
@@ -97,11 +95,13 @@ class Accelerator:
 def test_an_accelerators_peak_is_its_allocators_and_its_limit_is_on_top_of_what_it_holds(monkeypatch):
     card = Accelerator()
     monkeypatch.setattr(torch, "cuda", card)
-    with peak_memory("cuda") as peak:
+
+    def work():
         # The earlier peak of 900 MiB is forgotten; a call in flight has been waited for.
         assert (card.peak, card.waits) == (100 * MIB, 1)
         card.peak = 164 * MIB
-    assert (peak.mib, card.waits) == (64, 2)
+
+    assert (peak_mib(work, device="cuda"), card.waits) == (64, 2)
     limit_memory("cuda", 100.0)
     assert card.share == 0.5
     limit_memory("cuda", 10_000.0)

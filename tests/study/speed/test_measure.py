@@ -1,6 +1,5 @@
 """Sweeps: complete rows, budgets, and that what was measured is not measured again."""
 
-import json
 import os
 import subprocess
 import sys
@@ -62,7 +61,6 @@ def test_rows_from_real_processes_are_complete(tmp_path):
         values = part.set_index("metric")["value"]
         assert 0 < values["time_ms_low"] <= values["time_ms"] <= values["time_ms_high"]
     assert len(rows) == 2 * (4 + 3)
-    assert json.loads((tmp_path / "hardware-cpu.json").read_text())["cores"] >= 1
 
 
 @linux
