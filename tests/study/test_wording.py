@@ -4,7 +4,6 @@ from study.wording import WORDS, words
 
 EXAMPLES = {
     "roc_auc_low": "ROC-AUC low",
-    "roc_auc_repeat_1": "ROC-AUC, repeat 1",
     "features_for_10": "features for an error of 10 %",
     "peak_memory_mib": "peak memory, MiB",
     "within 8 MiB": "within 8 MiB",

@@ -92,7 +92,7 @@ def test_rounds_go_over_all_configurations_shortest_first(pretended, tmp_path):
     assert sum(quantity == "memory" for *_, quantity in pretended.calls) == 4
 
 
-def test_what_is_kept_is_not_measured_again_unless_damaged_and_more_rounds_add_to_it(pretended, tmp_path, capsys):
+def test_what_is_kept_is_not_measured_again_unless_something_changed(pretended, monkeypatch, tmp_path, capsys):
     first = measure([TINY], QUICK, tmp_path)
     pd.testing.assert_frame_equal(first, measure([TINY], QUICK, tmp_path))
     assert len(pretended.calls) == 3
@@ -105,6 +105,10 @@ def test_what_is_kept_is_not_measured_again_unless_damaged_and_more_rounds_add_t
     pd.testing.assert_frame_equal(first, measure([TINY], QUICK, tmp_path))
     assert len(pretended.calls) == 7
     assert str(path) in capsys.readouterr().err
+    measure([replace(TINY, threads=2)], replace(QUICK, block_seconds=0.002), tmp_path)
+    monkeypatch.setattr(engine, "hardware", lambda device: {"processor": "another"})
+    measure([TINY], QUICK, tmp_path)
+    assert len(pretended.calls) == 7 + 3 + 3, "another setting, another machine"
 
 
 def test_a_killed_run_goes_on_where_it_was(monkeypatch, tmp_path):
@@ -117,16 +121,6 @@ def test_a_killed_run_goes_on_where_it_was(monkeypatch, tmp_path):
     # Memory and time of 16 and 24 were kept; of 32 only the memory was there, and a round is kept whole.
     assert len(resumed.calls) == 2 + 3
     assert len(rows) == 3 * (4 + 3)
-
-
-def test_what_changes_a_result_changes_its_place(tmp_path):
-    places = {
-        engine.kept_at(configuration, block, machine, tmp_path)
-        for configuration in (TINY, replace(TINY, features=32), replace(TINY, threads=2))
-        for block in (0.1, 0.2)
-        for machine in ("this", "that")
-    }
-    assert len(places) == 3 * 2 * 2
 
 
 def test_too_slow_is_predicted_and_recorded_once(pretended, tmp_path):
@@ -196,9 +190,3 @@ def test_the_command_line_leaves_what_other_machines_read_and_no_warning(tmp_pat
     (tmp_path / "card" / "layer.csv").unlink()
     with pytest.raises(FileNotFoundError, match="without rows"):
         other_hardware(tmp_path)
-
-
-def test_the_card_is_among_the_facts(monkeypatch):
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a card")
-    assert "gpu" not in engine.hardware("cpu")
-    assert engine.hardware("cuda")["gpu"] == "a card"
