@@ -1,7 +1,6 @@
 """What is measured: one call of one mechanism, prepared so that nothing but the call itself is inside it."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -42,7 +41,6 @@ class Configuration:
     segment: int = 128
     sampling: str = "sticky"
     causal: bool = False
-    dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
     layers: int = 2
@@ -50,8 +48,8 @@ class Configuration:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"scope": SCOPES, "direction": DIRECTIONS, "dtype": ("float32", "bfloat16")}
-        for name, known in {**choices, "mechanism": SCOPES.get(self.scope, ())}.items():
+        choices = {"scope": SCOPES, "direction": DIRECTIONS, "mechanism": SCOPES.get(self.scope, ())}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
         if self.causal and self.scope != "kernel":
@@ -60,23 +58,12 @@ class Configuration:
     @property
     def matrix_bytes(self) -> int:
         """Size of one query-by-key matrix of all heads."""
-        return self.batch * self.heads * self.length**2 * (4 if self.dtype == "float32" else 2)
+        return self.batch * self.heads * self.length**2 * 4
 
 
 def grid(base: Configuration, **values: Sequence) -> list[Configuration]:
     """The base with every combination of the given values of its settings."""
     return [replace(base, **dict(zip(values, chosen, strict=True))) for chosen in product(*values.values())]
-
-
-def same_events(events: int, batches: Sequence[int], base: Configuration) -> list[Configuration]:
-    """The same number of events in all, as few long histories or as many short ones.
-
-    Raises ValueError for a batch that does not divide the events.
-    """
-    for batch in batches:
-        if events % batch:
-            raise ValueError(f"{events} events cannot be split into {batch} histories of one length")
-    return [replace(base, batch=batch, length=events // batch) for batch in batches]
 
 
 Attend = Callable[[], tuple[Tensor, Tensor]]
@@ -87,11 +74,9 @@ def prepare(configuration: Configuration) -> Callable[[], object]:
     with torch.random.fork_rng():
         torch.manual_seed(configuration.seed)
         attend, leaves = (kernel_call if configuration.scope == "kernel" else layer_call)(configuration)
-    mixed = configuration.dtype == "bfloat16"
-    precision = torch.autocast(configuration.device, torch.bfloat16) if mixed else nullcontext()
 
     def forward() -> Tensor:
-        with torch.no_grad(), precision:
+        with torch.no_grad():
             return attend()[0]
 
     if configuration.direction == "forward":
@@ -102,9 +87,8 @@ def prepare(configuration: Configuration) -> Callable[[], object]:
         leaf.requires_grad_()
 
     def training() -> tuple[Tensor | None, ...]:
-        with precision:
-            output, regulariser = attend()
-        roots, gradients = [output], [upstream.to(output.dtype)]
+        output, regulariser = attend()
+        roots, gradients = [output], [upstream]
         if regulariser.requires_grad:
             roots, gradients = [output, regulariser], [*gradients, torch.ones_like(regulariser)]
         return torch.autograd.grad(roots, leaves, gradients, allow_unused=True)
