@@ -13,7 +13,7 @@ FLOORS = ("lib", "study", "workflow")
 def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
     """Files of the study that a module or notebook imports, directly or through others, itself excluded, sorted.
 
-    Names in `skip`, such as "lib.paths" or "study.speed.measure", are neither listed nor followed.
+    Names in `skip`, such as "lib.paths" or "study.speed.memory", are neither listed nor followed.
     """
     found: set[str] = set()
     waiting = [source]
