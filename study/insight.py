@@ -122,24 +122,21 @@ def memory_densities(run: Run, histories: Histories, customers: np.ndarray | Non
 
 def predict_without_memory(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
     """Class probabilities when what is read from the memory is dropped from the output (Z = Z_T)."""
-    projections = [layer.attention.memory_projection for layer in model.encoder.layers]
-    kept = [projection.weight.detach().clone() for projection in projections]
-    with torch.no_grad():
-        for projection in projections:
-            projection.weight.zero_()
+    reads = [layer.attention.memory_projection for layer in model.encoder.layers]
+    hooks = [read.register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for read in reads]
     try:
         return runs.predict(model, histories, customers, TrainConfig.evaluation_events)
     finally:
-        with torch.no_grad():
-            for projection, weight in zip(projections, kept, strict=True):
-                projection.weight.copy_(weight)
+        for hook in hooks:
+            hook.remove()
 
 
 def exchanger(features: int, seed: int) -> Callable[[Classifier, Histories, np.ndarray], np.ndarray]:
     """How a trained softmax model predicts with FAVOR+ in the place of its attention, all weights unchanged."""
 
     def predict(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
-        performer_model = build_classifier(histories, ModelConfig(attention="performer", features=features), seed)
+        config = ModelConfig(attention="performer", features=features, counting=model.sums is not None)
+        performer_model = build_classifier(histories, config, seed)
         missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
         if unexpected or any(not name.endswith(".projection") for name in missing):
             raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")

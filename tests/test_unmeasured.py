@@ -27,15 +27,8 @@ STREAM = {"stream_events": 512, "stream_segment": 32, "profile_customers": 8, "p
 SPEED = SIZES | SWEPT | STREAM | {"fit_from": 256, "goal_from": 256}
 COST = {"cost_lengths": [256, 512], "cost_rounds": 1, "cost_seconds": 0.0}
 COST_CELLS = {"setup", "cost", "fig-cost", "conclusion"}
-COMPARED = {
-    "folds": 2,
-    "epochs": 1,
-    "exchanged_features": [8],
-    "event_limits": [32],
-    "label_counts": [],
-    "memory_customers": 40,
-}
-COMPARED |= {"memory_epochs": 1}
+COMPARED = {"folds": 2, "epochs": 1, "exchanged_features": [8], "event_limits": [32], "label_counts": []}
+COMPARED |= {"measure_cost": True}
 LITTLE = 0.0004  # MiB: less than what any stream carries on
 EPOCHS = {"epochs_are_products", "data_path_is_small", "mechanism_hardly_matters_in_training"}
 OPEN = r"Not measured here: .* \(beyond its budget of {}: .+ in (inference|training)( from [\d,]+ events on)?.*\)\."
@@ -127,4 +120,4 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
     (tmp_path / "README.md").write_text(f"{readme.START}\n{readme.END}\n", encoding="utf-8")
     readme.write(study, tmp_path)
     headline = (study / readme.FIGURE).read_text(encoding="utf-8")
-    assert headline.count("not measured here") == 2 * 9
+    assert headline.count("not measured here") == 2 * 13

@@ -29,7 +29,8 @@ def probabilities(
     Loaded when configs, data, customers and code are unchanged; a damaged file is named on stderr and made anew.
     Nothing of the others but their events, at prediction, is read.
     """
-    digest = name(histories, learners, others, model_config, config, seed)
+    decisive = (dependencies.code_hash([Path(__file__)]), [each.tolist() for each in (learners, others)], seed)
+    digest = fingerprint(histories, model_config, config, *decisive)
     file = paths.MEASUREMENTS / "local" / "trainings" / f"{model_config.attention}-{digest}.npy"
     content = read_checksummed(file)
     if content is None:
@@ -39,16 +40,3 @@ def probabilities(
         content = stream.getvalue()
         write_checksummed(file, content)
     return np.load(io.BytesIO(content))
-
-
-def name(
-    histories: Histories,
-    learners: Integer[ndarray, " learners"],
-    others: Integer[ndarray, " others"],
-    model_config: ModelConfig,
-    config: TrainConfig,
-    seed: int,
-) -> str:
-    """Digest of everything that decides the probabilities."""
-    own, customers = dependencies.code_hash([Path(__file__)]), [each.tolist() for each in (learners, others)]
-    return fingerprint(histories, model_config, config, own, customers, seed)
