@@ -1,7 +1,5 @@
 """Inside trained models, on customers they did not see: attention maps, kernel error, memory densities."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import torch
@@ -14,9 +12,9 @@ from lib.attention.softmax import attention_weights, softmax_attention
 from lib.data.batches import Batch, collate, last_events
 from lib.data.histories import Histories
 from lib.training import runs
-from lib.training.classifier import Classifier, ModelConfig
+from lib.training.classifier import Classifier
 from lib.training.loop import TrainConfig
-from lib.training.runs import Run, build_classifier
+from lib.training.runs import Run
 
 DRAWS = 5
 MEMORY_EVENTS = 1024  # the last of a history, of which reads of the memory are shown
@@ -129,17 +127,3 @@ def predict_without_memory(model: Classifier, histories: Histories, customers: n
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def exchanger(features: int, seed: int) -> Callable[[Classifier, Histories, np.ndarray], np.ndarray]:
-    """How a trained softmax model predicts with FAVOR+ in the place of its attention, all weights unchanged."""
-
-    def predict(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
-        config = ModelConfig(attention="performer", features=features, counting=model.sums is not None)
-        performer_model = build_classifier(histories, config, seed)
-        missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
-        if unexpected or any(not name.endswith(".projection") for name in missing):
-            raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")
-        return runs.predict(performer_model, histories, customers, TrainConfig.evaluation_events)
-
-    return predict

@@ -12,8 +12,8 @@ from lib.data.batches import FEWEST_TO_TRAIN, last_events, stratified_folds
 from lib.data.histories import Histories
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import Run, predict
-from study.accuracy import evaluate, kept, references
+from lib.training.runs import Run, predict, train
+from study.accuracy import evaluate, references
 from study.accuracy.evaluate import out_of_fold
 from study.accuracy.references import Split
 
@@ -70,11 +70,12 @@ def fewer(histories: Histories, splits: Sequence[Split], size: int, seed: int) -
 def network_predictions(
     histories: Histories, name: str, model: ModelConfig, config: TrainConfig, splits: Sequence[Split], seed: int = 0
 ) -> pd.DataFrame:
-    """Predictions of a network trained on the training part of every split, for its test part; kept on disk."""
+    """Predictions of a network trained on the training part of every split, for its test part."""
     frames = []
     for fold, (learners, test) in enumerate(splits):
         title = f"{name}, {len(learners)} customers, fold {fold + 1}/{len(splits)}"
-        found = kept.probabilities(histories, learners, test, model, config, 1000 * seed + fold, title)
+        trained, _ = train(histories, learners, model, config, 1000 * seed + fold, title)
+        found = predict(trained, histories, test, config.evaluation_events)
         frames.append(evaluate.prediction_frame(histories, name, seed, fold, test, found))
     return pd.concat(frames, ignore_index=True)
 

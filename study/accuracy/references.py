@@ -5,6 +5,7 @@ the choice of columns and of the penalty included, is learned by the model insid
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -72,14 +73,8 @@ def ngram_counts(histories: Histories, length: int) -> sparse.csr_array:
     return log_counts(owner[:starts][inside], item, len(histories.customers), len(occurring))
 
 
-def pair_counts(histories: Histories) -> sparse.csr_array:
-    """Of neighbouring pairs."""
-    return ngram_counts(histories, 2)
-
-
-def triple_counts(histories: Histories) -> sparse.csr_array:
-    """Of neighbouring triples."""
-    return ngram_counts(histories, 3)
+pair_counts = partial(ngram_counts, length=2)
+triple_counts = partial(ngram_counts, length=3)
 
 
 def size_counts(histories: Histories) -> sparse.csr_array:
