@@ -56,16 +56,12 @@ class Variant:
         return replace(self, label=f"{self.label} on permuted events", changes=name, permuted=True)
 
 
-SOFTMAX = ModelConfig(attention="softmax")
-PERFORMER = ModelConfig(attention="performer")
-INFINITE_FORMER = ModelConfig(attention="infinite_former")
-MEAN_POOLING = ModelConfig(attention="none")
-
+SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in MECHANISMS)
 COUNTING = {
     "softmax": Variant("softmax", SOFTMAX, "mean_pooling"),
     "performer": Variant("Performer", PERFORMER, "mean_pooling"),
     "infinite_former": Variant("∞-former", INFINITE_FORMER, "mean_pooling"),
-    "mean_pooling": Variant("attention removed", MEAN_POOLING),
+    "mean_pooling": Variant("attention removed", ModelConfig(attention="none")),
     "gru": Variant("GRU in the place of attention", ModelConfig(attention="gru")),
     "performer_16": Variant("Performer with 16 features", replace(PERFORMER, features=16), "performer"),
     "performer_256": Variant("Performer with 256 features", replace(PERFORMER, features=256), "performer"),

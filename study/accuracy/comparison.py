@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from scipy.special import expit
 
@@ -111,9 +110,3 @@ def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFr
     first = predictions[predictions["model"] == predictions["model"].iloc[0]]
     probability = expit(truth.to_numpy())[first["position"].to_numpy()]
     return first.assign(model=BAYES, class_0=1 - probability, class_1=probability)
-
-
-def majority_share(histories: Histories) -> float:
-    """Share of the most frequent label: the accuracy of always guessing it."""
-    labels = histories.labels[histories.labelled]
-    return float(np.bincount(labels).max() / len(labels))

@@ -30,21 +30,17 @@ def latest(histories: Histories, limit: int) -> Histories:
 def by_events(
     histories: Histories, runs: dict[str, list[Run]], fold_count: int, limits: Sequence[int], seed: int
 ) -> pd.DataFrame:
-    """Out-of-fold ROC-AUC of trained models from each customer's last events, x: their number; nothing is retrained.
+    """Out-of-fold ROC-AUC of the first repeat's models from each customer's last events, x: their number.
 
-    The logistic regression beside them is fitted anew to each window: what counting can know from it.
+    Networks are not retrained. The logistic regression is fitted anew to each window: what counting can know from it.
     """
-    repeats = range(max(len(of_model) for of_model in runs.values()) // fold_count)
-    frames = []
+    splits, frames = stratified_folds(histories, fold_count, 0), []
     for limit in limits:
         seen, predicted = latest(histories, limit), partial(predict, limit=limit)
-        tables = [out_of_fold(seen, name, of_model, fold_count, predicted) for name, of_model in runs.items()]
-        tables += [
-            references.predictions(
-                seen, stratified_folds(histories, fold_count, repeat), repeat, ["logistic_regression"]
-            )
-            for repeat in repeats
+        tables = [
+            out_of_fold(seen, name, of_model[:fold_count], fold_count, predicted) for name, of_model in runs.items()
         ]
+        tables.append(references.predictions(seen, splits, 0, ["logistic_regression"]))
         frames.append(evaluate.score_rows(pd.concat(tables), ["roc_auc"], seed).assign(x=limit))
     return pd.concat(frames, ignore_index=True)
 

@@ -26,15 +26,11 @@ Scores = Float[ndarray, "repeats customers classes"]
 Labels = Integer[ndarray, " customers"]
 Weights = Float[ndarray, "resamples customers"]
 Values = Float[ndarray, " resamples"]
+Positions = Integer[ndarray, " customers"]
 
 
 def prediction_frame(
-    histories: Histories,
-    model: str,
-    seed: int,
-    fold: int,
-    position: Integer[ndarray, " customers"],
-    probabilities: Float[ndarray, "customers classes"],
+    histories: Histories, model: str, seed: int, fold: int, position: Positions, probabilities: Probabilities
 ) -> pd.DataFrame:
     """Predictions of one fold in the one shape of this module."""
     keys = {"model": model, "seed": seed, "fold": fold, "position": position, "label": histories.labels[position]}
@@ -100,12 +96,7 @@ def brier(probabilities: Probabilities, labels: Labels, weights: Weights) -> Val
     return _weighted_mean(errors[:, 1] if classes == 2 else errors.sum(1), weights)
 
 
-METRICS: dict[str, Callable[[Probabilities, Labels, Weights], Values]] = {
-    "roc_auc": roc_auc,
-    "accuracy": accuracy,
-    "log_loss": log_loss,
-    "brier": brier,
-}
+METRICS = {"roc_auc": roc_auc, "accuracy": accuracy, "log_loss": log_loss, "brier": brier}
 
 
 def value(metric: str, scores: Scores, labels: Labels) -> Float[ndarray, " repeats"]:
@@ -163,11 +154,11 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed
 
 def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
     """By model, over its repeats: their number, and mean, standard deviation, least and most of the metric."""
-    values = {
-        model: pd.Series(value(metric, *score_table(predictions, model))) for model in predictions["model"].unique()
-    }
-    rows = {model: each.agg(["count", "mean", "std", "min", "max"]) for model, each in values.items()}
-    return pd.DataFrame(rows).T.rename_axis("model").rename(columns={"count": "repeats"})
+    models = predictions["model"].unique()
+    values = pd.DataFrame({model: value(metric, *score_table(predictions, model)) for model in models})
+    return (
+        values.agg(["count", "mean", "std", "min", "max"]).T.rename_axis("model").rename(columns={"count": "repeats"})
+    )
 
 
 def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: int = 0) -> pd.DataFrame:
