@@ -37,8 +37,7 @@ def main() -> int:
     variant, names = VARIANTS[options.mechanism], []
     configs = variant.configs(options.epochs)
     with joined(options.device) as processes:
-        with processes.after_first():
-            histories = variant.seen(prepare(options.source, options.customers))
+        histories = variant.seen(processes.from_first(lambda: prepare(options.source, options.customers)))
         for fold in range(options.folds) if options.fold is None else [options.fold]:
             run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh, processes)
             names.append(run_name(histories, fold, options.folds, *configs, options.repeat, processes))

@@ -71,6 +71,11 @@ COUNTING = {
     "infinite_former_forgetful": Variant(
         "∞-former without its memory", ModelConfig(attention="local_softmax"), "infinite_former"
     ),
+    "softmax_without_places": Variant("softmax without rotary places", replace(SOFTMAX, places="none")),
+    "softmax_without_convolution": Variant("softmax without its convolution", replace(SOFTMAX, convolution=0)),
+    "mean_pooling_without_convolution": Variant(
+        "attention and convolution removed", ModelConfig(attention="none", convolution=0), "mean_pooling"
+    ),
 }
 PRETRAINED = {
     f"{name}_pretrained": replace(

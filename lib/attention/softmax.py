@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
 
-SLOWEST_TURN = 10_000
+SLOWEST_TURN = 100  # events per radian; 10,000 (Su et al. 2021) leaves few pairs of a narrow head for what is near
 
 
 class AttentionOutput(NamedTuple):

@@ -15,6 +15,14 @@ from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
 from lib.training.counting import COUNT_SCALE, LogCountLogits, SoftGroupCounts, crossed, inverse_occurrence
 
+Categories = Int[Tensor, "batch length kinds"]
+Numbers = Float[Tensor, "batch length numbers"]
+Days = Float[Tensor, "batch length"]
+Mask = Bool[Tensor, "batch length"]
+Events = Float[Tensor, "batch length model_dim"]
+Scores = Float[Tensor, "batch classes"]
+Scalar = Float[Tensor, ""]
+
 CONTEXT_SCALE = 0.2
 BYTE_VALUES = 256
 PLACES = ("none", "rotary")
@@ -69,31 +77,26 @@ def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Modul
     for kind, name, known in (("attention", config.attention, ATTENTIONS), ("places", config.places, PLACES)):
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
-    module = bare_attention(config, generator)
-    if isinstance(module, MultiHeadAttention):
-        module.rotary = config.places == "rotary"
-    return module
-
-
-def bare_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
-    """The attention module before it is told whether to see places."""
-    attention, shape = ATTENTIONS[config.attention], (config.model_dim, config.heads)
+    shape = (config.model_dim, config.heads)
     match config.attention:
         case "none":
-            return attention()
+            return NoAttention()
         case "gru":
-            return attention(config.model_dim)
+            return Recurrence(config.model_dim)
         case "local_softmax":
-            return attention(*shape, config.segment)
+            attention = LocalAttention(*shape, config.segment)
         case "binned_memory":
-            return attention(*shape, config.basis, config.segment)
+            attention = BinnedMemoryAttention(*shape, config.basis, config.segment)
         case "performer":
-            settings = {name: getattr(config, name) for name in ("features", "kernel", "projection")}
-            return attention(*shape, generator=generator, **settings)
+            attention = PerformerAttention(*shape, generator, config.features, config.kernel, config.projection)
         case "infinite_former":
-            settings = ("basis", "segment", "sampling", "contraction", "samples")
-            return attention(*shape, MemorySettings(**{name: getattr(config, name) for name in settings}))
-    return attention(*shape)
+            names = ("basis", "segment", "sampling", "contraction", "samples")
+            settings = MemorySettings(**{name: getattr(config, name) for name in names})
+            attention = InfiniteFormerAttention(*shape, settings)
+        case _:
+            attention = ATTENTIONS[config.attention](*shape)
+    attention.rotary = config.places == "rotary"
+    return attention
 
 
 @constant
@@ -119,12 +122,7 @@ class EventEmbedding(nn.Module):
         for table, scale in zip(self.tables, scales, strict=True):
             nn.init.normal_(table.weight, std=scale)
 
-    def forward(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-    ) -> Float[Tensor, "batch length model_dim"]:
+    def forward(self, categories: Categories, numbers: Numbers, days: Days) -> Events:
         weight = self.age.weight
         angles = days[..., None] * frequencies(len(weight) // 2, weight.device)
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(weight.dtype)
@@ -167,19 +165,17 @@ class ByteDropout(nn.Dropout):
 class ShortConvolution(nn.Module):
     """Norm, convolution over `width` neighbouring events, GELU and a linear map, to be added to the events.
 
-    What Conformer's convolution module (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023) are for: local
-    order. Looks both ways; padding enters as zeros, like what lies beyond the ends.
+    For local order, as the convolution of Conformer (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023);
+    over all channels at once, half as many between. Looks both ways; what lies beyond the real events is zero.
     """
 
     def __init__(self, model_dim: int, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(model_dim)
-        self.convolution = nn.Conv1d(model_dim, model_dim, width)
-        self.linear = nn.Linear(model_dim, model_dim)
+        self.convolution = nn.Conv1d(model_dim, model_dim // 2, width)
+        self.linear = nn.Linear(model_dim // 2, model_dim)
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Float[Tensor, "batch length model_dim"]:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> Events:
         inputs = self.norm(events)
         if key_mask is not None:
             inputs = inputs * key_mask[..., None]
@@ -204,15 +200,11 @@ class EncoderLayer(nn.Module):
         self.dropout = ByteDropout(config.dropout)
         self.convolution = ShortConvolution(config.model_dim, config.convolution) if config.convolution else None
 
-    def with_neighbours(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> Float[Tensor, "batch length model_dim"]:
+    def with_neighbours(self, events: Events, key_mask: Mask | None = None) -> Events:
         """The events as they reach the attention's norm."""
         return events if self.convolution is None else events + self.dropout(self.convolution(events, key_mask))
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> tuple[Events, Scalar]:
         events = self.with_neighbours(events, key_mask)
         attended = self.attention(self.attention_norm(events), key_mask)
         events = events + self.dropout(attended.output)
@@ -226,9 +218,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config, generator) for _ in range(config.layers))
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> tuple[Events, Scalar]:
         regulariser = events.new_zeros(())
         for layer in self.layers:
             events, penalty = layer(events, key_mask)
@@ -267,24 +257,14 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+    def forward(self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask) -> tuple[Scores, Scalar]:
         """Scores of the classes, and the attentions' regulariser."""
         parts, regulariser = self.parts(categories, numbers, days, key_mask)
         return sum(parts.values()), regulariser
 
     def parts(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> tuple[dict[str, Float[Tensor, "batch classes"]], Float[Tensor, ""]]:
+        self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask
+    ) -> tuple[dict[str, Scores], Scalar]:
         """What the scores are the sum of: the "head" on the encoder and, unless plain, the "sums" and "groups"."""
         encoded, regulariser = self.encode(categories, numbers, days, key_mask)
         mean = key_mask / key_mask.sum(1, keepdim=True).clamp(min=1)
@@ -299,28 +279,18 @@ class Classifier(nn.Module):
             parts |= {"sums": self.sums(items, counts), "groups": self.groups(encoded, codes, key_mask)}
         return parts, regulariser
 
-    def encode(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+    def encode(self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask) -> tuple[Events, Scalar]:
         """Every event in the light of the others, normalised, and the attentions' regulariser."""
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
         return self.norm(encoded), regulariser
 
-    def regularised_events(self, key_mask: Bool[Tensor, "batch length"]) -> int:
+    def regularised_events(self, key_mask: Mask) -> int:
         """Of how many events a layer's regulariser is the mean: those after the first segment, which read a memory."""
         return int(key_mask[:, self.segment :].sum())
 
     def attention_inputs(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> list[tuple[MultiHeadAttention, Float[Tensor, "batch length model_dim"]]]:
+        self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask
+    ) -> list[tuple[MultiHeadAttention, Events]]:
         """Every layer's attention with the events that reach it, to look inside a trained model."""
         events, inputs = self.embedding(categories, numbers, days), []
         for layer in self.encoder.layers:

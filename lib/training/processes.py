@@ -7,7 +7,7 @@ order of the data and the random features are the same without a word between th
 
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -72,20 +72,20 @@ class Processes:
 
         `batch` is the batch's number of customers. Zero where nothing is counted.
         """
-        own = torch.tensor(counts, dtype=torch.float64, device=self.device) * (self.rank < batch)
-        total = self._summed(own)
-        return (own * self.world / total.clamp(min=1)).tolist()
+        own = [count * (self.rank < batch) for count in counts]
+        return [count / max(mean, 1 / self.world) for count, mean in zip(own, self.mean(own), strict=True)]
 
-    def mean(self, values: tuple[float, ...]) -> list[float]:
+    def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the processes."""
-        own = torch.tensor(values, dtype=torch.float64, device=self.device)
-        return (self._summed(own) / self.world).tolist()
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.all_reduce(total)
+        return (total / self.world).tolist()
 
     def parallel(self, model: nn.Module, objective: Callable) -> Callable:
-        """The objective as a function of a batch's customers and of what collates them.
+        """The objective as a function of a batch's customers and of what collates them, each process its share.
 
-        Each process collates its share. What it returns are terms whose mean over the processes is the batch's mean,
-        and the backward pass averages gradients.
+        What it returns are terms whose mean over the processes is the batch's; the backward pass averages gradients.
         """
         if self.world == 1:
             return lambda group, batch_of: objective(model, batch_of(group))
@@ -118,21 +118,6 @@ class Processes:
         if self.world > 1:
             dist.all_gather_object(values, value)
         return values
-
-    @contextmanager
-    def after_first(self) -> Iterator[None]:
-        """The first process goes through the block before the others: they find what it has stored."""
-        if not self.first:
-            dist.barrier()
-        yield
-        if self.first and self.world > 1:
-            dist.barrier()
-
-    def _summed(self, values: torch.Tensor) -> torch.Tensor:
-        total = values.clone()
-        if self.world > 1:
-            dist.all_reduce(total)
-        return total
 
 
 ALONE = Processes()

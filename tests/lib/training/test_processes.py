@@ -16,7 +16,7 @@ from lib import paths
 from lib.data.batches import collate, last_events
 from lib.paths import ROOT
 from lib.storage import intact, read_checksummed
-from lib.training import pretrain
+from lib.training import loop
 from lib.training.classifier import MECHANISMS
 from lib.training.processes import ALONE, Processes, joined
 from lib.training.runs import build_classifier, run_name
@@ -79,7 +79,7 @@ def test_all_processes_hold_the_same_weights(name, left):
 
 def test_two_processes_pretrain_the_model_of_one(left, histories, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
-    monkeypatch.setattr(pretrain, "hide", two_processes.some_hidden)
+    monkeypatch.setattr(loop, "hide", two_processes.some_hidden)
     assert largest_difference(two_processes.pretrained(histories), of_rank(left, "pretrained", 0)) < TOLERANCE
 
 
@@ -126,8 +126,7 @@ def test_shares_cover_a_batch_once_and_none_is_empty(world):
 
 
 def test_weights_by_hand(monkeypatch):
-    others = torch.tensor([1.0, 0.0])
-    monkeypatch.setattr(Processes, "_summed", lambda self, own: own + others)
+    monkeypatch.setattr(Processes, "mean", lambda self, own: [(own[0] + 1) / self.world, own[1] / self.world])
     assert Processes(0, 2).weights((2, 6), 3) == pytest.approx([4 / 3, 2])  # two answers of three, all events
     assert Processes(1, 2).weights((2, 0), 3) == pytest.approx([4 / 3, 0])
     assert Processes(2, 3).weights((1, 5), 2) == [0, 0]  # two customers leave nothing for the third process
