@@ -58,7 +58,7 @@ def score_table(predictions: pd.DataFrame, model: str) -> tuple[Scores, Labels]:
 
 
 def separation(score: Float[ndarray, " customers"], positive: Bool[ndarray, " customers"], weights: Weights) -> Values:
-    """Area under the ROC curve: the weighted share of pairs that are ranked rightly, ties counting half."""
+    """Area under the ROC curve: the weighted share of pairs that are ranked correctly, ties counting half."""
     order = np.argsort(score, kind="stable")
     ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     ranked = weights[:, order]
