@@ -53,12 +53,8 @@ def test_true_order_is_compared_with_permuted_order(histories, trained):
     assert table.loc["infinite_former", "difference"] == 0
 
 
-def test_models_and_pairs_have_names():
+def test_differences_are_spelled_with_their_values_in_words():
     assert comparison.label("performer − performer_16") == "Performer − Performer with 16 features"
-    assert comparison.label("something_new") == "something new"
-
-
-def test_differences_are_spelled_with_their_values():
     table = pd.DataFrame({"difference": 0.1, "low": -0.2, "high": 0.4}, index=["softmax − gru"])
     sentence, values = comparison.spelled(table, [("softmax", "gru")])
     assert sentence.format(**values) == "softmax +0.100 (-0.200 to +0.400)"

@@ -147,12 +147,12 @@ def test_intervals_hold_for_all_pairs_at_once(monkeypatch):
     monkeypatch.setattr(evaluate, "RESAMPLES", evaluate.BATCH)
     generator, labels, pairs = np.random.default_rng(0), np.arange(120) % 2, [("0", str(i)) for i in range(1, 8)]
     kept = []
-    for _ in range(60):
+    for _ in range(40):
         shared = generator.normal(labels, 1, (1, 120))
         table = evaluate.comparisons(family(stats.norm.cdf(shared + generator.normal(size=(8, 120))), labels), pairs)
         kept.append(((table["low"] <= 0) & (table["high"] >= 0)).all())
-    # Three standard errors of 60 samples; the bootstrap's own intervals are a little short with 60 of each class.
-    assert np.mean(kept) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)
+    # Three standard errors of 40 samples; the bootstrap's own intervals are a little short with 60 of each class.
+    assert np.mean(kept) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 40)
 
 
 def test_a_customer_predicted_twice_or_not_at_all_is_refused():

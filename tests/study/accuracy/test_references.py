@@ -74,14 +74,3 @@ def test_sizes_are_counted_by_code_and_factor_e(histories):
         sizes = np.floor(histories.numbers[piece, 0]).astype(int) + SIZES // 2
         np.add.at(expected, (histories.categories[piece, 0], sizes), 1)
         np.testing.assert_allclose(by_size[[customer]].toarray()[0], np.log1p(expected).ravel(), rtol=1e-6)
-
-
-def test_counts_stand_beside_the_bag_of_codes(histories):
-    parts = [each(histories) for each in (references.code_counts, references.size_counts, references.pair_counts)]
-    table = references.codes_and(references.size_counts, references.pair_counts)(histories)
-    assert table.shape[1] == sum(part.shape[1] for part in parts)
-    bounds = np.cumsum([part.shape[1] for part in parts])[:-1]
-    codes, sizes, pairs = np.split(table.toarray(), bounds, axis=1)
-    np.testing.assert_array_equal(codes, parts[0])
-    np.testing.assert_array_equal(sizes, parts[1].toarray())
-    np.testing.assert_array_equal(pairs, parts[2].toarray())

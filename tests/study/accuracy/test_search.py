@@ -10,15 +10,8 @@ TRIED = [SETTINGS, {"learning_rate": 0.001, "dropout": 0.1}]
 @pytest.fixture
 def rows():
     """Softmax: all pairs rightly ranked by the recipe, half by the other; the Performer: three quarters and all."""
-    values = [
-        (1.0, 0.0, 0.0),
-        (0.5, 0.5, 0.1),
-        (0.75, 0.25, 0.1),
-        (1.0, 0.0, 0.0),
-        (0.875, 0.0, 0.0),
-        (0.75, 0.125, 0.1),
-    ]
-    table = pd.DataFrame(values, columns=["roc_auc", "behind_best", "behind_best_error"])
+    scores, lacks = [1.0, 0.5, 0.75, 1.0, 0.875, 0.75], [0.0, 0.5, 0.25, 0.0, 0.0, 0.125]
+    table = pd.DataFrame({"roc_auc": scores, "behind_best": lacks, "behind_best_error": [0, 0.1, 0.1, 0, 0, 0.1]})
     names = [name for name in ("softmax", "performer", "mean") for _ in TRIED]
     return table.join(pd.DataFrame(TRIED * 3)).assign(mechanism=names, trial=[0, 1] * 3)
 
