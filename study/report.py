@@ -42,6 +42,11 @@ MODEL_STYLE = {
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
+PLAIN = ("softmax", "performer", "infinite_former", "mean_pooling")
+MODEL_STYLE |= {
+    f"{name}_plain": MODEL_STYLE[name] | {"label": f"plain {MODEL_STYLE[name]['label']}", "fillstyle": "none"}
+    for name in PLAIN
+}
 
 
 def use_style() -> None:

@@ -223,7 +223,7 @@ MECHANISMS = {
     "04_train_softmax": "layer.attend(",
     "05_train_performer": "favor_attention(",
     "06_train_infinite_former": "layer.step(",
-    "08_comparison": "evaluate.compare(",
+    "08_comparison": "evaluate.comparisons(",
     "09_tasks": "walks.log_odds",
 }
 

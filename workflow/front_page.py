@@ -18,7 +18,8 @@ SCALING = "07_speed_and_memory"
 MAP = "09_map"
 """The figure that stands among the answers: what each mechanism is for."""
 SCORES = {"roc_auc": "ROC-AUC", "accuracy": "Accuracy"}
-HEADLINES = ("answer", "mechanisms_agree", "attention_beats_counting", "attention_beats_mean_pooling")
+HEADLINES = ("answer", "mechanisms_agree", "counting_makes_the_logit", "order_carries", "tuned_on_other_customers")
+HEADLINES += ("attention_beats_counting", "attention_beats_mean_pooling", "plain_attention_beats_mean_pooling")
 """Claims of the comparison that a reader should meet first."""
 SOURCE_STUDY = "source_study"
 """How the names of claims begin that check what the study before this one published."""

@@ -269,5 +269,5 @@ def test_model_colours_stand_out_on_white_and_on_the_dark_page():
         light = luminance(style["color"])
         assert (1.0 + 0.05) / (light + 0.05) >= 3
         assert (light + 0.05) / (luminance("#14171c") + 0.05) >= 3
-    for key in ("color", "marker", "label"):
-        assert len({style[key] for style in report.MODEL_STYLE.values()}) == len(report.MODEL_STYLE)
+    for keys in (("color", "fillstyle"), ("marker", "fillstyle"), ("label",)):
+        assert len({tuple(map(style.get, keys)) for style in report.MODEL_STYLE.values()}) == len(report.MODEL_STYLE)
