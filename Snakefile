@@ -19,8 +19,9 @@ PROFILE, THREADS = os.environ.get("STUDY_PROFILE", "default"), int(os.environ.ge
 parameters = yaml.safe_load(Path("study.yaml").read_text())[PROFILE]
 SHARED = {key: parameters[key] for key in ("customers", "folds", "repeats", "epochs", "controls", "control_repeats")}
 SHARED |= {"study": STUDY, "source": SOURCE}
-ALONE = ["03_continuous_memory", "07_speed_and_memory", "08_comparison"]
+ALONE = ["03_continuous_memory", "07_speed_and_memory", "08_comparison", "09_tasks"]
 MECHANISMS = {"04_train_softmax": "softmax", "05_train_performer": "performer", "06_train_infinite_former": "infinite_former"}
+COMPARED = [f"{name}{kind}" for kind in ("", "_plain") for name in (*MECHANISMS.values(), "mean_pooling")]
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 OUT = f"reports/{STUDY}"
 FILES = [] if SOURCE in ("synthetic", "sberbank") else describe(Path(SOURCE)).files(Path(SOURCE))
@@ -62,7 +63,7 @@ def inputs(name):
         "02_kernel_error": training("softmax"),
         "03_continuous_memory": training("infinite_former"),
         "07_speed_and_memory": KEPT,
-        "08_comparison": [path for name in [*MECHANISMS.values(), "mean_pooling"] for path in training(name)]
+        "08_comparison": [path for name in COMPARED for path in training(name)]
         + [path for name in SHARED["controls"] for path in training(name, SHARED["control_repeats"])] + TRIED,
     }.get(name, [])
 

@@ -123,14 +123,13 @@ def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
     return fig
 
 
-def interval_plot(ax: Axes, table: pd.DataFrame, names: Sequence[str], label: str) -> None:
-    """One row per entry of a table with columns value, low, high: point, interval, and the figures beside it."""
-    for place, name in enumerate(names):
-        row, style = table.loc[name], MODEL_STYLE[name.split(" − ")[0]]
-        error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-        ax.errorbar(row["value"], place, xerr=error, color=style["color"], marker=style["marker"])
-    labels = [" − ".join(MODEL_STYLE[part]["label"] for part in name.split(" − ")) for name in names]
-    ax.set(yticks=range(len(names)), yticklabels=labels, xlabel=label, ylim=(len(names) - 0.5, -0.5))
+def interval_plot(ax: Axes, table: pd.DataFrame, labels: dict[str, str], xlabel: str) -> None:
+    """One row per label of a table with columns value, low, high: point and interval in the first model's colour."""
+    for place, name in enumerate(labels):
+        row, style = table.loc[name], MODEL_STYLE.get(name.split(" − ")[0], {"color": "#6f6f6f", "marker": "o"})
+        look = {"color": style["color"], "marker": style["marker"], "fillstyle": style.get("fillstyle", "full")}
+        ax.errorbar(row["value"], place, xerr=[[row["value"] - row["low"]], [row["high"] - row["value"]]], **look)
+    ax.set(yticks=range(len(labels)), yticklabels=labels.values(), xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
 
 

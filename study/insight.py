@@ -1,7 +1,5 @@
 """Inside trained models, on customers they did not see: attention maps, kernel error, memory densities."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import torch
@@ -14,9 +12,9 @@ from lib.attention.softmax import attention_weights, softmax_attention
 from lib.data.batches import Batch, collate, last_events
 from lib.data.histories import Histories
 from lib.training import runs
-from lib.training.classifier import Classifier, ModelConfig
+from lib.training.classifier import Classifier
 from lib.training.loop import TrainConfig
-from lib.training.runs import Run, build_classifier
+from lib.training.runs import Run
 
 DRAWS = 5
 MEMORY_EVENTS = 1024  # the last of a history, of which reads of the memory are shown
@@ -122,27 +120,10 @@ def memory_densities(run: Run, histories: Histories, customers: np.ndarray | Non
 
 def predict_without_memory(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
     """Class probabilities when what is read from the memory is dropped from the output (Z = Z_T)."""
-    projections = [layer.attention.memory_projection for layer in model.encoder.layers]
-    kept = [projection.weight.detach().clone() for projection in projections]
-    with torch.no_grad():
-        for projection in projections:
-            projection.weight.zero_()
+    reads = [layer.attention.memory_projection for layer in model.encoder.layers]
+    hooks = [read.register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for read in reads]
     try:
         return runs.predict(model, histories, customers, TrainConfig.evaluation_events)
     finally:
-        with torch.no_grad():
-            for projection, weight in zip(projections, kept, strict=True):
-                projection.weight.copy_(weight)
-
-
-def exchanger(features: int, seed: int) -> Callable[[Classifier, Histories, np.ndarray], np.ndarray]:
-    """How a trained softmax model predicts with FAVOR+ in the place of its attention, all weights unchanged."""
-
-    def predict(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
-        performer_model = build_classifier(histories, ModelConfig(attention="performer", features=features), seed)
-        missing, unexpected = performer_model.load_state_dict(model.state_dict(), strict=False)
-        if unexpected or any(not name.endswith(".projection") for name in missing):
-            raise ValueError(f"the weights do not fit a Performer: {[*missing, *unexpected]}")
-        return runs.predict(performer_model, histories, customers, TrainConfig.evaluation_events)
-
-    return predict
+        for hook in hooks:
+            hook.remove()

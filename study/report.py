@@ -4,7 +4,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,10 +16,7 @@ from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
 from lib.storage import write_atomic
-from study.provenance import provenance
 from study.wording import words
-
-__all__ = ["MODEL_STYLE", "Page", "begin", "html_table", "load_rows", "provenance", "use_style"]
 
 COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
 KEYS = COLUMNS[:-1]
@@ -34,17 +30,22 @@ SVG_FONTS = "'DejaVu Sans',Verdana,sans-serif"  # of like widths, so that text f
 # one contrast on the page's white and on its dark background.
 MODEL_STYLE = {
     "softmax": {"color": "#0a6ab0", "marker": "o", "label": "softmax"},
-    "explicit_softmax": {"color": "#4a8fc7", "marker": "P", "label": "softmax, matrix formed"},
+    "explicit_softmax": {"color": "#4a8fc7", "marker": "P", "label": "naive softmax"},
     "performer": {"color": "#d1571f", "marker": "s", "label": "Performer"},
     "infinite_former": {"color": "#00a37a", "marker": "^", "label": "∞-former"},
     "logistic_regression": {"color": "#77756f", "marker": "D", "label": "logistic regression"},
-    "bigram_regression": {"color": "#4f8291", "marker": "d", "label": "logistic regression, code pairs"},
-    "size_regression": {"color": "#a8734a", "marker": "p", "label": "logistic regression, the networks' counts"},
-    "count_regression": {"color": "#6f8f1f", "marker": "h", "label": "logistic regression, all counts"},
+    "bigram_regression": {"color": "#4f8291", "marker": "d", "label": "logistic regression (code pairs)"},
+    "size_regression": {"color": "#a8734a", "marker": "p", "label": "logistic regression (the networks' counts)"},
+    "count_regression": {"color": "#6f8f1f", "marker": "h", "label": "logistic regression (all counts)"},
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
     "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "pooling without attention"},
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
+}
+PLAIN = ("softmax", "performer", "infinite_former", "mean_pooling")
+MODEL_STYLE |= {
+    f"{name}_plain": MODEL_STYLE[name] | {"label": f"plain {MODEL_STYLE[name]['label']}", "fillstyle": "none"}
+    for name in PLAIN
 }
 
 
@@ -110,20 +111,10 @@ def sortable(column: pd.Series) -> pd.Series:
     return column
 
 
-def load_rows(study: str, notebooks: Sequence[str] | None = None, reports: Path = REPORTS) -> pd.DataFrame:
-    """All saved rows of a study, or those of the named notebooks, machine-dependent ones included.
-
-    Raises FileNotFoundError for a named notebook that has saved none.
-    """
-    paths = sorted((reports / study / "tables").glob("*.csv"))
-    if notebooks is not None:
-        owners = {path: path.stem.removesuffix("_machine") for path in paths}
-        absent = sorted(set(notebooks) - set(owners.values()))
-        if absent:
-            raise FileNotFoundError(f"no rows of {', '.join(absent)} in {reports / study / 'tables'}: run it first")
-        paths = [path for path in paths if owners[path] in notebooks]
-    words = dict.fromkeys([*WORDS, "seed", "split"], "str")
-    tables = [pd.read_csv(path, dtype={**words, "x": "float64", "value": "float64"}) for path in paths]
+def load_rows(study: str, reports: Path = REPORTS) -> pd.DataFrame:
+    """All saved rows of a study, machine-dependent ones included. Raises FileNotFoundError where there are none."""
+    kinds = dict.fromkeys([*WORDS, "seed", "split"], "str") | {"x": "float64", "value": "float64"}
+    tables = [pd.read_csv(path, dtype=kinds) for path in sorted((reports / study / "tables").glob("*.csv"))]
     if not tables:
         raise FileNotFoundError(f"no result rows in {reports / study / 'tables'}")
     return pd.concat(tables, ignore_index=True)

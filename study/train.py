@@ -34,10 +34,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    configs, names = VARIANTS[options.mechanism].configs(options.epochs), []
+    variant, names = VARIANTS[options.mechanism], []
+    configs = variant.configs(options.epochs)
     with joined(options.device) as processes:
-        with processes.after_first():
-            histories = prepare(options.source, options.customers)
+        histories = variant.seen(processes.from_first(lambda: prepare(options.source, options.customers)))
         for fold in range(options.folds) if options.fold is None else [options.fold]:
             run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh, processes)
             names.append(run_name(histories, fold, options.folds, *configs, options.repeat, processes))

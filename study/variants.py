@@ -2,49 +2,90 @@
 
 from dataclasses import dataclass, replace
 
-from lib.training.classifier import ModelConfig
+import numpy as np
+
+from lib.data.histories import Histories
+from lib.training.classifier import MECHANISMS, ModelConfig
 from lib.training.loop import TrainConfig
 
 PRETRAINING_EPOCHS = 10
+PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
+"""How plain networks differ from the recipe: without counts the encoder has to learn all there is."""
+
+
+def permuted(histories: Histories) -> Histories:
+    """The histories with each customer's events in random order: what was bought moves, ages and gaps stay in place."""
+    owner = np.repeat(np.arange(len(histories.customers)), histories.lengths)
+    order = np.lexsort((np.random.default_rng(0).random(len(owner)), owner))
+    gap = histories.quantities.index("gap")
+    numbers = histories.numbers[order]
+    numbers[:, gap] = histories.numbers[:, gap]
+    categories, checksum = histories.categories[order], f"{histories.checksum} permuted"
+    return replace(histories, categories=categories, numbers=numbers, checksum=checksum)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network, how it differs from the recipe, and what a table calls it."""
+    """A network, what a table calls it, how it differs from the recipe, and the network of which it is a change.
+
+    `permuted` ones learn and predict from histories whose order is gone.
+    """
 
     label: str
     model: ModelConfig
+    changes: str = "softmax"
     pretraining_epochs: int = 0
+    permuted: bool = False
 
     def configs(self, epochs: int) -> tuple[ModelConfig, TrainConfig]:
         """What `lib.training.runs` needs to train it for so many epochs."""
-        return self.model, TrainConfig(epochs=epochs, pretraining_epochs=self.pretraining_epochs)
+        recipe = {} if self.model.counting else PLAIN_RECIPE
+        return self.model, TrainConfig(epochs=epochs, pretraining_epochs=self.pretraining_epochs, **recipe)
+
+    def seen(self, histories: Histories) -> Histories:
+        """The histories as this network is shown them."""
+        return permuted(histories) if self.permuted else histories
+
+    def plain(self) -> "Variant":
+        """The same without the counting path."""
+        model = replace(self.model, counting=False)
+        return replace(self, label=f"plain {self.label}", model=model, changes=f"{self.changes}_plain")
+
+    def without_order(self, name: str) -> "Variant":
+        """The network of that name on permuted histories."""
+        return replace(self, label=f"{self.label} on permuted events", changes=name, permuted=True)
 
 
-SOFTMAX = ModelConfig(attention="softmax")
-PERFORMER = ModelConfig(attention="performer")
-INFINITE_FORMER = ModelConfig(attention="infinite_former")
-LOCAL = ModelConfig(attention="local_softmax")
-BINNED = ModelConfig(attention="binned_memory")
-
-VARIANTS = {
-    "softmax": Variant("softmax", SOFTMAX),
-    "performer": Variant("Performer", PERFORMER),
-    "infinite_former": Variant("∞-former", INFINITE_FORMER),
-    "mean_pooling": Variant("attention removed: pooling only", ModelConfig(attention="none")),
+SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in MECHANISMS)
+COUNTING = {
+    "softmax": Variant("softmax", SOFTMAX, "mean_pooling"),
+    "performer": Variant("Performer", PERFORMER, "mean_pooling"),
+    "infinite_former": Variant("∞-former", INFINITE_FORMER, "mean_pooling"),
+    "mean_pooling": Variant("attention removed", ModelConfig(attention="none")),
     "gru": Variant("GRU in the place of attention", ModelConfig(attention="gru")),
-    "softmax_pretrained": Variant("softmax, pre-trained", SOFTMAX, PRETRAINING_EPOCHS),
-    "performer_pretrained": Variant("Performer, pre-trained", PERFORMER, PRETRAINING_EPOCHS),
-    "infinite_former_pretrained": Variant("∞-former, pre-trained", INFINITE_FORMER, PRETRAINING_EPOCHS),
-    "performer_16": Variant("Performer, 16 features", replace(PERFORMER, features=16)),
-    "performer_256": Variant("Performer, 256 features", replace(PERFORMER, features=256)),
-    "infinite_former_uniform": Variant("∞-former, uniform sampling", replace(INFINITE_FORMER, sampling="uniform")),
-    "infinite_former_even": Variant("∞-former, even resolution", replace(INFINITE_FORMER, sampling="even")),
-    "infinite_former_forgetful": Variant("∞-former without its memory: segments alone", LOCAL),
-    "binned_memory": Variant("bin means attended to with softmax", BINNED),
-    "infinite_former_last": Variant(
-        "∞-former, read out from the last segment", replace(INFINITE_FORMER, readout="last_segment")
+    "performer_16": Variant("Performer with 16 features", replace(PERFORMER, features=16), "performer"),
+    "performer_256": Variant("Performer with 256 features", replace(PERFORMER, features=256), "performer"),
+    "infinite_former_even": Variant(
+        "∞-former with even resolution", replace(INFINITE_FORMER, sampling="even"), "infinite_former"
     ),
-    "binned_memory_last": Variant("bin means, read out from the last segment", replace(BINNED, readout="last_segment")),
-    "forgetful_last": Variant("segments alone, read out from the last", replace(LOCAL, readout="last_segment")),
+    "infinite_former_forgetful": Variant(
+        "∞-former without its memory", ModelConfig(attention="local_softmax"), "infinite_former"
+    ),
+    "softmax_without_places": Variant("softmax without rotary places", replace(SOFTMAX, places="none")),
+    "softmax_without_convolution": Variant("softmax without its convolution", replace(SOFTMAX, convolution=0)),
+    "mean_pooling_without_convolution": Variant(
+        "attention and convolution removed", ModelConfig(attention="none", convolution=0), "mean_pooling"
+    ),
 }
+PRETRAINED = {
+    f"{name}_pretrained": replace(
+        COUNTING[name], label=f"pre-trained {COUNTING[name].label}", changes=name, pretraining_epochs=PRETRAINING_EPOCHS
+    )
+    for name in MECHANISMS
+}
+PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
+PERMUTED = {f"{name}_permuted": variant.without_order(name) for name, variant in (COUNTING | PLAIN).items()}
+VARIANTS = COUNTING | PLAIN | PRETRAINED | PERMUTED
+"""With the counting path, without it, after learning to guess hidden events, and trained on permuted histories."""
+COMPARED = [*MECHANISMS, "mean_pooling"]
+"""The main comparison's networks; each has a plain one beside it."""

@@ -15,11 +15,11 @@ from torch import Tensor
 from lib.data.histories import Histories
 from lib.training.runs import Run
 from study import figures, insight
-from study.kernel import kernel_figures
-from study.kernel.kernel_error import error_map
+from study.kernel import figures as kernel_figures
+from study.kernel.closed_forms import error_map
 from study.memory import reconstruction
 from study.memory.reconstruction import reconstruction_matrix
-from study.memory.retention import MemoryConfig, retention_rows
+from study.memory.retention import COLOURS, MemoryConfig, retention_rows
 from study.report import MODEL_STYLE, ShownFigure
 
 SURFACES = ("trigonometric", "positive", "hyperbolic")
@@ -61,8 +61,8 @@ def remembered_age(contraction: float, samples: int, basis: int) -> Figure:
     """Gain and error of a segment's remembered mean by age when updates contract, and at even resolution beside it."""
     fig, panels = plt.subplots(1, 2)
     looks = {
-        "uniform": {"color": MODEL_STYLE["infinite_former"]["color"], "label": f"τ = {contraction:g}"},
-        "even": {"color": "#77756f", "linestyle": "--", "label": "even resolution"},
+        "uniform": {"color": COLOURS["uniform"], "label": f"τ = {contraction:g}"},
+        "even": {"color": COLOURS["even"], "linestyle": "--", "label": "even resolution"},
     }
     for sampling, look in looks.items():
         rows = retention_rows(MemoryConfig(sampling, basis, contraction=contraction, samples=samples), AGES)

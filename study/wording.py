@@ -28,7 +28,6 @@ WORDS = {
 """Names that need more than spaces."""
 BEGINNINGS = {
     "features_for_": "features for an error of {} %",
-    "roc_auc_repeat_": "ROC-AUC, repeat {}",
     "sum_square_": "|x+y|², {} % quantile",
 }
 

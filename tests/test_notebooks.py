@@ -26,6 +26,7 @@ EXPECTED = [
     "06_train_infinite_former",
     "07_speed_and_memory",
     "08_comparison",
+    "09_tasks",
 ]
 REPORTED = {"caption", "alt", "holds", "fails"}
 LEVELS = {"95 %", "80 %"}
@@ -222,7 +223,8 @@ MECHANISMS = {
     "04_train_softmax": "layer.attend(",
     "05_train_performer": "favor_attention(",
     "06_train_infinite_former": "layer.step(",
-    "08_comparison": "evaluate.compare(",
+    "08_comparison": "evaluate.comparisons(",
+    "09_tasks": "walks.log_odds",
 }
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import re
 from contextlib import redirect_stdout
-from dataclasses import replace
 from functools import partial
 
 import nbformat
@@ -15,9 +14,8 @@ from nbformat.v4 import new_output
 from lib import paths
 from lib.paths import NOTEBOOKS
 from study import report
-from study.speed import cost, epoch_profile
+from study.speed import cost, streaming
 from study.speed import measure as engine
-from study.speed.fresh_process import Budget
 from workflow import pages, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
@@ -25,35 +23,23 @@ SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "share_leng
 SWEPT |= {"head_dims": [8], "feature_counts": [8], "basis_counts": [8], "batches": [1], "batch_events": 256}
 STREAM = {"stream_events": 512, "stream_segment": 32, "profile_customers": 8, "profile_epochs": 1}
 SPEED = SIZES | SWEPT | STREAM | {"fit_from": 256, "goal_from": 256}
-COST = {"cost_lengths": [256, 512], "cost_rounds": 1, "cost_seconds": 0.0}
-COST_CELLS = {"setup", "cost", "fig-cost", "conclusion"}
-COMPARED = {
-    "folds": 2,
-    "epochs": 1,
-    "exchanged_features": [8],
-    "event_limits": [32],
-    "label_counts": [],
-    "memory_customers": 40,
-}
-COMPARED |= {"memory_epochs": 1}
-LITTLE = 0.0004  # MiB: less than what any stream carries on
+COMPARED = {"folds": 2, "epochs": 1, "event_limits": [32], "label_counts": [], "measure_cost": True}
 EPOCHS = {"epochs_are_products", "data_path_is_small", "mechanism_hardly_matters_in_training"}
 OPEN = r"Not measured here: .* \(beyond its budget of {}: .+ in (inference|training)( from [\d,]+ events on)?.*\)\."
 
 
-def run(name, study, given, only=()):
+def run(name, study, given):
     """Execute a notebook's cells in this process, and store it as if executed."""
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     names = {}
     for cell in notebook.cells:
-        parameters = "parameters" in cell.metadata.get("tags", [])
-        if cell.cell_type != "code" or (only and not parameters and cell.id not in only):
+        if cell.cell_type != "code":
             continue
         with redirect_stdout(io.StringIO()) as stream:
             exec(
                 compile(re.sub(r"^%.*", "", cell.source, flags=re.MULTILINE), f"{name}, cell {cell.id}", "exec"), names
             )
-        if parameters:
+        if "parameters" in cell.metadata.get("tags", []):
             names |= given | {"study": study.name}
         shown = [line for line in stream.getvalue().splitlines() if line.startswith("{'text/html'")]
         cell.outputs = [new_output("display_data", data=ast.literal_eval(line)) for line in shown]
@@ -78,47 +64,43 @@ def claims_of(study, name):
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    """The kernel kills every process of its own, and no call may allocate anything."""
+    """The kernel kills every process of its own."""
 
     def killed(function, *arguments, patience=None):
         raise MemoryError("the process was killed")
 
-    monkeypatch.setattr(engine, "Budget", lambda *given, **named: replace(Budget(*given, **named), memory_mib=LITTLE))
-    for module in (cost, epoch_profile):
-        monkeypatch.setattr(module, "apart", killed)
+    for module in (cost, engine, streaming):
+        monkeypatch.setattr(module, "run_in_fresh_process", killed)
 
 
 def test_a_machine_too_slow_for_all_but_the_shortest_call(study, bank_folder):
     limits = {"seconds": 0.0, "source_seconds": 0.0, "stream_seconds": 0.0, "source": str(bank_folder)}
     run("07_speed_and_memory", study, SPEED | limits)
-    run("03_continuous_memory", study, COST | limits, COST_CELLS)
-    speed, cost_of = claims_of(study, "07_speed_and_memory_machine"), claims_of(study, "03_continuous_memory_machine")
+    speed = claims_of(study, "07_speed_and_memory_machine")
     told = {name for name, claim in speed.items() if claim["holds"] is not None}
     # Shares at the shortest length and the epochs, which have no budget, are all there is.
     assert told >= EPOCHS
     assert told <= {"attention_is_most_of_an_encoder"} | EPOCHS
-    for claim in [*cost_of.values(), *(claim for name, claim in speed.items() if name not in told)]:
+    for claim in (claim for name, claim in speed.items() if name not in told):
         assert re.fullmatch(OPEN.format("time"), claim["sentence"]), claim["sentence"]
     rows = report.load_rows("slow", reports=study.parent)
     assert {"skipped_time"} == set(rows.loc[rows["metric"].str.startswith("skipped"), "metric"])
     assert set(rows.loc[rows["metric"] == "time_ms", "x"]) <= {256, 8, 1}
     pages.write_report(study)
     text = (study / "index.html").read_text(encoding="utf-8")
-    assert text.count('class="claim unmeasured"') == len(speed) - len(told) + len(cost_of)
+    assert text.count('class="claim unmeasured"') == len(speed) - len(told)
 
 
 def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
-    limits = {"memory_mib": LITTLE, "source": str(bank_folder)}
+    limits = {"source": str(bank_folder)}
     run("07_speed_and_memory", study, SPEED | limits)
-    run("03_continuous_memory", study, COST | limits, COST_CELLS)
     run("08_comparison", study, COMPARED | limits)
-    machine = [claims_of(study, f"{name}_machine") for name in ("07_speed_and_memory", "03_continuous_memory")]
-    for claim in [claim for claims in machine for claim in claims.values()]:
+    for claim in claims_of(study, "07_speed_and_memory_machine").values():
         assert claim["holds"] is None
         assert re.fullmatch(OPEN.format("memory"), claim["sentence"]), claim["sentence"]
     assert claims_of(study, "08_comparison_machine")["epochs_cost_alike"]["holds"] is None
     assert claims_of(study, "08_comparison")["answer"]["holds"] is not None
-    for figure in ("07_training_throughput", "07_epoch_parts", "07_share_outside_attention", "03_cost"):
+    for figure in ("07_epoch_parts", "07_share_outside_attention"):
         caption = json.loads((study / "figures" / f"{figure}.json").read_text())["caption"]
         assert "Not measured here: beyond its budget of memory: " in caption
     (study / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
@@ -127,4 +109,4 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
     (tmp_path / "README.md").write_text(f"{readme.START}\n{readme.END}\n", encoding="utf-8")
     readme.write(study, tmp_path)
     headline = (study / readme.FIGURE).read_text(encoding="utf-8")
-    assert headline.count("not measured here") == 2 * 9
+    assert headline.count("not measured here") == 2 * 13

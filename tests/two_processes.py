@@ -16,8 +16,7 @@ import torch
 from lib import paths
 from lib.data.batches import stratified_folds
 from lib.data.histories import read
-from lib.training import pretrain
-from lib.training.checkpoint import Checkpoint
+from lib.training import loop
 from lib.training.classifier import MECHANISMS, ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.processes import ALONE, joined
@@ -91,17 +90,16 @@ def die_in_the_last_epoch(customers, batch_size):
 
 def main(folder, events):
     torch.set_num_threads(1)
-    pretrain.hide = some_hidden
+    loop.hide = some_hidden
     histories = read(events, "checksum")
     with joined() as processes:
         kept = {attention: trained(histories, attention, processes) for attention in MECHANISMS}
         paths.RUNS = folder / "pretrained"
         kept["pretrained"] = pretrained(histories, processes)
-        kept["dropout"] = with_dropout(histories, processes, Checkpoint(folder / "dropout.checkpoint"))
+        kept["dropout"] = with_dropout(histories, processes, folder / "dropout.checkpoint")
         for name, weights in kept.items():
             torch.save(weights, folder / WEIGHTS.format(name, processes.rank))
-        with processes.after_first():
-            histories = prepare(str(events))
+        histories = processes.from_first(lambda: prepare(str(events)))
         arguments = (histories, 0, FOLDS, *VARIANTS["performer"].configs(EPOCHS), 0)
         paths.RUNS = folder / "uninterrupted"
         run_or_load(*arguments, processes=processes)

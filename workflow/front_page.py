@@ -15,8 +15,11 @@ from workflow.text import Entry, formula
 
 COMPARISON = "08_comparison"
 SCALING = "07_speed_and_memory"
+MAP = "09_map"
+"""The figure that stands among the answers: what each mechanism is for."""
 SCORES = {"roc_auc": "ROC-AUC", "accuracy": "Accuracy"}
-HEADLINES = ("answer", "mechanisms_agree", "attention_beats_counting", "attention_beats_mean_pooling")
+HEADLINES = ("answer", "mechanisms_agree", "counting_makes_the_logit", "order_carries", "tuned_on_other_customers")
+HEADLINES += ("attention_beats_counting", "attention_beats_mean_pooling", "plain_attention_beats_mean_pooling")
 """Claims of the comparison that a reader should meet first."""
 SOURCE_STUDY = "source_study"
 """How the names of claims begin that check what the study before this one published."""
@@ -150,6 +153,9 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
     by_notebook = groupby([claim for claim in made if claim not in about_source], key=lambda claim: claim["notebook"])
     claims = {name: [claim_here(claim) for claim in group] for name, group in by_notebook}
     picker = choices(rows, tables)
+    figures = read_figures(study)
+    answering = [figure for figure in figures if f"{figure['notebook'][:2]}_{figure['name']}" == MAP]
+    others = [figure for figure in figures if figure not in answering]
     sections = {name: text for name, text in SECTIONS.items() if name != "choose" or picker["rows"]}
     html = page(
         "front_page.html.j2",
@@ -166,7 +172,8 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
         tables=tables,
         score_names=SCORES,
         cost_names=COSTS,
-        figures={name: list(group) for name, group in groupby(read_figures(study), key=lambda each: each["notebook"])},
+        answering=answering,
+        figures={name: list(group) for name, group in groupby(others, key=lambda each: each["notebook"])},
         record=record,
         packages=PACKAGES,
         hours=sum(step["seconds"] for step in took.values()) / 3600,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
 from lib.attention.continuous_memory import Update
 from lib.attention.numerics import wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention, require_padding_last
@@ -21,9 +22,7 @@ from lib.attention.softmax import AttentionOutput, MultiHeadAttention, softmax_a
 class NoAttention(nn.Module):
     """The attention removed: events do not see each other, and only the pooling joins them."""
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> AttentionOutput:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
         return AttentionOutput(events.new_zeros(events.shape), events.new_zeros(()))
 
 
@@ -36,13 +35,7 @@ class LocalAttention(MultiHeadAttention):
             raise ValueError(f"segment must be at least one event, got {segment}")
         self.segment = segment
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         batch, _, length, _ = queries.shape
         padding = -length % self.segment
         segments = (length + padding) // self.segment
@@ -66,9 +59,7 @@ class Recurrence(nn.Module):
             raise ValueError(f"model_dim must be at least one, got {model_dim}")
         self.unit = nn.GRU(model_dim, model_dim, batch_first=True)
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> AttentionOutput:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
         """Padding follows the events, so that no real event sees it. Raises ValueError if it precedes one."""
         if not events.numel():
             return AttentionOutput(events, events.new_zeros(()))
@@ -120,11 +111,7 @@ class BinnedMemoryAttention(SegmentMemoryAttention):
     ):
         super().__init__(model_dim, heads, Bins(basis, segment), causal, through_memory)
 
-    def read(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        coefficients: Float[Tensor, "batch basis model_dim"],
-    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length"]]:
+    def read(self, queries: Heads, coefficients: Coefficients) -> tuple[Heads, PerQuery]:
         projections = (self.memory_keys, self.memory_values)
         keys, values = (self.memory_heads(projection, coefficients) for projection in projections)
         dtype = wide(queries.dtype, keys.dtype)

@@ -8,9 +8,10 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from lib.attention import Heads, Mask, PerQuery
 from lib.attention.numerics import constant, differentiable_gradients, needs_plain_operations
 
 # Gaussians computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
@@ -31,8 +32,8 @@ class Basis(NamedTuple):
 class Density(NamedTuple):
     """The Gaussian over the past with which each head of each query reads; 0 is the oldest event and 1 the newest."""
 
-    mean: Float[Tensor, "batch heads length"]
-    variance: Float[Tensor, "batch heads length"]
+    mean: PerQuery
+    variance: PerQuery
 
 
 class Update(NamedTuple):
@@ -126,11 +127,8 @@ def _density(offsets: Tensor, variance: Tensor) -> Tensor:
 
 
 def gaussian_read(
-    mean: Float[Tensor, "batch heads length"],
-    variance: Float[Tensor, "batch heads length"],
-    basis: Basis,
-    values: Float[Tensor, "batch heads basis head_dim"],
-) -> Float[Tensor, "batch heads length head_dim"]:
+    mean: PerQuery, variance: PerQuery, basis: Basis, values: Float[Tensor, "batch heads basis head_dim"]
+) -> Heads:
     """E_p[ψ]ᵀ V, the value signal averaged under each query's Gaussian: continuous softmax attention.
 
     Nothing of size length times basis is kept for the backward pass. The Gaussian lives on the whole line while the
@@ -207,12 +205,7 @@ def gaussian_divergence(variance: Float[Tensor, "*shape"], prior_deviation: floa
     return 0.5 * (ratio - ratio.log() - 1)
 
 
-def density_masses(
-    mean: Float[Tensor, "batch heads length"],
-    variance: Float[Tensor, "batch heads length"],
-    real: Bool[Tensor, "batch length"],
-    bins: int,
-) -> Float[Tensor, "batch bins"]:
+def density_masses(mean: PerQuery, variance: PerQuery, real: Mask, bins: int) -> Float[Tensor, "batch bins"]:
     """Share of attention in equal bins of [0, 1], over all heads and real queries (“sticky memories”); sums to one.
 
     A row without real queries has equal shares.

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lib.attention import Coefficients, Heads, Mask, PerQuery
 from lib.attention.continuous_memory import (
     Basis,
     Density,
@@ -126,11 +127,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         """The basis on the module's device, in double precision."""
         return self.settings.functions(self.memory_keys.weight.device)
 
-    def density(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        coefficients: Float[Tensor, "batch basis model_dim"],
-    ) -> Density:
+    def density(self, queries: Heads, coefficients: Coefficients) -> Density:
         """μ = sigmoid and σ² = softplus of an affine map of each query's scores over the basis.
 
         The map is applied to the keys before the queries meet them, so that no length by basis scores exist. Scores are
@@ -147,11 +144,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
             place, spread = logits.unbind(2)
             return Density(place.sigmoid(), F.softplus(spread) + LEAST_VARIANCE)
 
-    def read(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        coefficients: Float[Tensor, "batch basis model_dim"],
-    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length"]]:
+    def read(self, queries: Heads, coefficients: Coefficients) -> tuple[Heads, PerQuery]:
         density = self.density(queries, coefficients)
         values = self.memory_heads(self.memory_values, coefficients)
         with torch.autocast(queries.device.type, enabled=False):
@@ -162,11 +155,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         return context, divergence
 
     def transition(
-        self,
-        past: Float[Tensor, "rows basis points"],
-        coefficients: Float[Tensor, "batch basis model_dim"],
-        queries: Float[Tensor, "batch heads length head_dim"],
-        real: Bool[Tensor, "batch length"],
+        self, past: Float[Tensor, "rows basis points"], coefficients: Coefficients, queries: Heads, real: Mask
     ) -> Float[Tensor, "transitions basis basis"]:
         if not self.settings.sticky:
             return past

@@ -2,7 +2,7 @@
 
 Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
 then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
-added to one. What large norms do cost is accuracy (see `study.kernel.approximation`) and time: in the causal form
+added to one. What large norms do cost is accuracy (see `study.kernel.trained`) and time: in the causal form
 chunks get shorter, and what single precision cannot hold is computed in double, where outputs reach their limit. The
 trigonometric kernel has signed weights; its denominators may come near zero or be negative, and its outputs then exceed
 all values by any factor. That is the estimator, and it is left visible.
@@ -12,9 +12,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Projection, Queries, Values
 from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import best_tilt, check_kernel, draw_projection, mean_sum_square
 from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
@@ -31,10 +32,7 @@ def check_projection(projection: Tensor, head_dim: int) -> None:
 
 
 def tilt_of(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    causal: bool = False,
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+    queries: Queries, keys: Keys, causal: bool = False, key_mask: KeyMask | None = None
 ) -> Float[Tensor, "batch heads"]:
     """FAVOR++'s A for these queries and keys, a constant to differentiation.
 
@@ -103,14 +101,14 @@ def _is_beyond_range(state: State, output: Tensor) -> bool:
 
 
 def favor_attention(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    values: Float[Tensor, "batch heads key_length value_dim"],
-    projection: Float[Tensor, "features head_dim"],
+    queries: Queries,
+    keys: Keys,
+    values: Values,
+    projection: Projection,
     kernel: str = "positive",
     causal: bool = False,
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-) -> Float[Tensor, "batch heads query_length value_dim"]:
+    key_mask: KeyMask | None = None,
+) -> Outputs:
     """Attention whose weights are the kernel estimate, linear in length (Choromanski et al. 2021, algorithm 1).
 
     Queries and keys are unscaled, 1/√d is inside. Sums are in float32 at least. The projection is a constant. A query
@@ -131,12 +129,12 @@ def favor_attention(
 
 
 def favor_stream(
-    queries: Float[Tensor, "batch heads length head_dim"],
-    keys: Float[Tensor, "batch heads length head_dim"],
+    queries: Heads,
+    keys: Heads,
     values: Float[Tensor, "batch heads length value_dim"],
-    projection: Float[Tensor, "features head_dim"],
+    projection: Projection,
     kernel: str = "positive",
-    key_mask: Bool[Tensor, "batch length"] | None = None,
+    key_mask: Mask | None = None,
     state: State | None = None,
 ) -> tuple[Float[Tensor, "batch heads length value_dim"], State]:
     """Causal attention over the next piece of a stream: pass the returned state with the piece that follows.
@@ -162,12 +160,12 @@ def favor_stream(
 
 
 def favor_weights(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    projection: Float[Tensor, "features head_dim"],
+    queries: Queries,
+    keys: Keys,
+    projection: Projection,
     chosen: Int[Tensor, " chosen"],
     kernel: str = "positive",
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+    key_mask: KeyMask | None = None,
 ) -> Float[Tensor, "batch heads chosen key_length"]:
     """The weights that `favor_attention` gives to every key, for the queries at the chosen positions.
 
@@ -222,11 +220,5 @@ class PerformerAttention(MultiHeadAttention):
         fresh = draw_projection(self.projection_name, *self.projection.shape, generator)
         self.projection.copy_(fresh)
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return favor_attention(queries, keys, values, self.projection, self.kernel, self.causal, key_mask)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lib.attention import KeyMask, Keys, Mask, Projection, Queries
+
 KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++")
 
 
@@ -28,7 +30,7 @@ def check_kernel(kernel: str) -> None:
         raise ValueError(f"unknown kernel {kernel!r}; known are {', '.join(KERNELS)}")
 
 
-def gaussian_projection(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features head_dim"]:
+def gaussian_projection(features: int, head_dim: int, generator: torch.Generator) -> Projection:
     """Independent standard normal rows, on the generator's device, in float32 whatever the default type."""
     return torch.randn(features, head_dim, generator=generator, device=generator.device, dtype=torch.float32)
 
@@ -49,7 +51,7 @@ def _chi_norms(features: int, head_dim: int, generator: torch.Generator) -> Floa
 
 def orthogonal_projection(
     features: int, head_dim: int, generator: torch.Generator, fixed_norm: bool = False
-) -> Float[Tensor, "features head_dim"]:
+) -> Projection:
     """Rows orthogonal within blocks of head_dim, each row normally distributed (Choromanski et al. 2021, section 2.4).
 
     With `fixed_norm` every row has length √d instead: the regularised softmax kernel of the paper's Theorem 1.
@@ -71,7 +73,7 @@ def simplex(head_dim: int) -> Float[Tensor, "head_dim head_dim"]:
     return corner
 
 
-def simplex_projection(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features head_dim"]:
+def simplex_projection(features: int, head_dim: int, generator: torch.Generator) -> Projection:
     """Randomly rotated simplices with chi-distributed norms: rows repel each other more than orthogonal ones."""
     turns = rotations(math.ceil(features / head_dim), head_dim, generator)
     rows = (simplex(head_dim).to(turns.device) @ turns).flatten(0, 1)[:features]
@@ -86,9 +88,7 @@ PROJECTIONS: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
 }
 
 
-def draw_projection(
-    name: str, features: int, head_dim: int, generator: torch.Generator
-) -> Float[Tensor, "features head_dim"]:
+def draw_projection(name: str, features: int, head_dim: int, generator: torch.Generator) -> Projection:
     """A fresh projection of the named kind; raises ValueError for unknown names and for fewer than one feature."""
     if name not in PROJECTIONS:
         raise ValueError(f"unknown projection {name!r}; known are {', '.join(PROJECTIONS)}")
@@ -98,7 +98,7 @@ def draw_projection(
 
 
 def _projected(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Projection
 ) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length"]]:
     """The logits w·x and the half square norm |x|²/2."""
     scaled = vectors * vectors.shape[-1] ** -0.25
@@ -112,34 +112,26 @@ def _exponential(
     return RandomFeatures((logits - top).exp(), top[..., 0] + offset)
 
 
-def positive_features(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
-) -> RandomFeatures:
+def positive_features(vectors: Float[Tensor, "*batch length head_dim"], projection: Projection) -> RandomFeatures:
     """exp(w·x - |x|²/2) / √m, the first map of Lemma 1 (Choromanski et al. 2021); products are never negative."""
     logits, norm = _projected(vectors, projection)
     return _exponential(logits, -norm - math.log(len(projection)) / 2)
 
 
-def hyperbolic_features(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
-) -> RandomFeatures:
+def hyperbolic_features(vectors: Float[Tensor, "*batch length head_dim"], projection: Projection) -> RandomFeatures:
     """exp(±w·x - |x|²/2) / √(2m), the second map of Lemma 1; two columns for each row of the projection."""
     logits, norm = _projected(vectors, projection)
     return _exponential(torch.cat([logits, -logits], -1), -norm - math.log(2 * len(projection)) / 2)
 
 
-def trigonometric_features(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Float[Tensor, "features head_dim"]
-) -> RandomFeatures:
+def trigonometric_features(vectors: Float[Tensor, "*batch length head_dim"], projection: Projection) -> RandomFeatures:
     """exp(|x|²/2) (cos w·x, sin w·x) / √m (Rahimi & Recht 2007); products may be negative, sums of them near zero."""
     logits, norm = _projected(vectors, projection)
     return RandomFeatures(torch.cat([logits.cos(), logits.sin()], -1), norm - math.log(len(projection)) / 2)
 
 
 def tilted_features(
-    vectors: Float[Tensor, "*batch length head_dim"],
-    projection: Float[Tensor, "features head_dim"],
-    tilt: Float[Tensor, "*#batch 1 1"],
+    vectors: Float[Tensor, "*batch length head_dim"], projection: Projection, tilt: Float[Tensor, "*#batch 1 1"]
 ) -> RandomFeatures:
     """(1-4A)^(d/4) exp(A|w|² + √(1-4A) w·x - |x|²/2) / √m, FAVOR++ (Likhosherstov et al. 2022, section 3.2).
 
@@ -164,9 +156,7 @@ def best_tilt(sum_square: Float[Tensor, "*batch"], head_dim: int) -> Float[Tenso
     return (head_dim - 2 * sum_square - root) / (16 * head_dim)
 
 
-def _mean(
-    vectors: Float[Tensor, "batch heads length width"], mask: Bool[Tensor, "batch length"] | None
-) -> Float[Tensor, "batch heads width"]:
+def _mean(vectors: Float[Tensor, "batch heads length width"], mask: Mask | None) -> Float[Tensor, "batch heads width"]:
     if mask is None:
         return vectors.mean(2) if vectors.shape[2] else vectors.sum(2)
     real = mask[:, None, :, None].to(vectors.dtype)
@@ -174,10 +164,10 @@ def _mean(
 
 
 def mean_sum_square(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
+    queries: Queries,
+    keys: Keys,
     query_mask: Bool[Tensor, "batch query_length"] | None = None,
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
+    key_mask: KeyMask | None = None,
 ) -> Float[Tensor, "batch heads"]:
     """The mean of |x+y|² over all pairs of a real query and a real key, from two passes over vectors."""
     squares = _mean(queries.square(), query_mask) + _mean(keys.square(), key_mask)

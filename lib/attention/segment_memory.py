@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
 from lib.attention.continuous_memory import Update
 from lib.attention.numerics import constant, has_large_entries, needs_plain_operations, wide
 from lib.attention.softmax import AttentionOutput, MultiHeadAttention, check_state, softmax_attention
@@ -20,7 +21,7 @@ WHOLE_UPDATES = 64
 class Memory(NamedTuple):
     """What is kept of the past: coefficients (zero where empty) and the number of events they were made of."""
 
-    coefficients: Float[Tensor, "batch basis model_dim"]
+    coefficients: Coefficients
     events: Int[Tensor, " batch"]
 
 
@@ -79,20 +80,12 @@ class SegmentMemoryAttention(MultiHeadAttention):
         self.memory_values = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_projection = nn.Linear(model_dim, model_dim, bias=False)
 
-    def read(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        coefficients: Float[Tensor, "batch basis model_dim"],
-    ) -> tuple[Float[Tensor, "batch heads length head_dim"], Float[Tensor, "batch heads length"]]:
+    def read(self, queries: Heads, coefficients: Coefficients) -> tuple[Heads, PerQuery]:
         """What each query reads from the memory, zero from an empty one, and its regulariser."""
         raise NotImplementedError
 
     def transition(
-        self,
-        past: Float[Tensor, "rows basis points"],
-        coefficients: Float[Tensor, "batch basis model_dim"],
-        queries: Float[Tensor, "batch heads length head_dim"],
-        real: Bool[Tensor, "batch length"],
+        self, past: Float[Tensor, "rows basis points"], coefficients: Coefficients, queries: Heads, real: Mask
     ) -> Float[Tensor, "transitions basis basis"]:
         """The matrix that carries the coefficients over: the update's own, or one that depends on what was attended."""
         return past
@@ -103,9 +96,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         coefficients = weight.new_zeros(batch, self.basis, weight.shape[1], dtype=wide(weight.dtype))
         return Memory(coefficients, torch.zeros(batch, dtype=torch.long, device=weight.device))
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> AttentionOutput:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
         """All segments of whole histories, from an empty memory. Raises ValueError if padding precedes an event."""
         self.check(events, key_mask)
         if not events.numel():
@@ -122,7 +113,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         batch, segments = events.shape[:2]
         queries, keys, values = self.project(events.flatten(0, 1))
         folded = None if key_mask is None else key_mask.unflatten(1, (-1, segment))
-        local = softmax_attention(queries, keys, values, None if folded is None else folded.flatten(0, 1), self.causal)
+        local = self.attend(queries, keys, values, None if folded is None else folded.flatten(0, 1))
         output = self.merge(local).unflatten(0, (batch, segments)).flatten(1, 2)
         if segments == 1:
             return AttentionOutput(output[:, :length], output.new_zeros(()))
@@ -136,18 +127,16 @@ class SegmentMemoryAttention(MultiHeadAttention):
         regulariser = masked_mean(regulariser, folded[:, 1:].flatten(0, 1)[:, None])
         return AttentionOutput((output + context)[:, :length], regulariser)
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
-        """Among the events of a segment."""
-        return softmax_attention(queries, keys, values, key_mask, self.causal)
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
+        """Among the events of a segment. Only here do places count: the memory is read by time, from bare queries."""
+        return softmax_attention(*super().placed(queries, keys), values, key_mask, self.causal)
+
+    def placed(self, queries: Heads, keys: Heads) -> tuple[Heads, Heads]:
+        """As they are: `attend` turns them."""
+        return queries, keys
 
     def memory_heads(
-        self, projection: nn.Linear, coefficients: Float[Tensor, "batch basis model_dim"]
+        self, projection: nn.Linear, coefficients: Coefficients
     ) -> Float[Tensor, "batch heads basis head_dim"]:
         """The memory's keys or values, of every head, in its own precision."""
         projected = F.linear(coefficients, projection.weight.to(coefficients.dtype))
@@ -186,13 +175,8 @@ class SegmentMemoryAttention(MultiHeadAttention):
         return self.row_updates(seen, torch.full_like(seen, self.segment))
 
     def write(
-        self,
-        coefficients: Float[Tensor, "batch basis model_dim"],
-        queries: Float[Tensor, "batch heads length head_dim"],
-        events: Float[Tensor, "batch length model_dim"],
-        real: Bool[Tensor, "batch length"],
-        update: Update,
-    ) -> Float[Tensor, "batch basis model_dim"]:
+        self, coefficients: Coefficients, queries: Heads, events: Events, real: Mask, update: Update
+    ) -> Coefficients:
         """The coefficients of the past and the new events together."""
         with torch.autocast(events.device.type, enabled=False):
             carried = self.transition(update.past, coefficients, queries, real).to(coefficients.dtype) @ coefficients
@@ -200,10 +184,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         return written if self.through_memory else written.detach()
 
     def step(
-        self,
-        events: Float[Tensor, "batch length model_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None = None,
-        memory: Memory | None = None,
+        self, events: Events, key_mask: Mask | None = None, memory: Memory | None = None
     ) -> tuple[AttentionOutput, Memory]:
         """One segment of a stream, of at most `segment` events, and the memory that also holds it.
 
@@ -221,7 +202,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         if not events.numel():
             return super().forward(events, key_mask), memory
         queries, keys, values = self.project(events)
-        output = self.merge(softmax_attention(queries, keys, values, key_mask, self.causal))
+        output = self.merge(self.attend(queries, keys, values, key_mask))
         real = events.new_ones(events.shape[:2], dtype=torch.bool) if key_mask is None else key_mask
         queries = self.memory_queries(queries, events, memory.coefficients)
         context, regulariser = self.read(queries, memory.coefficients)
@@ -259,7 +240,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         require_padding_last(key_mask)
 
 
-def require_padding_last(key_mask: Bool[Tensor, "batch length"]) -> None:
+def require_padding_last(key_mask: Mask) -> None:
     """Raise ValueError where padding precedes a real event; what is traced has no values to look at."""
     if not needs_plain_operations(key_mask) and (key_mask[:, 1:] & ~key_mask[:, :-1]).any():
         raise ValueError("real events must come before padding in every row")

@@ -4,16 +4,19 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from lib.attention.numerics import has_large_entries, is_transformed, wide
+from lib.attention import Events, Heads, KeyMask, Keys, Mask, Outputs, Queries, Values
+from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
+
+SLOWEST_TURN = 100  # events per radian; 10,000 (Su et al. 2021) leaves few pairs of a narrow head for what is near
 
 
 class AttentionOutput(NamedTuple):
     """What an attention layer returns: its output, and the regulariser (nats, zero if none) that the loss adds."""
 
-    output: Float[Tensor, "batch length model_dim"]
+    output: Events
     regulariser: Float[Tensor, ""]
 
 
@@ -50,10 +53,7 @@ def check_state(state: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], 
 
 
 def attention_weights(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    causal: bool = False,
+    queries: Queries, keys: Keys, key_mask: KeyMask | None = None, causal: bool = False
 ) -> Float[Tensor, "batch heads query_length key_length"]:
     """The matrix softmax(Q Kᵀ / √d) (Vaswani et al. 2017, equation 1); a query without any key has weights of zero."""
     check_shapes(queries, keys, keys, key_mask, causal)
@@ -71,24 +71,16 @@ def attention_weights(
 
 
 def explicit_softmax_attention(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    values: Float[Tensor, "batch heads key_length value_dim"],
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    causal: bool = False,
-) -> Float[Tensor, "batch heads query_length value_dim"]:
+    queries: Queries, keys: Keys, values: Values, key_mask: KeyMask | None = None, causal: bool = False
+) -> Outputs:
     """The textbook form softmax(Q Kᵀ / √d) V, which holds the query-by-key matrix: memory grows with length squared."""
     check_shapes(queries, keys, values, key_mask, causal)
     return attention_weights(queries, keys, key_mask, causal).to(values.dtype) @ values
 
 
 def softmax_attention(
-    queries: Float[Tensor, "batch heads query_length head_dim"],
-    keys: Float[Tensor, "batch heads key_length head_dim"],
-    values: Float[Tensor, "batch heads key_length value_dim"],
-    key_mask: Bool[Tensor, "batch key_length"] | None = None,
-    causal: bool = False,
-) -> Float[Tensor, "batch heads query_length value_dim"]:
+    queries: Queries, keys: Keys, values: Values, key_mask: KeyMask | None = None, causal: bool = False
+) -> Outputs:
     """The same attention through the framework's fused kernel, in memory linear in length.
 
     Queries without any key give zeros; so do masked positions of the causal form. Under transforms of
@@ -110,10 +102,7 @@ def softmax_attention(
 
 
 def _causal_over_real_events(
-    queries: Float[Tensor, "batch heads length head_dim"],
-    keys: Float[Tensor, "batch heads length head_dim"],
-    values: Float[Tensor, "batch heads length value_dim"],
-    key_mask: Bool[Tensor, "batch length"],
+    queries: Heads, keys: Heads, values: Float[Tensor, "batch heads length value_dim"], key_mask: Mask
 ) -> Float[Tensor, "batch heads length value_dim"]:
     """Move the real events to the front, where causality alone hides the others: no length-squared mask is needed."""
     order = key_mask.logical_not().argsort(dim=-1, stable=True)[:, None, :, None]
@@ -123,11 +112,36 @@ def _causal_over_real_events(
     return output.take_along_dim(back, 2) * key_mask[:, None, :, None]
 
 
+@constant
+def turns(length: int, pairs: int, device: torch.device, dtype: torch.dtype) -> Complex[Tensor, "length pairs"]:
+    """The complex numbers of length one by which the places 0, 1, … turn each pair of coordinates."""
+    rates = SLOWEST_TURN ** -(torch.arange(pairs, dtype=torch.float64, device="cpu") / pairs)
+    angles = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * rates
+    return torch.polar(torch.ones_like(angles), angles).to(device, dtype.to_complex())
+
+
+def rotated(heads: Heads) -> Heads:
+    """Queries or keys whose pairs of coordinates, as complex numbers, are turned by the event's place (Su et al. 2021).
+
+    Their products then depend on how many events lie between. Raises ValueError for an odd `head_dim`.
+    """
+    length, head_dim = heads.shape[2:]
+    if head_dim % 2:
+        raise ValueError(f"rotary places turn pairs of coordinates, got an odd head_dim of {head_dim}")
+    precise = heads.to(wide(heads.dtype))
+    pairs = torch.view_as_complex(precise.unflatten(-1, (head_dim // 2, 2)))
+    known = turns(1 << max(length - 1, 1).bit_length(), head_dim // 2, heads.device, precise.dtype)  # few to be kept
+    return torch.view_as_real(pairs * known[:length]).flatten(-2).to(heads.dtype)
+
+
 class MultiHeadAttention(nn.Module):
     """Projections in and out, shared by name between the mechanisms so that weights can be carried over.
 
-    Subclasses define `attend`. Raises ValueError if `heads` does not divide `model_dim`.
+    Subclasses define `attend`. Where `rotary` is set, queries and keys are turned by their events' places. Raises
+    ValueError if `heads` does not divide `model_dim`.
     """
+
+    rotary = False
 
     def __init__(self, model_dim: int, heads: int, causal: bool = False):
         super().__init__()
@@ -140,34 +154,30 @@ class MultiHeadAttention(nn.Module):
         self.out_projection = nn.Linear(model_dim, model_dim)
 
     def project(
-        self, events: Float[Tensor, "batch length model_dim"]
+        self, events: Events
     ) -> tuple[
-        Float[Tensor, "batch heads length head_dim"],
-        Float[Tensor, "batch heads length head_dim"],
-        Float[Tensor, "batch heads length head_dim"],
+        Heads,
+        Heads,
+        Heads,
     ]:
         """Queries, keys and values of every head."""
         packed = self.in_projection(events).chunk(3, dim=-1)
         queries, keys, values = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in packed)
-        return queries, keys, values
+        return *self.placed(queries, keys), values
 
-    def merge(self, attended: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch length model_dim"]:
+    def placed(self, queries: Heads, keys: Heads) -> tuple[Heads, Heads]:
+        """Queries and keys, turned by their places if this attention is to see those."""
+        return (rotated(queries), rotated(keys)) if self.rotary else (queries, keys)
+
+    def merge(self, attended: Heads) -> Events:
         """The heads side by side, through the output projection."""
         return self.out_projection(attended.transpose(1, 2).flatten(2))
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         """What each query reads from the values; the one thing in which mechanisms differ."""
         raise NotImplementedError
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> AttentionOutput:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
         """Attention over real events; outputs at padded positions are finite and mean nothing."""
         output = self.merge(self.attend(*self.project(events), key_mask))
         return AttentionOutput(output, output.new_zeros(()))
@@ -176,24 +186,12 @@ class MultiHeadAttention(nn.Module):
 class SoftmaxAttention(MultiHeadAttention):
     """Softmax attention through the fused kernel."""
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return softmax_attention(queries, keys, values, key_mask, self.causal)
 
 
 class ExplicitSoftmaxAttention(MultiHeadAttention):
     """Softmax attention that holds its matrix: the quadratic baseline."""
 
-    def attend(
-        self,
-        queries: Float[Tensor, "batch heads length head_dim"],
-        keys: Float[Tensor, "batch heads length head_dim"],
-        values: Float[Tensor, "batch heads length head_dim"],
-        key_mask: Bool[Tensor, "batch length"] | None,
-    ) -> Float[Tensor, "batch heads length head_dim"]:
+    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return explicit_softmax_attention(queries, keys, values, key_mask, self.causal)

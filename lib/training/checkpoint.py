@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from lib.training.processes import ALONE, Processes
 
 @dataclass(frozen=True)
 class Progress:
-    """Everything that changes while a model is trained: parts, generators, and the rows of the history so far.
+    """Everything that changes while a model is trained, and the file that keeps it; without a file nothing is kept.
 
     PyTorch's own generator, which dropout draws from, belongs to it as well: every process has another state of it.
     """
@@ -27,62 +26,40 @@ class Progress:
     order: np.random.Generator
     draws: torch.Generator
     history: list[dict[str, float]]
+    file: Path | None = None
     processes: Processes = ALONE
 
-    def state(self) -> dict[str, object]:
-        """All of it as tensors, numbers and text: numpy's state holds integers of 128 bits, which JSON can write."""
-        return {
+    def save(self) -> None:
+        """Replace what is stored, in one step, by what the first process writes for all."""
+        if self.file is None:
+            return
+        state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "order": json.dumps(self.order.bit_generator.state),
+            "order": json.dumps(self.order.bit_generator.state),  # integers of 128 bits, which torch.save refuses
             "generators": self.processes.gathered([each.get_state() for each in self._generators()]),
             "history": self.history,
         }
+        if self.processes.first:
+            content = io.BytesIO()
+            torch.save(state, content)
+            write_checksummed(self.file, content.getvalue())
 
-    def restore(self, state: dict[str, object]) -> None:
-        """Put everything back to where `state` was taken."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+    def load(self) -> None:
+        """Back to where the last epoch ended; nothing happens where none is stored, or a damaged one."""
+        if self.file is None:
+            return
+        content = self.processes.from_first(lambda: read_checksummed(self.file))
+        if content is None:
+            return
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        for name in ("model", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
         self.order.bit_generator.state = json.loads(state["order"])
         for each, values in zip(self._generators(), state["generators"][self.processes.rank], strict=True):
             each.set_state(values)
         self.history[:] = state["history"]
 
-    def _generators(self) -> Iterator[torch.Generator]:
-        yield from self.processes.generators
-        yield self.draws
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The file that holds the progress of one training; without a path nothing is kept."""
-
-    path: Path | None = None
-
-    def load(self, progress: Progress) -> None:
-        """Bring the progress to where the last epoch ended; nothing happens where none is stored, or a damaged one."""
-        if self.path is None:
-            return
-        content = progress.processes.from_first(lambda: read_checksummed(self.path))
-        if content is not None:
-            progress.restore(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-
-    def save(self, progress: Progress) -> None:
-        """Replace what is stored, in one step, by what the first process writes for all."""
-        if self.path is None:
-            return
-        state = progress.state()
-        if progress.processes.first:
-            content = io.BytesIO()
-            torch.save(state, content)
-            write_checksummed(self.path, content.getvalue())
-
-    def remove(self) -> None:
-        """Delete what is stored, if anything is."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-
-NOT_KEPT = Checkpoint()
+    def _generators(self) -> list[torch.Generator]:
+        return [*self.processes.generators, self.draws]

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
@@ -14,17 +15,25 @@ from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
 from lib.training.counting import COUNT_SCALE, LogCountLogits, SoftGroupCounts, crossed, inverse_occurrence
 
+Categories = Int[Tensor, "batch length kinds"]
+Numbers = Float[Tensor, "batch length numbers"]
+Days = Float[Tensor, "batch length"]
+Mask = Bool[Tensor, "batch length"]
+Events = Float[Tensor, "batch length model_dim"]
+Scores = Float[Tensor, "batch classes"]
+Scalar = Float[Tensor, ""]
+
 CONTEXT_SCALE = 0.2
 BYTE_VALUES = 256
-READOUTS = ("all", "last_segment")
+PLACES = ("none", "rotary")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that shapes the network; the mechanisms' own settings are ignored by the others.
 
-    `readout` says which encoded events are pooled: all of a history's, or only its last `segment` ones, so that what
-    lies before reaches the scores through the attention alone.
+    `counting` joins the counting path to the head; without it the network is plain. `places` "rotary" turns queries and
+    keys by the event's index. `convolution` is the width of a short convolution before each attention; 0 leaves it out.
     """
 
     attention: str = "softmax"
@@ -42,8 +51,10 @@ class ModelConfig:
     sampling: str = "sticky"
     contraction: float = 0.75
     samples: int = 256
-    readout: str = "all"
     groups: int = 4
+    counting: bool = True
+    places: str = "none"
+    convolution: int = 0
 
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
@@ -63,25 +74,29 @@ MECHANISMS = ("softmax", "performer", "infinite_former")
 
 def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
     """The attention module that the configuration names. Raises ValueError with the known names for any other."""
-    if config.attention not in ATTENTIONS:
-        raise ValueError(f"unknown attention {config.attention!r}; known: {', '.join(ATTENTIONS)}")
-    attention, shape = ATTENTIONS[config.attention], (config.model_dim, config.heads)
+    for kind, name, known in (("attention", config.attention, ATTENTIONS), ("places", config.places, PLACES)):
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+    shape = (config.model_dim, config.heads)
     match config.attention:
         case "none":
-            return attention()
+            return NoAttention()
         case "gru":
-            return attention(config.model_dim)
+            return Recurrence(config.model_dim)
         case "local_softmax":
-            return attention(*shape, config.segment)
+            attention = LocalAttention(*shape, config.segment)
         case "binned_memory":
-            return attention(*shape, config.basis, config.segment)
+            attention = BinnedMemoryAttention(*shape, config.basis, config.segment)
         case "performer":
-            settings = {name: getattr(config, name) for name in ("features", "kernel", "projection")}
-            return attention(*shape, generator=generator, **settings)
+            attention = PerformerAttention(*shape, generator, config.features, config.kernel, config.projection)
         case "infinite_former":
-            settings = ("basis", "segment", "sampling", "contraction", "samples")
-            return attention(*shape, MemorySettings(**{name: getattr(config, name) for name in settings}))
-    return attention(*shape)
+            names = ("basis", "segment", "sampling", "contraction", "samples")
+            settings = MemorySettings(**{name: getattr(config, name) for name in names})
+            attention = InfiniteFormerAttention(*shape, settings)
+        case _:
+            attention = ATTENTIONS[config.attention](*shape)
+    attention.rotary = config.places == "rotary"
+    return attention
 
 
 @constant
@@ -107,12 +122,7 @@ class EventEmbedding(nn.Module):
         for table, scale in zip(self.tables, scales, strict=True):
             nn.init.normal_(table.weight, std=scale)
 
-    def forward(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-    ) -> Float[Tensor, "batch length model_dim"]:
+    def forward(self, categories: Categories, numbers: Numbers, days: Days) -> Events:
         weight = self.age.weight
         angles = days[..., None] * frequencies(len(weight) // 2, weight.device)
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(weight.dtype)
@@ -152,8 +162,29 @@ class ByteDropout(nn.Dropout):
         return dropout(inputs, self.p) if self.training else inputs
 
 
+class ShortConvolution(nn.Module):
+    """Norm, convolution over `width` neighbouring events and GELU, to be added to the events: local order.
+
+    A plain form of Conformer's convolution module (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023). It
+    looks both ways, and what lies beyond the real events is zero.
+    """
+
+    def __init__(self, model_dim: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(model_dim)
+        self.convolution = nn.Conv1d(model_dim, model_dim, width)
+
+    def forward(self, events: Events, key_mask: Mask | None = None) -> Events:
+        inputs = self.norm(events)
+        if key_mask is not None:
+            inputs = inputs * key_mask[..., None]
+        (width,) = self.convolution.kernel_size
+        inputs = F.pad(inputs.transpose(1, 2), ((width - 1) // 2, width // 2))
+        return F.gelu(self.convolution(inputs)).transpose(1, 2)
+
+
 class EncoderLayer(nn.Module):
-    """Pre-norm residual layer: attention, then a feed-forward network on each event."""
+    """Pre-norm residual layer: a short convolution if wanted, attention, then a feed-forward network on each event."""
 
     def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -166,10 +197,14 @@ class EncoderLayer(nn.Module):
             nn.Linear(config.feedforward_dim, config.model_dim),
         )
         self.dropout = ByteDropout(config.dropout)
+        self.convolution = ShortConvolution(config.model_dim, config.convolution) if config.convolution else None
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+    def with_neighbours(self, events: Events, key_mask: Mask | None = None) -> Events:
+        """The events as they reach the attention's norm."""
+        return events if self.convolution is None else events + self.dropout(self.convolution(events, key_mask))
+
+    def forward(self, events: Events, key_mask: Mask | None = None) -> tuple[Events, Scalar]:
+        events = self.with_neighbours(events, key_mask)
         attended = self.attention(self.attention_norm(events), key_mask)
         events = events + self.dropout(attended.output)
         return events + self.dropout(self.feedforward(events)), attended.regulariser
@@ -182,9 +217,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config, generator) for _ in range(config.layers))
 
-    def forward(
-        self, events: Float[Tensor, "batch length model_dim"], key_mask: Bool[Tensor, "batch length"] | None = None
-    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+    def forward(self, events: Events, key_mask: Mask | None = None) -> tuple[Events, Scalar]:
         regulariser = events.new_zeros(())
         for layer in self.layers:
             events, penalty = layer(events, key_mask)
@@ -192,17 +225,12 @@ class Encoder(nn.Module):
         return events, regulariser
 
 
-def last_events(key_mask: Bool[Tensor, "batch length"], count: int) -> Bool[Tensor, "batch length"]:
-    """The last `count` real events of each row, or all of a row that has fewer."""
-    return key_mask & (key_mask.flip(1).cumsum(1).flip(1) <= count)
-
-
 class Classifier(nn.Module):
     """Class scores of a history: embedding, encoder, pooling and a linear head, beside what counting tells.
 
     The pooled vector holds the mean of the encoded events and their sums weighted by inverse occurrence. Beside it
-    stand sums over codes and soft counts of groups: what the encoder adds to counting is learned on top of it, whatever
-    the attention. Raises ValueError for an unknown read-out.
+    stand, unless the network is plain, sums over codes and soft counts of groups: what the encoder adds to counting is
+    learned on top of it, whatever the attention.
     """
 
     def __init__(
@@ -213,68 +241,59 @@ class Classifier(nn.Module):
         numbers: int,
         generator: torch.Generator,
     ) -> None:
-        if config.readout not in READOUTS:
-            raise ValueError(f"unknown readout {config.readout!r}; known: {', '.join(READOUTS)}")
         super().__init__()
         self.code_kinds = code_kinds
         self.segment = config.segment
-        self.last = config.segment if config.readout == "last_segment" else None
         self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = ByteDropout(config.dropout)
         self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
-        self.sums = LogCountLogits(cardinalities[:code_kinds], config.classes)
-        self.groups = SoftGroupCounts(cardinalities[:code_kinds], config.model_dim, config.groups, config.classes)
+        self.sums = self.groups = None
+        if config.counting:
+            self.sums = LogCountLogits(cardinalities[:code_kinds], config.classes)
+            self.groups = SoftGroupCounts(cardinalities[:code_kinds], config.model_dim, config.groups, config.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        encoded, regulariser = self.encode(categories, numbers, days, key_mask)
-        pooled_events = key_mask if self.last is None else last_events(key_mask, self.last)
-        mean = pooled_events / pooled_events.sum(1, keepdim=True).clamp(min=1)
-        codes = categories[..., : self.code_kinds]
-        items = torch.cat([codes, crossed(categories, numbers)[..., None]], dim=-1)
-        counts = COUNT_SCALE * inverse_occurrence(items, pooled_events)
-        weights = torch.cat([mean[..., None], counts[..., : self.code_kinds]], dim=-1)
-        encoded = encoded.masked_fill(~pooled_events[..., None], 0)
-        pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
-        scores = self.head(self.dropout(pooled)) + self.sums(items, counts)
-        scores = scores + self.groups(encoded, codes, pooled_events)
-        return scores, regulariser
+    def forward(self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask) -> tuple[Scores, Scalar]:
+        """Scores of the classes, and the attentions' regulariser."""
+        parts, regulariser = self.parts(categories, numbers, days, key_mask)
+        return sum(parts.values()), regulariser
 
-    def encode(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> tuple[Float[Tensor, "batch length model_dim"], Float[Tensor, ""]]:
+    def parts(
+        self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask
+    ) -> tuple[dict[str, Scores], Scalar]:
+        """What the scores are the sum of: the "head" on the encoder and, unless plain, the "sums" and "groups"."""
+        encoded, regulariser = self.encode(categories, numbers, days, key_mask)
+        mean = key_mask / key_mask.sum(1, keepdim=True).clamp(min=1)
+        codes = categories[..., : self.code_kinds]
+        items = codes if self.sums is None else torch.cat([codes, crossed(categories, numbers)[..., None]], dim=-1)
+        counts = COUNT_SCALE * inverse_occurrence(items, key_mask)
+        weights = torch.cat([mean[..., None], counts[..., : self.code_kinds]], dim=-1)
+        encoded = encoded.masked_fill(~key_mask[..., None], 0)
+        pooled = (weights.to(encoded.dtype).transpose(1, 2) @ encoded).flatten(1)
+        parts = {"head": self.head(self.dropout(pooled))}
+        if self.sums is not None:
+            parts |= {"sums": self.sums(items, counts), "groups": self.groups(encoded, codes, key_mask)}
+        return parts, regulariser
+
+    def encode(self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask) -> tuple[Events, Scalar]:
         """Every event in the light of the others, normalised, and the attentions' regulariser."""
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
         return self.norm(encoded), regulariser
 
-    def regularised_events(self, key_mask: Bool[Tensor, "batch length"]) -> int:
-        """Of how many events a layer's regulariser is the mean: those after the first segment, which read a memory."""
+    def regularised_events(self, key_mask: Mask) -> int:
+        """Of how many events the regulariser is the mean: those after the first segment, which read a memory."""
         return int(key_mask[:, self.segment :].sum())
 
     def attention_inputs(
-        self,
-        categories: Int[Tensor, "batch length kinds"],
-        numbers: Float[Tensor, "batch length numbers"],
-        days: Float[Tensor, "batch length"],
-        key_mask: Bool[Tensor, "batch length"],
-    ) -> list[tuple[MultiHeadAttention, Float[Tensor, "batch length model_dim"]]]:
+        self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask
+    ) -> list[tuple[MultiHeadAttention, Events]]:
         """Every layer's attention with the events that reach it, to look inside a trained model."""
         events, inputs = self.embedding(categories, numbers, days), []
         for layer in self.encoder.layers:
-            inputs.append((layer.attention, layer.attention_norm(events)))
+            inputs.append((layer.attention, layer.attention_norm(layer.with_neighbours(events, key_mask))))
             events, _ = layer(events, key_mask)
         return inputs
 

@@ -7,7 +7,7 @@ order of the data and the random features are the same without a word between th
 
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -59,33 +59,17 @@ class Processes:
                 generator.manual_seed(seed + APART * self.rank)
             yield
 
-    def share(self, batch: Integer[ndarray, " batch"]) -> Integer[ndarray, " share"]:
-        """This process's customers of a batch sorted by length; where none is left for it, one that `weights` ignores.
-
-        Without a forward pass it would keep the others waiting.
-        """
-        own = batch[self.rank :: self.world]
-        return own if len(own) else batch[:1]
-
-    def weights(self, counts: tuple[int, ...], batch: int) -> list[float]:
-        """What turns means over so many things of this share into terms whose mean over processes is the batch's mean.
-
-        `batch` is the batch's number of customers. Zero where nothing is counted.
-        """
-        own = torch.tensor(counts, dtype=torch.float64, device=self.device) * (self.rank < batch)
-        total = self._summed(own)
-        return (own * self.world / total.clamp(min=1)).tolist()
-
-    def mean(self, values: tuple[float, ...]) -> list[float]:
+    def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the processes."""
-        own = torch.tensor(values, dtype=torch.float64, device=self.device)
-        return (self._summed(own) / self.world).tolist()
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.all_reduce(total)
+        return (total / self.world).tolist()
 
     def parallel(self, model: nn.Module, objective: Callable) -> Callable:
-        """The objective as a function of a batch's customers and of what collates them.
+        """The objective as a function of a batch's customers and of what collates them, each process its share.
 
-        Each process collates its share. What it returns are terms whose mean over the processes is the batch's mean,
-        and the backward pass averages gradients.
+        What it returns are terms whose mean over the processes is the batch's; the backward pass averages gradients.
         """
         if self.world == 1:
             return lambda group, batch_of: objective(model, batch_of(group))
@@ -94,8 +78,12 @@ class Processes:
         together = DistributedDataParallel(_Step(model, objective), **options)
 
         def step(group: Integer[ndarray, " batch"], batch_of: Callable) -> object:
-            outcome = together(batch_of(self.share(group)))
-            answers, regularised = self.weights((outcome.answers, outcome.regularised), len(group))
+            own = group[self.rank :: self.world]
+            # Without a forward pass the others would wait for ever: who has no customer left takes one that counts 0.
+            outcome = together(batch_of(own if len(own) else group[:1]))
+            counts = [count * bool(len(own)) for count in (outcome.answers, outcome.regularised)]
+            pairs = zip(counts, self.mean(counts), strict=True)
+            answers, regularised = (count / max(mean, 1 / self.world) for count, mean in pairs)
             return outcome._replace(
                 loss=answers * outcome.loss,
                 regulariser=regularised * outcome.regulariser,
@@ -106,10 +94,9 @@ class Processes:
 
     def from_first(self, call: Callable[[], T]) -> T:
         """What the call returns in the first process, which alone makes it while the others wait."""
-        if self.world == 1:
-            return call()
         answer = [call() if self.first else None]
-        dist.broadcast_object_list(answer, src=0)
+        if self.world > 1:
+            dist.broadcast_object_list(answer, src=0)
         return answer[0]
 
     def gathered(self, value: T) -> list[T]:
@@ -118,21 +105,6 @@ class Processes:
         if self.world > 1:
             dist.all_gather_object(values, value)
         return values
-
-    @contextmanager
-    def after_first(self) -> Iterator[None]:
-        """The first process goes through the block before the others: they find what it has stored."""
-        if not self.first:
-            dist.barrier()
-        yield
-        if self.first and self.world > 1:
-            dist.barrier()
-
-    def _summed(self, values: torch.Tensor) -> torch.Tensor:
-        total = values.clone()
-        if self.world > 1:
-            dist.all_reduce(total)
-        return total
 
 
 ALONE = Processes()

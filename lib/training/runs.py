@@ -5,7 +5,6 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,11 @@ from torch import Tensor, nn
 
 from lib import dependencies, paths
 from lib.data import batches
-from lib.data.batches import Batch, collate, last_events, length_batches, stratified_folds
+from lib.data.batches import collate, last_events, length_batches, stratified_folds
 from lib.data.histories import Histories
 from lib.storage import atomic_folder, intact
-from lib.training.checkpoint import NOT_KEPT, Checkpoint
 from lib.training.classifier import ATTENTIONS, Classifier, ModelConfig
-from lib.training.loop import Outcome, Plan, TrainConfig, fit
-from lib.training.pretrain import MaskedEvents, masked_prediction
+from lib.training.loop import MaskedEvents, Plan, TrainConfig, classification, fit, masked_prediction
 from lib.training.processes import ALONE, Processes
 
 PREDICTED_TOGETHER = 32
@@ -56,7 +53,7 @@ def train(
     config: TrainConfig,
     seed: int,
     title: str,
-    checkpoint: Checkpoint = NOT_KEPT,
+    checkpoint: Path | None = None,
     pretrained: dict[str, Tensor] | None = None,
     processes: Processes = ALONE,
 ) -> tuple[Classifier, pd.DataFrame]:
@@ -68,17 +65,9 @@ def train(
     if pretrained is not None:
         model.load_state_dict(pretrained)
     groups = _parameter_groups(model.to(processes.device), config)
-    plan = Plan(histories, customers, config, config.epochs, seed, title)
-    history = pd.DataFrame(fit(model, classification, groups, plan, checkpoint, processes))
+    plan = Plan(histories, customers, config, config.epochs, seed, title, checkpoint)
+    history = pd.DataFrame(fit(model, classification, groups, plan, processes))
     return model.eval(), history
-
-
-def classification(model: Classifier, batch: Batch) -> Outcome:
-    """Cross-entropy, regulariser and accuracy."""
-    scores, regulariser = _scores(model, batch)
-    accuracy = (scores.argmax(1) == batch.labels).float().mean()
-    loss = nn.functional.cross_entropy(scores, batch.labels)
-    return Outcome(loss, regulariser, accuracy, len(scores), model.regularised_events(batch.key_mask))
 
 
 def pretrained_weights(
@@ -97,27 +86,29 @@ def pretrained_weights(
         return None
     decides = fingerprint(histories, model_config, config, processes.facts, seed)
     folder = paths.RUNS / f"pretrained-{model_config.attention}-repeat{seed}-{decides}"
-    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    checkpoint = folder.with_suffix(".checkpoint")
     if fresh:
-        checkpoint.remove()
+        checkpoint.unlink(missing_ok=True)
     if processes.from_first(lambda: fresh or not intact(folder)):
         with ALONE.seeded(seed):
             model = MaskedEvents(build_classifier(histories, model_config, seed)).to(processes.device)
         groups = [{"params": list(model.parameters()), "lr": config.pretraining_rate, "weight_decay": 0.01}]
         everyone, title = np.arange(len(histories.customers)), f"pre-training {model_config.attention} repeat {seed}"
-        plan = Plan(histories, everyone, config, config.pretraining_epochs, seed, title)
-        history = pd.DataFrame(fit(model, masked_prediction, groups, plan, checkpoint, processes))
+        plan = Plan(histories, everyone, config, config.pretraining_epochs, seed, title, checkpoint)
+        history = pd.DataFrame(fit(model, masked_prediction, groups, plan, processes))
         configs = {"model": model_config, "train": config, "seed": seed, **processes.facts}
         processes.from_first(lambda: _save(folder, model.classifier, configs, history=history))
-    checkpoint.remove()
+    checkpoint.unlink(missing_ok=True)
     return torch.load(folder / "weights.pt", weights_only=True)
 
 
 def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
     """Tables, sums and groups of codes at rates and decays of their own; other matrices with decay, vectors without."""
     rate, decay = config.learning_rate, config.weight_decay
-    tables, sums = [*model.embedding.tables.parameters()], [*model.sums.parameters()]
-    groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]
+    tables, sums, groups = [*model.embedding.tables.parameters()], [], []
+    if model.sums is not None:
+        sums = [*model.sums.parameters()]
+        groups = [*model.groups.tables.parameters(), *model.groups.head.parameters()]
     apart = {id(parameter) for parameter in (*tables, *sums, *groups)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     return [
@@ -129,10 +120,6 @@ def _parameter_groups(model: Classifier, config: TrainConfig) -> list[dict]:
     ]
 
 
-def _scores(model: Classifier, batch: Batch):
-    return model(batch.categories, batch.numbers, batch.days, batch.key_mask)
-
-
 @torch.no_grad()
 def predict(model: Classifier, histories: Histories, customers: np.ndarray, limit: int) -> np.ndarray:
     """Class probabilities of customers from their last `limit` events, in the order given."""
@@ -141,13 +128,9 @@ def predict(model: Classifier, histories: Histories, customers: np.ndarray, limi
     probabilities = np.zeros((len(customers), model.head.out_features), np.float32)
     for group in length_batches(lengths, PREDICTED_TOGETHER):
         batch = collate(histories, customers[group], starts[group], lengths[group], device)
-        probabilities[group] = _scores(model, batch)[0].float().softmax(1).cpu().numpy()
+        scores, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
+        probabilities[group] = scores.float().softmax(1).cpu().numpy()
     return probabilities
-
-
-def _predicted(model: Classifier, histories: Histories, customers: np.ndarray, limit: int) -> pd.DataFrame:
-    columns = enumerate(predict(model, histories, customers, limit).T)
-    return pd.DataFrame({"position": customers} | {f"class_{i}": column for i, column in columns})
 
 
 def run_or_load(
@@ -167,9 +150,9 @@ def run_or_load(
     train it together and share data/runs.
     """
     folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed, processes)
-    checkpoint = Checkpoint(folder.with_suffix(".checkpoint"))
+    checkpoint = folder.with_suffix(".checkpoint")
     if fresh:
-        checkpoint.remove()
+        checkpoint.unlink(missing_ok=True)
     if processes.from_first(lambda: fresh or not intact(folder)):
         train_customers, test_customers = stratified_folds(histories, fold_count, seed)[fold]
         title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
@@ -177,9 +160,15 @@ def run_or_load(
         arguments = (histories, train_customers, model_config, config, 1000 * seed + fold, title)
         model, history = train(*arguments, checkpoint, pretrained, processes)
         configs = {"model": model_config, "train": config, "seed": seed, "fold": fold, **processes.facts}
-        predicted = partial(_predicted, model, histories, test_customers, config.evaluation_events)
-        processes.from_first(lambda: _save(folder, model, configs, history=history, predictions=predicted()))
-    checkpoint.remove()
+
+        def save() -> None:
+            found = predict(model, histories, test_customers, config.evaluation_events)
+            columns = {f"class_{i}": column for i, column in enumerate(found.T)}
+            predictions = pd.DataFrame({"position": test_customers} | columns)
+            _save(folder, model, configs, history=history, predictions=predictions)
+
+        processes.from_first(save)
+    checkpoint.unlink(missing_ok=True)
     model = build_classifier(histories, model_config, 1000 * seed + fold)
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     tables = (pd.read_csv(folder / name) for name in ("history.csv", "predictions.csv"))

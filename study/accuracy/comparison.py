@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from lib.data.batches import stratified_folds
 from lib.data.histories import Histories
-from lib.paths import DATA
-from lib.training.classifier import MECHANISMS
 from lib.training.runs import Run
-from study.accuracy import evaluate, reliability
+from study.accuracy import evaluate, references, reliability
 from study.accuracy.evaluate import out_of_fold
 from study.report import MODEL_STYLE
-from study.variants import VARIANTS
+from study.variants import VARIANTS, permuted
 from study.wording import words
 
 BAYES = "bayes_optimum"
@@ -62,28 +60,48 @@ def column_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame
     return rows.assign(experiment=experiment, seed=None, split=None, axis=axis, x=None)
 
 
-def against(control: str) -> str:
-    """The mechanism that a control is a change of."""
-    return next(
-        (name for name in MECHANISMS if control.startswith(name)),
-        "softmax" if control == "gru" else "infinite_former",
-    )
-
-
 def control_table(
     histories: Histories, controls: dict[str, list[Run]], predictions: pd.DataFrame, fold_count: int, seed: int
 ) -> pd.DataFrame:
-    """By control: ROC-AUC with its interval, and mechanism minus control on shared repeats and the same customers."""
+    """By control: ROC-AUC, and what the network of which it is a change loses by it, on the repeats of both.
+
+    The intervals of the losses hold for all controls at once.
+    """
     frames = [out_of_fold(histories, name, runs, fold_count) for name, runs in controls.items()]
     every = pd.concat([predictions, *frames], ignore_index=True)
-    rows = {}
-    for name in controls:
-        found = evaluate.interval(*evaluate.score_table(every, name), "roc_auc", seed=seed)
-        paired = evaluate.compare(every, against(name), name, fold_count, seed=seed)
-        loss = {f"loss{end}": paired[key] for end, key in (("", "difference"), ("_low", "low"), ("_high", "high"))}
-        scores = dict(zip(("roc_auc", "roc_auc_low", "roc_auc_high"), found, strict=True))
-        rows[name] = scores | loss | {"detectable": paired["detectable"], "p_value": paired["p_value"]}
-    return pd.DataFrame(rows).T.rename_axis("model")
+    lost = evaluate.comparisons(every, [(VARIANTS[name].changes, name) for name in controls], seed)
+    lost = lost.set_axis(pd.Index(controls, name="model")).rename(columns={"difference": "loss"})
+    scores = evaluate.score_rows(pd.concat(frames), ["roc_auc"], seed).set_index("model")["value"]
+    return lost.rename(columns={"low": "loss_low", "high": "loss_high"}).assign(roc_auc=scores)
+
+
+def order_table(
+    histories: Histories, controls: dict[str, list[Run]], predictions: pd.DataFrame, fold_count: int, seed: int
+) -> pd.DataFrame:
+    """True minus permuted order in ROC-AUC, of n-grams and of the controls on permuted events.
+
+    The intervals hold for all of them at once.
+    """
+    frames = [out_of_fold(histories, name, runs, fold_count) for name, runs in controls.items()]
+    for repeat in map(int, predictions["seed"].unique()):
+        splits = stratified_folds(histories, fold_count, repeat)
+        of_permuted = references.predictions(permuted(histories), splits, repeat, references.NGRAMS)
+        frames += [references.predictions(histories, splits, repeat, ["trigram_regression"])]
+        frames += [of_permuted.assign(model=of_permuted["model"] + "_permuted")]
+    names = [*references.NGRAMS, *(VARIANTS[name].changes for name in controls if VARIANTS[name].permuted)]
+    pairs = [(name, f"{name}_permuted") for name in names]
+    table = evaluate.comparisons(pd.concat([predictions, *frames], ignore_index=True), pairs, seed)
+    return table.set_axis(pd.Index(names, name="model"))
+
+
+def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> tuple[str, dict[str, float]]:
+    """The differences of these pairs as part of a claim's sentence, by first model, and the values it needs."""
+    text = "; ".join(
+        f"{label(first)} {{{first}:+.3f}} ({{{first}_low:+.3f}} to {{{first}_high:+.3f}})" for first, _ in pairs
+    )
+    ends = {"": "difference", "_low": "low", "_high": "high"}
+    places = [(first, differences.loc[f"{first} − {second}"]) for first, second in pairs]
+    return text, {f"{first}{end}": row[column] for first, row in places for end, column in ends.items()}
 
 
 def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -92,14 +110,3 @@ def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFr
     first = predictions[predictions["model"] == predictions["model"].iloc[0]]
     probability = expit(truth.to_numpy())[first["position"].to_numpy()]
     return first.assign(model=BAYES, class_0=1 - probability, class_1=probability)
-
-
-def saved_tables(folder: Path = DATA / "tuning") -> dict[str, pd.DataFrame]:
-    """What searches left as tables, by name; empty where there was none."""
-    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
-
-
-def majority_share(histories: Histories) -> float:
-    """Share of the most frequent label: the accuracy of always guessing it."""
-    labels = histories.labels[histories.labelled]
-    return float(np.bincount(labels).max() / len(labels))

@@ -12,8 +12,8 @@ from lib.data.batches import FEWEST_TO_TRAIN, last_events, stratified_folds
 from lib.data.histories import Histories
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import Run, predict
-from study.accuracy import evaluate, kept, references
+from lib.training.runs import Run, predict, train
+from study.accuracy import evaluate, references
 from study.accuracy.evaluate import out_of_fold
 from study.accuracy.references import Split
 
@@ -30,21 +30,17 @@ def latest(histories: Histories, limit: int) -> Histories:
 def by_events(
     histories: Histories, runs: dict[str, list[Run]], fold_count: int, limits: Sequence[int], seed: int
 ) -> pd.DataFrame:
-    """Out-of-fold ROC-AUC of trained models from each customer's last events, x: their number; nothing is retrained.
+    """Out-of-fold ROC-AUC of the first repeat's models from each customer's last events, x: their number.
 
-    The logistic regression beside them is fitted anew to each window: what counting can know from it.
+    Networks are not retrained. The logistic regression is fitted anew to each window: what counting can know from it.
     """
-    repeats = range(max(len(of_model) for of_model in runs.values()) // fold_count)
-    frames = []
+    splits, frames = stratified_folds(histories, fold_count, 0), []
     for limit in limits:
         seen, predicted = latest(histories, limit), partial(predict, limit=limit)
-        tables = [out_of_fold(seen, name, of_model, fold_count, predicted) for name, of_model in runs.items()]
-        tables += [
-            references.predictions(
-                seen, stratified_folds(histories, fold_count, repeat), repeat, ["logistic_regression"]
-            )
-            for repeat in repeats
+        tables = [
+            out_of_fold(seen, name, of_model[:fold_count], fold_count, predicted) for name, of_model in runs.items()
         ]
+        tables.append(references.predictions(seen, splits, 0, ["logistic_regression"]))
         frames.append(evaluate.score_rows(pd.concat(tables), ["roc_auc"], seed).assign(x=limit))
     return pd.concat(frames, ignore_index=True)
 
@@ -70,11 +66,12 @@ def fewer(histories: Histories, splits: Sequence[Split], size: int, seed: int) -
 def network_predictions(
     histories: Histories, name: str, model: ModelConfig, config: TrainConfig, splits: Sequence[Split], seed: int = 0
 ) -> pd.DataFrame:
-    """Predictions of a network trained on the training part of every split, for its test part; kept on disk."""
+    """Predictions of a network trained on the training part of every split, for its test part."""
     frames = []
     for fold, (learners, test) in enumerate(splits):
         title = f"{name}, {len(learners)} customers, fold {fold + 1}/{len(splits)}"
-        found = kept.probabilities(histories, learners, test, model, config, 1000 * seed + fold, title)
+        trained, _ = train(histories, learners, model, config, 1000 * seed + fold, title)
+        found = predict(trained, histories, test, config.evaluation_events)
         frames.append(evaluate.prediction_frame(histories, name, seed, fold, test, found))
     return pd.concat(frames, ignore_index=True)
 

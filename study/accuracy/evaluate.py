@@ -21,19 +21,16 @@ RESAMPLES = 2000
 BATCH = 500
 """Resamples scored together: bounds the memory."""
 
-Metric = Callable[
-    [Float[ndarray, "customers classes"], Integer[ndarray, " customers"], Float[ndarray, "resamples customers"]],
-    Float[ndarray, " resamples"],
-]
+Probabilities = Float[ndarray, "customers classes"]
+Scores = Float[ndarray, "repeats customers classes"]
+Labels = Integer[ndarray, " customers"]
+Weights = Float[ndarray, "resamples customers"]
+Values = Float[ndarray, " resamples"]
+Positions = Integer[ndarray, " customers"]
 
 
 def prediction_frame(
-    histories: Histories,
-    model: str,
-    seed: int,
-    fold: int,
-    position: Integer[ndarray, " customers"],
-    probabilities: Float[ndarray, "customers classes"],
+    histories: Histories, model: str, seed: int, fold: int, position: Positions, probabilities: Probabilities
 ) -> pd.DataFrame:
     """Predictions of one fold in the one shape of this module."""
     keys = {"model": model, "seed": seed, "fold": fold, "position": position, "label": histories.labels[position]}
@@ -45,9 +42,7 @@ def class_columns(predictions: pd.DataFrame) -> list[str]:
     return [f"class_{number}" for number in range(sum(str(name).startswith("class_") for name in predictions.columns))]
 
 
-def score_table(
-    predictions: pd.DataFrame, model: str
-) -> tuple[Float[ndarray, "repeats customers classes"], Integer[ndarray, " customers"]]:
+def score_table(predictions: pd.DataFrame, model: str) -> tuple[Scores, Labels]:
     """Probabilities by repeat, customer and class of one model, and the customers' labels.
 
     Raises ValueError when a customer is predicted not exactly once per repeat.
@@ -62,12 +57,8 @@ def score_table(
     return scores, chosen.drop_duplicates("position").sort_values("position")["label"].to_numpy()
 
 
-def separation(
-    score: Float[ndarray, " customers"],
-    positive: Bool[ndarray, " customers"],
-    weights: Float[ndarray, "resamples customers"],
-) -> Float[ndarray, " resamples"]:
-    """Area under the ROC curve: the weighted share of pairs that are ranked rightly, ties counting half."""
+def separation(score: Float[ndarray, " customers"], positive: Bool[ndarray, " customers"], weights: Weights) -> Values:
+    """Area under the ROC curve: the weighted share of pairs that are ranked correctly, ties counting half."""
     order = np.argsort(score, kind="stable")
     ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     ranked = weights[:, order]
@@ -76,11 +67,7 @@ def separation(
     return (inside * below).sum(1) / (inside.sum(1) * outside.sum(1))
 
 
-def roc_auc(
-    probabilities: Float[ndarray, "customers classes"],
-    labels: Integer[ndarray, " customers"],
-    weights: Float[ndarray, "resamples customers"],
-) -> Float[ndarray, " resamples"]:
+def roc_auc(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
     """Area under the ROC curve; of more than two classes the mean over classes, each against the others."""
     classes = probabilities.shape[1]
     chosen = [1] if classes == 2 else range(classes)
@@ -91,48 +78,34 @@ def _weighted_mean(values: ndarray, weights: ndarray) -> ndarray:
     return weights @ values / weights.sum(1)
 
 
-def accuracy(
-    probabilities: Float[ndarray, "customers classes"],
-    labels: Integer[ndarray, " customers"],
-    weights: Float[ndarray, "resamples customers"],
-) -> Float[ndarray, " resamples"]:
+def accuracy(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
     """Share of customers whose most probable class is theirs."""
     return _weighted_mean((probabilities.argmax(1) == labels).astype(float), weights)
 
 
-def log_loss(
-    probabilities: Float[ndarray, "customers classes"],
-    labels: Integer[ndarray, " customers"],
-    weights: Float[ndarray, "resamples customers"],
-) -> Float[ndarray, " resamples"]:
+def log_loss(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
     """Mean of minus the logarithm of the own class's probability, in nats."""
     own = probabilities[np.arange(len(labels)), labels]
     return _weighted_mean(-np.log(own.clip(np.finfo(float).eps)), weights)
 
 
-def brier(
-    probabilities: Float[ndarray, "customers classes"],
-    labels: Integer[ndarray, " customers"],
-    weights: Float[ndarray, "resamples customers"],
-) -> Float[ndarray, " resamples"]:
+def brier(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
     """Mean squared error of the probabilities: summed over classes, of two classes only the second's."""
     classes = probabilities.shape[1]
     errors = (probabilities - np.eye(classes)[labels]) ** 2
     return _weighted_mean(errors[:, 1] if classes == 2 else errors.sum(1), weights)
 
 
-METRICS: dict[str, Metric] = {"roc_auc": roc_auc, "accuracy": accuracy, "log_loss": log_loss, "brier": brier}
+METRICS = {"roc_auc": roc_auc, "accuracy": accuracy, "log_loss": log_loss, "brier": brier}
 
 
-def value(
-    metric: str, scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"]
-) -> Float[ndarray, " repeats"]:
+def value(metric: str, scores: Scores, labels: Labels) -> Float[ndarray, " repeats"]:
     """The metric of every repeat."""
     once = np.ones((1, len(labels)))
     return np.concatenate([METRICS[metric](repeat, labels, once) for repeat in scores])
 
 
-def resamples(labels: Integer[ndarray, " customers"], seed: int) -> Iterator[Float[ndarray, "batch customers"]]:
+def resamples(labels: Labels, seed: int) -> Iterator[Weights]:
     """How often each customer was drawn: with replacement, as many of every label as there are."""
     generator = np.random.default_rng(seed)
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -142,9 +115,17 @@ def resamples(labels: Integer[ndarray, " customers"], seed: int) -> Iterator[Flo
         yield np.bincount(places.ravel(), minlength=BATCH * len(labels)).reshape(BATCH, -1).astype(float)
 
 
+def bootstrap(scores: Scores, labels: Labels, metric: str, seed: int) -> Float[ndarray, " draws"]:
+    """The metric averaged over repeats: first of the customers as they are, then of every resample of them."""
+    weights = (np.ones((1, len(labels))), *resamples(labels, seed))
+    return np.concatenate(
+        [np.mean([METRICS[metric](repeat, labels, each) for repeat in scores], axis=0) for each in weights]
+    )
+
+
 def interval(
-    scores: Float[ndarray, "repeats customers classes"],
-    labels: Integer[ndarray, " customers"],
+    scores: Scores,
+    labels: Labels,
     metric: str,
     minus: Float[ndarray, "other_repeats customers classes"] | None = None,
     seed: int = 0,
@@ -153,15 +134,11 @@ def interval(
 
     With `minus`, the paired difference to other scores of the same customers.
     """
-
-    def statistic(weights: ndarray) -> ndarray:
-        sides = [scores] if minus is None else [scores, minus]
-        means = [np.mean([METRICS[metric](repeat, labels, weights) for repeat in side], axis=0) for side in sides]
-        return means[0] if minus is None else means[0] - means[1]
-
-    drawn = np.concatenate([statistic(weights) for weights in resamples(labels, seed)])
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(statistic(np.ones((1, len(labels))))[0]), float(low), float(high)
+    drawn = bootstrap(scores, labels, metric, seed)
+    if minus is not None:
+        drawn = drawn - bootstrap(minus, labels, metric, seed)
+    low, high = np.percentile(drawn[1:], [2.5, 97.5])
+    return float(drawn[0]), float(low), float(high)
 
 
 def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed: int = 0) -> pd.DataFrame:
@@ -177,59 +154,40 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed
 
 def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
     """By model, over its repeats: their number, and mean, standard deviation, least and most of the metric."""
-    values = {
-        model: pd.Series(value(metric, *score_table(predictions, model))) for model in predictions["model"].unique()
-    }
-    rows = {model: each.agg(["count", "mean", "std", "min", "max"]) for model, each in values.items()}
-    return pd.DataFrame(rows).T.rename_axis("model").rename(columns={"count": "repeats"})
+    models = predictions["model"].unique()
+    values = pd.DataFrame({model: value(metric, *score_table(predictions, model)) for model in models})
+    return (
+        values.agg(["count", "mean", "std", "min", "max"]).T.rename_axis("model").rename(columns={"count": "repeats"})
+    )
 
 
-def fold_values(predictions: pd.DataFrame, model: str) -> Float[ndarray, " folds"]:
-    """ROC-AUC in every fold of every repeat of one model, in order."""
-    chosen, names = predictions[predictions["model"] == model], class_columns(predictions)
-    parts = [part for _, part in chosen.groupby(["seed", "fold"])]
-    tables = [(part[names].to_numpy(np.float64)[None], part["label"].to_numpy()) for part in parts]
-    return np.concatenate([value("roc_auc", *table) for table in tables])
+def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: int = 0) -> pd.DataFrame:
+    """Paired differences in ROC-AUC, first minus second, with 95 % intervals that hold for all the pairs at once.
 
-
-def corrected_t_test(differences: Float[ndarray, " folds"], test_share: float) -> tuple[float, float]:
-    """Standard error and two-sided p-value of a mean of fold differences (Nadeau and Bengio 2003).
-
-    Training sets overlap between folds, so the naive variance is widened by test size / training size.
+    Of pair j let d_j be the difference found, d*_j that of a resample of customers (the same one for all pairs) and s_j
+    its standard deviation over resamples. Let q be the 95 % quantile of max_j |d*_j − d_j| / s_j. As d* lies about d
+    like d about the true differences δ, P(|d_j − δ_j| ≤ q s_j for every j) ≈ 0.95: the interval d_j ± q s_j holds for
+    whichever pair is looked at afterwards, the best one included (max-t; Westfall and Young 1993). Pairs that rise and
+    fall together keep q below Bonferroni's.
+    Of two models only the repeats that both have enter. `detectable` is the difference that such an interval would have
+    kept from zero with a probability of 80 %. Indexed by "first − second".
     """
-    count = len(differences)
-    error = np.sqrt((1 / count + test_share / (1 - test_share)) * differences.var(ddof=1))
-    mean = differences.mean()
-    p_value = 2 * stats.t.sf(abs(mean) / error, count - 1) if error > 0 else float(mean == 0)
-    return float(error), float(p_value)
-
-
-def compare(predictions: pd.DataFrame, first: str, second: str, fold_count: int, seed: int = 0) -> dict[str, float]:
-    """Paired difference in ROC-AUC, first minus second, in two ways, and the smallest one that could have been found.
-
-    Only repeats that both models have enter. `difference`, `low`, `high`: all out-of-fold predictions of a repeat
-    scored together, bootstrap over customers. `fold_difference`, `p_value`: mean over folds, corrected resampled
-    t-test. `detectable`: the difference that the bootstrap's spread would have told from zero with a probability of
-    80 %.
-    """
-    seeds = [set(predictions.loc[predictions["model"] == name, "seed"]) for name in (first, second)]
-    shared = predictions[predictions["seed"].isin(set.intersection(*seeds))]
-    (scores, labels), (others, _) = score_table(shared, first), score_table(shared, second)
-    mean, low, high = interval(scores, labels, "roc_auc", minus=others, seed=seed)
-    differences = fold_values(shared, first) - fold_values(shared, second)
-    _, p_value = corrected_t_test(differences, 1 / fold_count)
-    error = (high - low) / (2 * stats.norm.ppf(0.975))
-    detectable = error * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
-    found = {"difference": mean, "low": low, "high": high, "detectable": float(detectable)}
-    return found | {"fold_difference": float(differences.mean()), "p_value": p_value}
-
-
-def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], fold_count: int, seed: int) -> pd.DataFrame:
-    """`compare` for several pairs of models; indexed by "first − second"."""
-    rows = {
-        f"{first} − {second}": compare(predictions, first, second, fold_count, seed=seed) for first, second in pairs
-    }
-    return pd.DataFrame(rows).T.rename_axis("pair")
+    repeats = {name: frozenset(chosen["seed"]) for name, chosen in predictions.groupby("model")}
+    drawn = {}
+    for pair in pairs:
+        shared = repeats[pair[0]] & repeats[pair[1]]
+        for model in [model for model in pair if (model, shared) not in drawn]:
+            table = score_table(predictions[predictions["seed"].isin(shared)], model)
+            drawn[model, shared] = bootstrap(*table, "roc_auc", seed)
+        drawn[pair] = drawn[pair[0], shared] - drawn[pair[1], shared]
+    draws = np.stack([drawn[pair] for pair in pairs])
+    found, error = draws[:, 0], draws[:, 1:].std(1)
+    distance = np.abs(draws[:, 1:] - found[:, None])
+    largest = np.divide(distance, error[:, None], out=np.zeros_like(distance), where=error[:, None] > 0).max(0)
+    reach = np.quantile(largest, 0.95)
+    table = {"difference": found, "low": found - reach * error, "high": found + reach * error}
+    table["detectable"] = (reach + stats.norm.ppf(0.8)) * error
+    return pd.DataFrame(table, index=pd.Index([" − ".join(pair) for pair in pairs], name="pair"))
 
 
 def out_of_fold(

@@ -5,6 +5,7 @@ the choice of columns and of the penalty included, is learned by the model insid
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,11 @@ INNER_FOLDS = FEWEST_TO_TRAIN
 PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
 LEAST_VARIANCE = 0.02
 """Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
+
+RIVALS = ("logistic_regression", "bigram_regression", "size_regression", "count_regression", "gradient_boosting")
+"""The classical models of the main comparison."""
+NGRAMS = ("bigram_regression", "trigram_regression")
+"""Those that see order, by neighbours."""
 
 Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
@@ -54,12 +60,21 @@ def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
     return np.concatenate(tables, axis=1)
 
 
-def pair_counts(histories: Histories) -> sparse.csr_array:
-    """log(1 + count) of every pair of MCCs of neighbouring events."""
+def ngram_counts(histories: Histories, length: int) -> sparse.csr_array:
+    """log(1 + count) of every run of so many MCCs of neighbouring events that occurs."""
     owner, kinds = owners(histories), histories.cardinalities[0]
-    code, inside = histories.categories[:, 0].astype(np.int64), owner[1:] == owner[:-1]
-    pair = (code[:-1] * kinds + code[1:])[inside]
-    return log_counts(owner[1:][inside], pair, len(histories.customers), kinds**2)
+    starts = len(owner) - length + 1
+    inside = owner[:starts] == owner[length - 1 :]
+    run = sum(
+        histories.categories[place : place + starts, 0].astype(np.int64) * kinds ** (length - 1 - place)
+        for place in range(length)
+    )
+    occurring, item = np.unique(run[inside], return_inverse=True)
+    return log_counts(owner[:starts][inside], item, len(histories.customers), len(occurring))
+
+
+pair_counts = partial(ngram_counts, length=2)
+triple_counts = partial(ngram_counts, length=3)
 
 
 def size_counts(histories: Histories) -> sparse.csr_array:
@@ -125,21 +140,22 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
         "size_regression": (codes_and(size_counts), selected),
         "count_regression": (codes_and(size_counts, pair_counts), selected),
         "gradient_boosting": (aggregates, boosting),
+        "trigram_regression": (codes_and(pair_counts, triple_counts), selected),
     }
 
 
 def predictions(
-    histories: Histories, splits: Sequence[Split], seed: int, names: Sequence[str] | None = None
+    histories: Histories, splits: Sequence[Split], seed: int, names: Sequence[str] = RIVALS
 ) -> pd.DataFrame:
-    """Predictions of classical models (by default all) for the test part of every split, learned on its training part.
+    """Predictions of classical models for the test part of every split, learned on its training part.
 
     `splits` are the folds of one repeat, `seed`.
     """
     frames = []
-    for name, (features, model) in references(seed).items():
-        if names is None or name in names:
-            table = features(histories)
-            for fold, (train, test) in enumerate(splits):
-                model.fit(table[train], histories.labels[train])
-                frames.append(prediction_frame(histories, name, seed, fold, test, model.predict_proba(table[test])))
+    for name in names:
+        features, model = references(seed)[name]
+        table = features(histories)
+        for fold, (train, test) in enumerate(splits):
+            model.fit(table[train], histories.labels[train])
+            frames.append(prediction_frame(histories, name, seed, fold, test, model.predict_proba(table[test])))
     return pd.concat(frames, ignore_index=True)

@@ -5,44 +5,44 @@ Of two classes the probability of the second is judged; of more the probability 
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import stats
+
+from study.accuracy.evaluate import Labels, Scores
 
 BINS = 10
 SIMULATIONS = 1000
 
 
-def judged(
-    scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"]
+def confidences(
+    scores: Scores, labels: Labels
 ) -> tuple[Float[ndarray, "repeats customers"], Bool[ndarray, "repeats customers"]]:
-    """The probability that is judged, and whether what it was given to happened."""
+    """The probability that is judged, and whether the class it was given to is right."""
     if scores.shape[-1] == 2:
         return scores[..., 1], np.broadcast_to(labels == 1, scores.shape[:2])
     return scores.max(-1), scores.argmax(-1) == labels
 
 
 def calibration_error(
-    probability: Float[ndarray, " customers"], happened: Bool[ndarray, "draws customers"], bins: int = BINS
+    probability: Float[ndarray, " customers"], correct: Bool[ndarray, "draws customers"], bins: int = BINS
 ) -> Float[ndarray, " draws"]:
     """Expected calibration error: mean gap of probability and frequency over bins of equal numbers of customers."""
     order, count = np.argsort(probability, kind="stable"), len(probability)
     starts = np.unique(np.arange(bins) * count // bins)
-    return np.abs(np.add.reduceat((probability - happened)[:, order], starts, axis=1)).sum(1) / count
+    return np.abs(np.add.reduceat((probability - correct)[:, order], starts, axis=1)).sum(1) / count
 
 
-def calibration(
-    scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"], seed: int
-) -> dict[str, float]:
+def calibration(scores: Scores, labels: Labels, seed: int) -> dict[str, float]:
     """Calibration error averaged over repeats, and its mean and 95 % quantile if the probabilities were true.
 
-    The error is positive even then, because frequencies in bins vary: labels are drawn from the probabilities, the
-    same customers' luck in every repeat, and scored alike.
+    The error is positive even then, because frequencies in bins vary: labels are drawn from the probabilities, with the
+    same uniform numbers in every repeat, and scored alike.
     """
-    probability, happened = judged(scores, labels)
-    luck = np.random.default_rng(seed).random((SIMULATIONS, len(labels)))
-    found = [calibration_error(one, truth[None])[0] for one, truth in zip(probability, happened, strict=True)]
-    chance = np.mean([calibration_error(one, luck < one) for one in probability], axis=0)
+    probability, correct = confidences(scores, labels)
+    uniforms = np.random.default_rng(seed).random((SIMULATIONS, len(labels)))
+    found = [calibration_error(one, truth[None])[0] for one, truth in zip(probability, correct, strict=True)]
+    chance = np.mean([calibration_error(one, uniforms < one) for one in probability], axis=0)
     return {
         "calibration_error": float(np.mean(found)),
         "calibration_error_by_chance": float(chance.mean()),
@@ -50,17 +50,15 @@ def calibration(
     }
 
 
-def reliability_curve(
-    scores: Float[ndarray, "repeats customers classes"], labels: Integer[ndarray, " customers"], bins: int = BINS
-) -> pd.DataFrame:
+def reliability_curve(scores: Scores, labels: Labels) -> pd.DataFrame:
     """Mean probability, frequency and its 95 % interval (Wilson 1927) in bins of equal numbers of predictions.
 
     Repeats predict the same customers, so that a bin counts as many as there are customers in it.
     """
-    probability, happened = (side.ravel() for side in judged(scores, labels))
+    probability, correct = (side.ravel() for side in confidences(scores, labels))
     order, rows = np.argsort(probability, kind="stable"), []
-    for part in np.array_split(order, bins):
-        share, customers = happened[part].mean(), max(1, round(len(part) / len(scores)))
+    for part in np.array_split(order, BINS):
+        share, customers = correct[part].mean(), max(1, round(len(part) / len(scores)))
         low, high = stats.binomtest(round(share * customers), customers).proportion_ci(method="wilson")
         rows.append({"x": probability[part].mean(), "value": share, "low": min(low, share), "high": max(high, share)})
     return pd.DataFrame(rows)

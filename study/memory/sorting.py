@@ -5,7 +5,7 @@ segment of its own, in which a single layer sees the sequence through its memory
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -17,6 +17,9 @@ from lib.attention.infinite_former import InfiniteFormerAttention, MemorySetting
 from lib.attention.segment_memory import SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
 
+LEARNING_RATE = 1e-2
+UNSEEN = 1_000_000  # added to a seed: sequences that the training of no seed uses
+
 
 @dataclass(frozen=True)
 class SortingConfig:
@@ -27,7 +30,6 @@ class SortingConfig:
     symbols: int = 8
     segment: int = 32
     basis: int = 32
-    contraction: float = 0.75
     model_dim: int = 32
     heads: int = 4
     initial_widths: tuple[float, float] = (0.4, 0.05)
@@ -35,7 +37,6 @@ class SortingConfig:
     prior_width: float = 0.05
     steps: int = 300
     batch: int = 32
-    learning_rate: float = 1e-2
     test: int = 512
 
 
@@ -64,7 +65,6 @@ def build_memory(config: SortingConfig) -> SegmentMemoryAttention:
         config.basis,
         config.segment,
         config.memory,
-        config.contraction,
         samples=2 * config.basis,
         prior_width=config.prior_width,
         initial_widths=config.initial_widths,
@@ -132,8 +132,8 @@ def train_sorter(config: SortingConfig, seed: int) -> Sorter:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Sorter(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=config.steps)
     for _ in range(config.steps):
         tokens, target = sequences(config.batch, config.length, config.symbols, generator)
         scores, regulariser = model(tokens, target)
@@ -146,15 +146,10 @@ def train_sorter(config: SortingConfig, seed: int) -> Sorter:
     return model.eval()
 
 
-def generator_of(seed: int) -> torch.Generator:
-    """A generator of sequences that the training of no seed uses."""
-    return torch.Generator().manual_seed(1_000_000 + seed)
-
-
 @torch.no_grad()
 def sorting_accuracy(model: Sorter, seed: int) -> float:
     """Share of right symbols on sequences that training did not see, each predicted after the right ones before it."""
-    config, generator, hits = model.config, generator_of(seed), []
+    config, generator, hits = model.config, torch.Generator().manual_seed(UNSEEN + seed), []
     for _ in range(-(-config.test // config.batch)):
         tokens, target = sequences(config.batch, config.length, config.symbols, generator)
         hits.append((model(tokens, target)[0].argmax(-1) == target).float().mean())
@@ -164,32 +159,19 @@ def sorting_accuracy(model: Sorter, seed: int) -> float:
 @torch.no_grad()
 def mean_deviation(model: Sorter, seed: int) -> float:
     """Mean standard deviation, in units of the whole past, of the densities with which an ∞-former's answer reads."""
-    tokens, target = sequences(model.config.batch, model.config.length, model.config.symbols, generator_of(seed))
+    config, generator = model.config, torch.Generator().manual_seed(UNSEEN + seed)
+    tokens, target = sequences(config.batch, config.length, config.symbols, generator)
     history, answer = model.remember(model.norm(model.embedding(tokens))), model.norm(model.answer_events(target))
     return float(model.attention.density(model.attention.project(answer)[0], history).variance.sqrt().mean())
 
 
-def sorting_rows(config: SortingConfig, memories: Sequence[str], lengths: Sequence[int], seeds: int) -> pd.DataFrame:
-    """Accuracy of every memory at every length, trained anew for each of so many seeds."""
+def sorting_rows(tasks: Sequence[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
+    """Accuracy by name and x, trained anew for each of so many seeds, and how wide an ∞-former's answers read."""
     rows = []
-    for memory in memories:
-        for length in lengths:
-            for seed in range(seeds):
-                model = train_sorter(replace(config, memory=memory, length=length), seed)
-                rows.append((memory, length, seed, sorting_accuracy(model, seed)))
-    table = pd.DataFrame(rows, columns=["model", "x", "seed", "value"])
-    return table.assign(axis="length", metric="accuracy")
-
-
-def regulariser_rows(
-    config: SortingConfig, weights: Sequence[float], widths: dict[str, tuple[float, float]], seeds: int
-) -> pd.DataFrame:
-    """Mean deviation and accuracy after training, by the regulariser's weight and the heads' first deviations."""
-    rows = []
-    for name, initial in widths.items():
-        for weight in weights:
-            for seed in range(seeds):
-                model = train_sorter(replace(config, kl_weight=weight, initial_widths=initial), seed)
-                rows.append((name, weight, seed, "deviation", mean_deviation(model, seed)))
-                rows.append((name, weight, seed, "accuracy", sorting_accuracy(model, seed)))
-    return pd.DataFrame(rows, columns=["split", "x", "seed", "metric", "value"]).assign(axis="kl_weight")
+    for name, x, config in tasks:
+        for seed in range(seeds):
+            model = train_sorter(config, seed)
+            rows.append((name, x, seed, "accuracy", sorting_accuracy(model, seed)))
+            if isinstance(model.attention, InfiniteFormerAttention):
+                rows.append((name, x, seed, "deviation", mean_deviation(model, seed)))
+    return pd.DataFrame(rows, columns=["name", "x", "seed", "metric", "value"])

@@ -1,108 +1,37 @@
-"""One measurement in a process of its own: time and peak memory of a call, within limits.
+"""A call in a process of its own, and that process's memory: its peak, and a limit to it."""
 
-Time is the median over blocks of repeated calls (the framework's benchmark timer, which warms up first), under the
-C library's own allocation defaults; a call that lasts as long as many blocks is timed once. Memory is the peak above
-what is held before the call (inputs and parameters): on CPU the rise of the process's resident high-water mark, with
-every block above 64 KiB mapped on its own so that freed memory counts no longer; on CUDA the allocator's peak.
-"""
-
+import ctypes
 import multiprocessing
+import os
+import resource
 import signal
+import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
-from torch.utils.benchmark import Timer, timer
 
-from study.speed.memory import MIB, limit_memory, map_blocks_separately, peak_memory
-from study.speed.workload import Configuration, prepare, small
-
-START_SECONDS = 60.0
-LONG_CALL = 10  # blocks: a call that lasts as long has settled within itself
-# What children need, so that they import nothing: the framework's first backward pass imports symbolic_shapes.
-# Not study.speed.measure, which a command line runs as its main module.
-PRELOAD = [f"study.{name}" for name in ("report", "speed.epoch_profile", "speed.fresh_process", "speed.streaming")]
-PRELOAD.append("torch.fx.experimental.symbolic_shapes")
+MIB = 2**20
+MAPPED_FROM = 64 * 1024
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of the C library's mallopt
 Result = TypeVar("Result")
 
 
-class ProcessDied(RuntimeError):
-    """A process ended without a result; `status` is its exit status, negative for a signal."""
+def run_in_fresh_process(function: Callable[..., Result], *arguments: object, patience: float | None = None) -> Result:
+    """The function's result from a process forked from a server that has imported all and computed nothing.
 
-    def __init__(self, status: int | None):
-        super().__init__(f"the process died with status {status}")
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How often and how long to measure: `seconds` and `memory_mib` bound one call, `block_seconds` one timing."""
-
-    rounds: int = 3
-    block_seconds: float = 0.2
-    seconds: float = 60.0
-    memory_mib: float = 8192.0
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether the framework says that an allocation failed; on CPU it does so in words only."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def measure_here(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
-    """Metric to value for `quantity` (`time` or `memory`), measured in this process, which should be a fresh one.
-
-    Raises the framework's error when memory runs out.
-    """
-    torch.set_num_threads(configuration.threads)
-    if quantity == "memory":
-        map_blocks_separately()
-    prepare(small(configuration))()
-    run = prepare(configuration)
-    limit_memory(configuration.device, budget.memory_mib)
-    if quantity == "memory":
-        with peak_memory(configuration.device) as peak:
-            run()
-        return {"peak_memory_mib": peak.mib}
-    blocks = block_times(run, configuration.threads, budget.block_seconds)
-    low, median, high = (float(1000 * np.quantile(blocks, share)) for share in (0.25, 0.5, 0.75))
-    return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}
-
-
-def block_times(run: Callable[[], object], threads: int, block_seconds: float) -> list[float]:
-    """Seconds of a call in each block of calls, or of the first call alone if it lasts as long as many blocks."""
-    started = timer()
-    run()
-    first = timer() - started
-    if first > LONG_CALL * block_seconds:
-        return [first]
-    blocks = Timer("run()", globals={"run": run}, num_threads=threads)
-    return blocks.blocked_autorange(min_run_time=block_seconds).times
-
-
-def send_result(sender: Connection, function: Callable[..., object], arguments: tuple) -> None:
-    """What the fresh process does: send whether the function worked, and its result or an error with the traceback."""
-    try:
-        sender.send((True, function(*arguments)))
-    except Exception as error:
-        kind = MemoryError if out_of_memory(error) else RuntimeError
-        sender.send((False, kind(traceback.format_exc())))
-
-
-def apart(function: Callable[..., Result], *arguments: object, patience: float | None = None) -> Result:
-    """The function's result from a process of its own, forked from a server that has imported all and computed nothing.
-
-    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, ProcessDied, or RuntimeError
-    with the traceback of another error there.
+    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, RuntimeError for a process that
+    died and, with the traceback, for any other error there.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    # What this process has imported, and what the framework imports in its first backward pass.
+    ours = sorted(name for name in sys.modules if name.startswith(("lib.", "study.")))
+    context.set_forkserver_preload([*ours, "torch.fx.experimental.symbolic_shapes"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=send_result, args=(sender, function, arguments), daemon=True)
+    process = context.Process(target=_send_result, args=(sender, function, arguments), daemon=True)
     process.start()
     sender.close()
     try:
@@ -111,9 +40,9 @@ def apart(function: Callable[..., Result], *arguments: object, patience: float |
         worked, outcome = receiver.recv()
     except EOFError:
         process.join()
-        # The signal that the kernel sends when the machine's memory runs out.
-        killed = process.exitcode == -signal.SIGKILL
-        raise (MemoryError("the process was killed") if killed else ProcessDied(process.exitcode)) from None
+        if process.exitcode == -signal.SIGKILL:  # what the kernel sends when the machine's memory runs out
+            raise MemoryError("the process was killed") from None
+        raise RuntimeError(f"the process died with status {process.exitcode}") from None
     finally:
         process.kill()
         process.join()
@@ -123,18 +52,66 @@ def apart(function: Callable[..., Result], *arguments: object, patience: float |
     return outcome
 
 
-def measure_apart(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
-    """Metric to value from a process of its own.
-
-    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough) or `skipped_memory`
-    (bytes that were not enough). Raises RuntimeError with the process's traceback, or its exit status if it died.
-    """
-    patience = START_SECONDS + budget.block_seconds + 4 * budget.seconds
+def _send_result(sender: Connection, function: Callable[..., object], arguments: tuple) -> None:
     try:
-        return apart(measure_here, configuration, quantity, budget, patience=patience)
-    except TimeoutError:
-        return {"skipped_time": patience}
-    except MemoryError:
-        return {"skipped_memory": budget.memory_mib * MIB}
-    except RuntimeError as error:
-        raise RuntimeError(f"{configuration}: {error}") from None
+        sender.send((True, function(*arguments)))
+    except Exception as error:
+        # On CPU the framework says in words only that an allocation failed.
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        sender.send((False, (MemoryError if short else RuntimeError)(traceback.format_exc())))
+
+
+def peak_mib(work: Callable[..., object], *arguments: object, device: str = "cpu") -> float:
+    """How far this process's memory rises at its peak while it does the work, MiB."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work(*arguments)
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    before = resident_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to the present level
+    work(*arguments)
+    return max(resident_bytes("VmHWM") - before, 0) / MIB
+
+
+def resident_bytes(entry: str) -> int:
+    """An entry of /proc/self/status in bytes, such as VmRSS (resident now) or VmHWM (resident at the peak).
+
+    Raises RuntimeError where the system does not tell, as outside Linux.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith(f"{entry}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {entry} in {status}: memory of the processor is measured on Linux only")
+
+
+def reading_error_mib() -> float:
+    """How far two readings may be off together, MiB, on CPU.
+
+    Linux counts a process's pages per core, in batches of max(32, 2 cores) pages that a reading does not see; the C
+    library's heap grows by 128 KiB at a time.
+    """
+    cores = os.cpu_count() or 1
+    return (2 * cores * max(32, 2 * cores) * resource.getpagesize() + 128 * 1024) / MIB
+
+
+def map_blocks_separately() -> None:
+    """Have the C library map each block above 64 KiB on its own and hand it back when freed (GNU libc only)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
+        mallopt(M_TRIM_THRESHOLD, MAPPED_FROM)
+
+
+def limit_memory(device: str, memory_mib: float) -> None:
+    """Make allocations that exceed what is held now by the budget fail, instead of bringing the machine down."""
+    allowed = int(memory_mib * MIB)
+    if device == "cuda":
+        allowed += torch.cuda.memory_reserved()
+        torch.cuda.set_per_process_memory_fraction(min(allowed / torch.cuda.mem_get_info()[1], 1.0))
+    else:
+        limit = resident_bytes("VmData") + allowed
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

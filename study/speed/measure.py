@@ -1,76 +1,121 @@
-"""Sweeps over configurations: each in a fresh process, interleaved in rounds, results kept so that a run resumes.
+"""Time and peak memory of calls, each in a fresh process, interleaved in rounds, results kept so that a run resumes.
+
+Time is the median over blocks of repeated calls (the framework's benchmark timer, which warms up first), under the
+C library's own allocation defaults; a call that lasts as long as many blocks is timed once. Memory is the peak above
+what is held before the call (inputs and parameters): on CPU the rise of the process's resident high-water mark, with
+every block above 64 KiB mapped on its own so that freed memory counts no longer; on CUDA the allocator's peak.
 
 Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them. A
-configuration that would exceed its budget is a row too: `skipped_memory` (bytes) or `skipped_time` (seconds). Rows of
-another machine live in a folder of their own under data/measurements, with the `hardware.json` that `--output` leaves
-beside them.
+configuration that would exceed its budget is a row too: `skipped_memory` (bytes) or `skipped_time` (seconds).
 """
 
-import argparse
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, replace
+import os
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import psutil
+import torch
+from torch.utils.benchmark import Timer, timer
 from tqdm import tqdm
 
 from lib.dependencies import code_hash, modules
-from lib.storage import read_checksummed, write_atomic, write_checksummed
-from study.speed import fresh_process, scaling, sweeps
-from study.speed.fresh_process import Budget, measure_apart
-from study.speed.hardware import LOCAL, hardware
-from study.speed.memory import MIB
-from study.speed.workload import Configuration
+from lib.paths import MEASUREMENTS
+from lib.storage import read_checksummed, write_checksummed
+from study.provenance import processor
+from study.speed.fresh_process import MIB, limit_memory, map_blocks_separately, peak_mib, run_in_fresh_process
+from study.speed.workload import Configuration, prepare
 
-MEASURER = Path(fresh_process.__file__)
+LOCAL = MEASUREMENTS / "local"
 SETTINGS = [field.name for field in fields(Configuration)]
+START_SECONDS = 60.0
+LONG_CALL = 10  # blocks: a call that lasts as long has settled within itself
 Rounds = dict[int, dict[str, float]]
-Results = dict[Configuration, Rounds]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often and how long to measure: `seconds` and `memory_mib` bound one call, `block_seconds` one timing."""
+
+    rounds: int = 3
+    block_seconds: float = 0.2
+    seconds: float = 60.0
+    memory_mib: float = 8192.0
+
+
+def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
+    """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
+
+    What was not measured in any round has its skip as a row. Skips are not kept, because they depend on the budget, and
+    one that was only predicted is judged again in every round, by what is known then.
+    """
+    ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
+    machines = {device: fingerprint(device) for device in {each.device for each in ordered}}
+    paths = {each: kept_at(each, budget.block_seconds, machines[each.device], cache) for each in ordered}
+    results = {each: load_kept(path) for each, path in paths.items()}
+    skips: dict[Configuration, dict[str, float]] = {}
+    failed: set[Configuration] = set()
+    turns = [(number, each) for number in range(budget.rounds) for each in ordered]
+    for number, each in tqdm(turns, desc="measuring", unit="process", disable=None, leave=False):
+        rounds = results[each]
+        if number in rounds or each in failed:
+            continue
+        found = beyond_budget(each, results, budget)
+        if not found:
+            found = measure_round(each, number < min(rounds, default=budget.rounds), budget)
+            failed |= {each} if is_skip(found) else set()
+        if is_skip(found):
+            skips[each] = found
+        else:
+            rounds[number] = found
+            write_checksummed(paths[each], json.dumps(rounds).encode())
+    rows = []
+    for each in ordered:
+        used = {number: found for number, found in sorted(results[each].items()) if number < budget.rounds}
+        for number, metrics in (used or {0: skips[each]}).items():
+            rows += [(*asdict(each).values(), number, *pair) for pair in metrics.items()]
+    return pd.DataFrame(rows, columns=[*SETTINGS, "round", "metric", "value"])
 
 
 def fingerprint(device: str) -> str:
     """A hash of the hardware, of the code whose speed is measured and of the code that measures it."""
-    code = code_hash([MEASURER, *modules(MEASURER)])
+    code = code_hash([Path(__file__), *modules(Path(__file__))])
     return hashlib.sha256(json.dumps([hardware(device), code], sort_keys=True).encode()).hexdigest()
+
+
+def hardware(device: str = "cpu") -> dict[str, object]:
+    """What a measurement depends on besides code and configuration."""
+    facts = {
+        "processor": processor(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "system": platform.system(),
+        "torch": torch.__version__,
+        "allocator": {name: text for name, text in sorted(os.environ.items()) if name.startswith("MALLOC_")},
+    }
+    return facts | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def kept_at(configuration: Configuration, block_seconds: float, machine: str, cache: Path) -> Path:
     """The file of a configuration's results: a readable name, then a hash of configuration, code and hardware."""
     facts = json.dumps([asdict(configuration), block_seconds, machine], sort_keys=True)
     parts = (configuration.mechanism, configuration.scope, configuration.direction, configuration.length)
-    return cache / f"{'-'.join(map(str, parts))}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.csv"
+    return cache / f"{'-'.join(map(str, parts))}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.json"
 
 
 def load_kept(path: Path) -> Rounds:
     """The rounds of earlier runs; none, and a line on stderr, where the file is damaged."""
     content = read_checksummed(path)
-    if content is None:
-        return {}
-    table = pd.read_csv(io.BytesIO(content), dtype={"round": "int64", "metric": "str", "value": "float64"})
-    return {int(number): dict(zip(of["metric"], of["value"], strict=True)) for number, of in table.groupby("round")}
+    return {} if content is None else {int(number): metrics for number, metrics in json.loads(content).items()}
 
 
-def keep(path: Path, rounds: Rounds) -> None:
-    """Store the rounds in one step: a killed run leaves the file as it was."""
-    rows = [(number, metric, value) for number, metrics in rounds.items() for metric, value in metrics.items()]
-    write_checksummed(path, pd.DataFrame(rows, columns=["round", "metric", "value"]).to_csv(index=False).encode())
-
-
-def predictions(metric: str, configuration: Configuration, results: Results, order: int) -> list[float]:
-    """What `metric` will be if it grows with a power of length, from every round of every shorter length measured."""
-    return [
-        metrics[metric] * (configuration.length / other.length) ** order
-        for other, rounds in results.items()
-        if other.length < configuration.length and replace(other, length=configuration.length) == configuration
-        for metrics in rounds.values()
-        if metric in metrics
-    ]
-
-
-def beyond_budget(configuration: Configuration, results: Results, budget: Budget) -> dict[str, float]:
+def beyond_budget(configuration: Configuration, results: dict[Configuration, Rounds], budget: Budget) -> dict:
     """The skip of a configuration that will not fit, judged by shorter ones and by its matrices; empty if it may.
 
     Other work on the machine makes calls slower, never faster: the least time predicted counts, so that one slow
@@ -87,15 +132,17 @@ def beyond_budget(configuration: Configuration, results: Results, budget: Budget
     return {"skipped_time": seconds} if seconds > budget.seconds else {}
 
 
-def measure_round(configuration: Configuration, first: bool, budget: Budget) -> dict[str, float]:
-    """Metric to value: memory in the first round, time in every round; a skip alone where one of them failed."""
-    metrics: dict[str, float] = {}
-    for quantity in ("memory", "time") if first else ("time",):
-        found = measure_apart(configuration, quantity, budget)
-        if is_skip(found):
-            return found
-        metrics |= found
-    return metrics
+def predictions(
+    metric: str, configuration: Configuration, results: dict[Configuration, Rounds], order: int
+) -> list[float]:
+    """What `metric` will be if it grows with a power of length, from every round of every shorter length measured."""
+    return [
+        metrics[metric] * (configuration.length / other.length) ** order
+        for other, rounds in results.items()
+        if other.length < configuration.length and replace(other, length=configuration.length) == configuration
+        for metrics in rounds.values()
+        if metric in metrics
+    ]
 
 
 def is_skip(metrics: dict[str, float]) -> bool:
@@ -103,90 +150,63 @@ def is_skip(metrics: dict[str, float]) -> bool:
     return any(metric.startswith("skipped") for metric in metrics)
 
 
-def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
-    """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
+def measure_round(configuration: Configuration, first: bool, budget: Budget) -> dict[str, float]:
+    """Metric to value: memory in the first round, time in every round, each from a process of its own.
 
-    What was not measured in any round has its skip as a row. Skips are not kept, because they depend on the budget, and
-    one that was only predicted is judged again in every round, by what is known then.
+    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough) or `skipped_memory`
+    (bytes that were not enough) alone. Raises RuntimeError with the process's traceback, or its exit status if it died.
     """
-    ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
-    machines = {device: fingerprint(device) for device in {configuration.device for configuration in ordered}}
-    paths = {each: kept_at(each, budget.block_seconds, machines[each.device], cache) for each in ordered}
-    results: Results = {each: load_kept(path) for each, path in paths.items()}
-    skips: dict[Configuration, dict[str, float]] = {}
-    failed: set[Configuration] = set()
-    turns = [(number, each) for number in range(budget.rounds) for each in ordered]
-    for number, each in tqdm(turns, desc="measuring", unit="process", disable=None, leave=False):
-        rounds = results[each]
-        if number in rounds or each in failed:
-            continue
-        found = beyond_budget(each, results, budget)
-        if not found:
-            found = measure_round(each, number < min(rounds, default=budget.rounds), budget)
-            failed |= {each} if is_skip(found) else set()
-        if is_skip(found):
-            skips[each] = found
-        else:
-            rounds[number] = found
-            keep(paths[each], rounds)
-    used = {
-        each: {number: results[each][number] for number in sorted(results[each]) if number < budget.rounds}
-        for each in ordered
-    }
-    for device in machines:
-        write_atomic(cache / f"hardware-{device}.json", json.dumps(hardware(device), indent=2) + "\n")
-    return pd.DataFrame(
-        [
-            (*asdict(each).values(), number, metric, value)
-            for each in ordered
-            for number, metrics in (used[each] or {0: skips[each]}).items()
-            for metric, value in metrics.items()
-        ],
-        columns=[*SETTINGS, "round", "metric", "value"],
-    )
+    metrics: dict[str, float] = {}
+    patience = START_SECONDS + budget.block_seconds + 4 * budget.seconds
+    try:
+        for quantity in ("memory", "time") if first else ("time",):
+            metrics |= run_in_fresh_process(measure_here, configuration, quantity, budget, patience=patience)
+    except TimeoutError:
+        return {"skipped_time": patience}
+    except MemoryError:
+        return {"skipped_memory": budget.memory_mib * MIB}
+    except RuntimeError as error:
+        raise RuntimeError(f"{configuration}: {error}") from None
+    return metrics
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    command = argparse.ArgumentParser(prog="python -m study.speed.measure", description=__doc__, formatter_class=raw)
-    choose = command.add_subparsers(dest="command", required=True)
-    encoder = choose.add_parser("encoder", help="the source study's encoder at its lengths")
-    encoder.add_argument("--lengths", type=int, nargs="+", default=list(range(256, 8193, 256)))
-    layer = choose.add_parser("layer", help="one attention layer along length, as in the notebook")
-    layer.add_argument("--lengths", type=int, nargs="+", default=[256 * 2**power for power in range(9)])
-    agree = choose.add_parser("agree", help="whether the cross-overs of two runs agree within their intervals")
-    agree.add_argument("runs", type=Path, nargs=2, help="rows that `layer` or `encoder` saved")
-    for sweep in (encoder, layer):
-        sweep.add_argument("--cache", type=Path, default=LOCAL, help="folder of kept results (default: %(default)s)")
-        sweep.add_argument("--output", type=Path, help="where to save the rows (default: a file beside the kept ones)")
-        sweep.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-        sweep.add_argument("--threads", type=int, default=1, help="default %(default)s")
-        sweep.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-        for field in fields(Budget):
-            name = f"--{field.name.replace('_', '-')}"
-            sweep.add_argument(name, type=field.type, default=field.default, help=f"default {field.default}")
-    return command
+def measure_here(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
+    """Metric to value for `quantity` (`time` or `memory`), in this process, which should be a fresh one."""
+    torch.set_num_threads(configuration.threads)
+    if quantity == "memory":
+        map_blocks_separately()
+    # The same code over few events: what a first call allocates once is then allocated.
+    prepare(replace(configuration, length=min(configuration.length, 2 * configuration.segment)))()
+    run = prepare(configuration)
+    limit_memory(configuration.device, budget.memory_mib)
+    if quantity == "memory":
+        return {"peak_memory_mib": peak_mib(run, device=configuration.device)}
+    blocks = block_times(run, configuration.threads, budget.block_seconds)
+    low, median, high = (float(1000 * np.quantile(blocks, share)) for share in (0.25, 0.5, 0.75))
+    return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and save."""
-    chosen = parser().parse_args(arguments)
-    if chosen.command == "agree":
-        first, second = (scaling.crossovers(pd.read_csv(path)) for path in chosen.runs)
-        print(scaling.agreement(first, second).to_string(index=False))
-        return
-    budget = Budget(**{field.name: getattr(chosen, field.name) for field in fields(Budget)})
-    grids = {"encoder": sweeps.source_encoders, "layer": sweeps.layers}
-    machine = {"device": chosen.device, "threads": chosen.threads, "dtype": chosen.dtype}
-    grid = [replace(each, **machine) for each in grids[chosen.command](chosen.lengths)]
-    rows = measure(grid, budget, chosen.cache)
-    output = chosen.output or chosen.cache / f"{chosen.command}.csv"
-    write_atomic(output, rows.to_csv(index=False))
-    write_atomic(output.with_name("hardware.json"), json.dumps(hardware(chosen.device), indent=2) + "\n")
-    print(scaling.result_rows(rows, chosen.command).drop(columns=["experiment", "seed", "axis"]).to_string(index=False))
-    print(f"saved {output}")
+def block_times(run: Callable[[], object], threads: int, block_seconds: float) -> list[float]:
+    """Seconds of a call in each block of calls, or of the first call alone if it lasts as long as many blocks."""
+    started = timer()
+    run()
+    first = timer() - started
+    if first > LONG_CALL * block_seconds:
+        return [first]
+    blocks = Timer("run()", globals={"run": run}, num_threads=threads)
+    return blocks.blocked_autorange(min_run_time=block_seconds).times
 
 
-if __name__ == "__main__":
-    main()
+def other_hardware(folder: Path = MEASUREMENTS) -> dict[str, pd.DataFrame]:
+    """Rows kept from other machines, by the name of their folder: every CSV and Parquet file beside a `hardware.json`.
+
+    Raises FileNotFoundError for a `hardware.json` without rows.
+    """
+    found = {}
+    for machine in sorted(path.parent for path in folder.glob("*/hardware.json") if path.parent.name != LOCAL.name):
+        tables = [pd.read_csv(path) for path in sorted(machine.glob("*.csv"))]
+        tables += [pd.read_parquet(path) for path in sorted(machine.glob("*.parquet"))]
+        if not tables:
+            raise FileNotFoundError(f"{machine}: a hardware.json without rows")
+        found[machine.name] = pd.concat(tables, ignore_index=True)
+    return found

@@ -1,27 +1,31 @@
-"""What sweeps over length say: growth exponents, cross-over lengths, and the source study's claims."""
+"""What the measured rows say: growth, cross-over lengths, what to choose, and the source study's claims."""
 
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from lib.paths import FACTS
-from study.report import COLUMNS
+from study.report import COLUMNS, MODEL_STYLE, NOT_MEASURED
+from study.speed.workload import Configuration
 
 # From the steepest growth to the flattest: of a pair, the later is the one expected to pay from some length on.
 ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
+LABELS = {model: MODEL_STYLE[model]["label"] for model in ORDER} | {"softmax": "fused softmax"}
 BASELINES = ("explicit_softmax", "softmax")
+CAUSAL, UNIFORM = "_causal", "_uniform"  # what a variant of a mechanism is named by
 CONFIDENCE = 0.95
 BETWEEN = 1.5  # of linear and quadratic growth
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.
 POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
 POWER_MARGIN = 0.1
 METRICS = ("peak_memory_mib", "time_ms")
-REASONS = {  # by metric: the reason, its unit, and how many of it one of the metric's are
-    "skipped_time": ("beyond its budget of time", "seconds", 1.0),
-    "skipped_memory": ("beyond its budget of memory", "MiB", 2.0**-20),
-}
+CASE = ["direction", "length", "batch"]
+# What may differ between machines whose rows are compared, and what varies within a sweep.
+FREE = ("mechanism", "direction", "length", "device", "threads", "seed")
 CLAIMS = {
     "time_ms_exponent": "power of time",
     "peak_memory_mib_exponent": "power of memory",
@@ -32,17 +36,21 @@ CLAIMS = {
 
 
 def result_rows(rows: pd.DataFrame, experiment: str, axis: str = "length") -> pd.DataFrame:
-    """Measured rounds in the study's one table shape, along one of the settings.
+    """Measured rounds in the study's one table shape, along one of the settings; variants get names of their own.
 
     Times are medians over rounds; `time_ms_low` and `time_ms_high` are the lowest lower and the highest upper quartile
     of any round.
     """
+    if axis in ("features", "basis"):
+        uniform = (rows["mechanism"] == "infinite_former") & (rows["sampling"] == "uniform")
+        suffix = np.where(rows["causal"], CAUSAL, np.where(uniform, UNIFORM, ""))
+        rows = rows.assign(mechanism=rows["mechanism"] + suffix)
     pick = {"time_ms_low": "min", "time_ms_high": "max"}
     keys = ["scope", "mechanism", "direction", axis, "metric"]
     parts = [part.groupby(keys)["value"].agg(pick.get(metric, "median")) for metric, part in rows.groupby("metric")]
-    found = pd.concat(parts).reset_index()
     names = {"scope": "task", "mechanism": "model", "direction": "split", axis: "x"}
-    return found.rename(columns=names).assign(experiment=experiment, seed="-", axis=axis)[COLUMNS]
+    found = pd.concat(parts).reset_index().rename(columns=names)
+    return found.assign(experiment=experiment, seed="-", axis=axis)[COLUMNS]
 
 
 def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
@@ -86,7 +94,7 @@ def crossing(ratios: pd.Series) -> float:
 
 
 def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
-    """From which length on the second of each pair is faster, for inference and for training.
+    """From which length on the `model` of each pair is faster than the other (`against`), by direction.
 
     Every round gives a cross-over of its own; the interval is Student's t for their mean logarithm, cut at the lengths
     measured (where it is open) and missing with a single round. `faster` says from which lengths on in words. All of
@@ -96,11 +104,11 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
     for split, part in rows.groupby("direction", sort=False):
         models, times = set(part["mechanism"]), part[part["metric"] == "time_ms"]
         table = times.pivot(index=["round", "length"], columns="mechanism", values="value").reindex(columns=ORDER)
-        for first, second in combinations([model for model in ORDER if model in models], 2):
-            ratios = (table[second] / table[first]).dropna()
+        for against, model in combinations([model for model in ORDER if model in models], 2):
+            ratios = (table[model] / table[against]).dropna()
             lengths = ratios.index.get_level_values("length")
             if lengths.nunique() < 2:
-                found.append((first, second, split, np.nan, np.nan, np.nan, False, np.nan))
+                found.append((against, model, split, np.nan, np.nan, np.nan, False, np.nan))
                 continue
             shortest, longest = float(lengths.min()), float(lengths.max())
             middle = crossing(ratios.groupby("length").median())
@@ -110,8 +118,9 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
                 0.0: f"at all lengths from {shortest:,.0f} events on",
                 np.inf: f"at no length up to {longest:,.0f} events",
             }
-            said = words.get(middle, f"from {middle:,.0f} events on (95 % interval {low:,.0f} to {high:,.0f})")
-            found.append((first, second, split, np.clip(middle, shortest, longest), low, high, middle < np.inf, said))
+            faster = words.get(middle, f"from {middle:,.0f} events on (95 % interval {low:,.0f} to {high:,.0f})")
+            length = np.clip(middle, shortest, longest)
+            found.append((against, model, split, length, low, high, middle < np.inf, faster))
     names = ["against", "model", "split", "crossover_length", "low", "high", "pays", "faster"]
     return pd.DataFrame(found, columns=names)
 
@@ -119,43 +128,86 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
 def log_interval(values: np.ndarray, lowest: float, highest: float) -> tuple[float, float]:
     """Student's t interval of the geometric mean, cut at the given ends; the whole range for a single value."""
     if len(values) < 2:
-        return float(lowest), float(highest)
+        return lowest, highest
     logs = np.log(values)
     margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
     low, high = np.exp(logs.mean() + np.array([-margin, margin])).clip(lowest, highest)
     return float(low), float(high)
 
 
+def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame], layer: Configuration) -> pd.DataFrame:
+    """In words, from which length on the model is faster than the other; a column per machine that measured the layer.
+
+    Machines that measured only other layers are left out.
+    """
+    settings = {name: value for name, value in asdict(layer).items() if name not in FREE}
+    tables = []
+    for machine, rows in machines.items():
+        same = rows[(rows[list(settings)] == pd.Series(settings)).all(axis=1)]
+        if len(same):
+            tables.append(crossovers(same).assign(machine=machine))
+    found = pd.concat(tables)
+    words = found.pivot(index=["model", "against", "split"], columns="machine", values="faster")
+    return words.reindex(columns=found["machine"].unique()).astype("object").fillna("not measured")
+
+
 def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
     """Exponents and cross-overs in the study's one table shape; `model` is the one that pays from the length on."""
-    found = []
-    for row in slopes.dropna().itertuples():
-        for name, value in (("exponent", row.exponent), ("exponent_low", row.low), ("exponent_high", row.high)):
-            found.append((row.model, row.split, "growth", f"{row.metric}_{name}", value))
-    for row in crossings.dropna().itertuples():
-        axis = f"against_{row.against}"
-        bounds = (("crossover_length", row.crossover_length), ("crossover_low", row.low), ("crossover_high", row.high))
-        for metric, value in (*bounds, ("pays", float(row.pays))):
-            found.append((row.model, row.split, axis, metric, value))
-    table = pd.DataFrame(found, columns=["model", "split", "axis", "metric", "value"])
-    return table.assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
+    ends = {"exponent": "exponent", "low": "exponent_low", "high": "exponent_high"}
+    growth = slopes.dropna().rename(columns=ends).rename(columns={"metric": "of"})
+    growth = growth.melt(["model", "split", "of"], list(ends.values()), "metric", "value").assign(axis="growth")
+    growth["metric"] = growth.pop("of") + "_" + growth["metric"]
+    ends = {"crossover_length": "crossover_length", "low": "crossover_low", "high": "crossover_high", "pays": "pays"}
+    pays = crossings.dropna().astype({"pays": float}).rename(columns=ends)
+    pays = pays.melt(["model", "split", "against"], list(ends.values()), "metric", "value")
+    pays["axis"] = "against_" + pays.pop("against")
+    return pd.concat([growth, pays]).assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
 
 
-def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Whether the intervals of the cross-overs of two runs overlap, for every pair that both have measured."""
-    keys = ["against", "model", "split"]
-    first, second = (run[[*keys, "low", "high"]].dropna() for run in (first, second))
-    table = first.merge(second, on=keys, validate="one_to_one")
-    overlap = (table["low_x"] <= table["high_y"]) & (table["low_y"] <= table["high_x"])
-    return table.assign(agree=overlap)
+def share_outside(attention: pd.DataFrame, encoder: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The share of an encoder's time that is not spent in its attention layers, from rows of both at the same lengths.
+
+    One minus depth times the time of one layer over that of the encoder, in each round: its median over rounds, its
+    lowest and its highest; in the study's one table shape. Left out where a layer alone takes longer than the encoder
+    that holds it: alone, it may hand its memory back to the system at every call and pay for it anew.
+    """
+    keys = ["mechanism", "direction", "length", "round"]
+    alone, whole = (rows[rows["metric"] == "time_ms"] for rows in (attention, encoder))
+    pairs = whole[[*keys, "layers", "value"]].merge(alone[[*keys, "value"]], on=keys, validate="one_to_one")
+    share = 1 - pairs["layers"] * pairs["value_y"] / pairs["value_x"]
+    ends = {"other_share": "median", "other_share_low": "min", "other_share_high": "max"}
+    spread = pairs.assign(share=share).groupby(keys[:-1])["share"].agg(**ends).reset_index()
+    table = spread[spread["other_share"] > 0].melt(keys[:-1], list(ends), "metric", "value")
+    table = table.rename(columns={"mechanism": "model", "direction": "split", "length": "x"})
+    return table.assign(experiment=experiment, task="encoder", seed="-", axis="encoder_length")
 
 
-def skipped(rows: pd.DataFrame) -> pd.DataFrame:
-    """What was not measured, with the reason and what it would have needed, in the unit of the reason."""
-    found = rows[rows["metric"].isin(REASONS)].reset_index(drop=True)
-    units = pd.DataFrame(found["metric"].map(REASONS).tolist(), columns=["reason", "unit", "scale"])
-    needed = found["value"] * units["scale"]
-    return found[["mechanism", "direction", "length"]].assign(needed=needed, unit=units["unit"])
+def choices(rows: pd.DataFrame, limits_mib: Sequence[int | float]) -> pd.DataFrame:
+    """For each direction, length and batch the fastest mechanism within each limit of memory, a column per limit.
+
+    The naive softmax is no candidate: the fused one gives the same numbers.
+    """
+    pick = {"time_ms": "median", "time_ms_low": "min", "time_ms_high": "max", "peak_memory_mib": "median"}
+    candidates = rows[rows["mechanism"] != "explicit_softmax"]
+    values = {
+        name: candidates[candidates["metric"] == name].groupby([*CASE, "mechanism"])["value"].agg(how)
+        for name, how in pick.items()
+    }
+    table = pd.concat(values, axis=1).dropna(subset="time_ms").reset_index("mechanism")
+    cases = pd.MultiIndex.from_frame(rows[CASE].drop_duplicates().sort_values(CASE))
+    found = {
+        f"within {limit:,g} MiB": [fastest(table[table.index == case], limit) for case in cases] for limit in limits_mib
+    }
+    return pd.DataFrame(found, index=cases)
+
+
+def fastest(candidates: pd.DataFrame, limit_mib: int | float) -> str:
+    """The fastest of the mechanisms that fit, with all that its spread overlaps, in words."""
+    fitting = candidates[candidates["peak_memory_mib"] <= limit_mib].sort_values("time_ms")
+    if fitting.empty:
+        return "none fits" if len(candidates) else NOT_MEASURED.lower()
+    tied = fitting[fitting["time_ms_low"] <= fitting["time_ms_high"].iloc[0]]
+    return " or ".join(tied["mechanism"].map(LABELS))
 
 
 def only(table: pd.DataFrame, **where: object) -> pd.Series:
@@ -170,41 +222,29 @@ def source_study() -> pd.DataFrame:
 
 
 def source_claims(results: pd.DataFrame, slopes: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
-    """Each claim of the source study against the explicit and the fused softmax, and whether it is reproduced.
+    """Each claim of the source study against the naive and the fused softmax, and whether it is reproduced.
 
     Linear or quadratic growth is reproduced if the exponent's whole interval is on that side of 1.5; a cross-over if it
     comes no later; a saving if it is at least as large. What was not measured here is missing.
     """
-    claims = source_study().query("axis == 'claim'")
     found = []
-    for baseline in BASELINES:
-        for claim in claims.itertuples():
-            model = baseline if claim.model == "softmax" else claim.model
-            ours, holds = checked(claim.metric, claim.value, claim.x, model, baseline, results, slopes, crossings)
-            found.append((baseline, model, CLAIMS[claim.metric], claim.x, claim.value, ours, holds))
+    for baseline, claim in product(BASELINES, source_study().query("axis == 'claim'").itertuples()):
+        model = baseline if claim.model == "softmax" else claim.model
+        quantity, kind = claim.metric.rsplit("_", 1)
+        if kind == "exponent":
+            growth = only(slopes, model=model, metric=quantity)
+            here = growth["exponent"]
+            holds = growth["low"] > BETWEEN if claim.value > BETWEEN else growth["high"] < BETWEEN
+        elif kind == "ratio":
+            theirs, ours = (
+                only(results, model=each, metric=quantity, x=claim.x)["value"] for each in (baseline, model)
+            )
+            here = theirs / ours
+            holds = here >= claim.value
+        else:
+            pair = only(crossings, model=model, against=baseline)
+            here = pair["crossover_length"]
+            holds = here <= claim.value and pair["pays"]
+        found.append((baseline, model, CLAIMS[claim.metric], claim.x, claim.value, here, bool(holds)))
     table = pd.DataFrame(found, columns=["against", "model", "claim", "length", "source_study", "here", "reproduced"])
     return table.assign(reproduced=table["reproduced"].astype("object").where(table["here"].notna(), np.nan))
-
-
-def checked(
-    metric: str,
-    claimed: float,
-    length: float,
-    model: str,
-    baseline: str,
-    results: pd.DataFrame,
-    slopes: pd.DataFrame,
-    crossings: pd.DataFrame,
-) -> tuple[float, bool]:
-    """What was measured here for one claim, and whether it agrees; a missing value if it was not measured."""
-    quantity, kind = metric.rsplit("_", 1)
-    if kind == "exponent":
-        found = slopes[(slopes["model"] == model) & (slopes["metric"] == quantity)]
-        clear = found["low"] > BETWEEN if claimed > BETWEEN else found["high"] < BETWEEN
-        return found["exponent"].mean(), bool(clear.any())
-    if kind == "ratio":
-        at = results[(results["x"] == length) & (results["metric"] == quantity)].set_index("model")["value"]
-        saving = at.get(baseline, np.nan) / at.get(model, np.nan)
-        return saving, bool(saving >= claimed)
-    found = crossings[(crossings["model"] == model) & (crossings["against"] == baseline)]
-    return found["crossover_length"].mean(), bool((found["pays"] & (found["crossover_length"] <= claimed)).any())

@@ -21,8 +21,13 @@ from lib.attention.segment_memory import Memory
 from lib.attention.softmax import SoftmaxAttention, softmax_attention
 from lib.attention.tiled import State
 from lib.training.classifier import build_attention
-from study.speed.fresh_process import apart
-from study.speed.memory import MIB, map_blocks_separately, reading_error_mib, resident_bytes
+from study.speed.fresh_process import (
+    MIB,
+    map_blocks_separately,
+    reading_error_mib,
+    resident_bytes,
+    run_in_fresh_process,
+)
 from study.speed.workload import Configuration, model_config
 
 Cache = tuple[Tensor, Tensor]
@@ -63,15 +68,23 @@ def state_bytes(state: tuple[Tensor, ...]) -> int:
     return sum(part.numel() * part.element_size() for part in state)
 
 
-def checkpoints(segments: int) -> set[int]:
-    """Every doubling, and the end."""
-    return {2**power for power in range(segments.bit_length()) if 2**power <= segments} | {segments}
+def streams(base: Configuration, seconds: float, memory_mib: float, experiment: str) -> pd.DataFrame:
+    """The stream of every mechanism, each in a process of its own, in the study's one table shape."""
+    parts = []
+    for mechanism in tqdm(STEPS, desc="streaming", unit="mechanism", disable=None, leave=False):
+        try:
+            rows = run_in_fresh_process(stream_here, replace(base, mechanism=mechanism), seconds, memory_mib)
+        except MemoryError:
+            rows = [(base.segment, "skipped_memory", memory_mib * MIB)]
+        parts.append(pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(model=mechanism))
+    facts = {"experiment": experiment, "task": "stream", "seed": "-", "split": "forward", "axis": "events_streamed"}
+    return pd.concat(parts, ignore_index=True).assign(**facts)
 
 
 def stream_here(configuration: Configuration, seconds: float, memory_mib: float) -> list[tuple[int, str, float]]:
-    """Events so far, metric and value at each checkpoint, in this process, which should be a fresh one.
+    """Events so far, metric and value at every doubling and at the end, in this process, which should be a fresh one.
 
-    `event_us` is the median over the segments since the checkpoint before, with quartiles; `resident_mib` the rise of
+    `event_us` is the median over the segments since the row before, with quartiles; `resident_mib` the rise of
     resident memory since before the first event; `state_kib` what is carried on. A stream that has taken `seconds`, or
     carries more than `memory_mib`, ends there: `skipped_time` (seconds) or `skipped_memory` (bytes).
     """
@@ -89,8 +102,7 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
         # What the first calls allocate once is there before the stream starts.
         step(layer, *step(layer, torch.randn(shape, generator=generator), None))
         before = resident_bytes("VmRSS")
-        progress = tqdm(range(1, segments + 1), desc=f"{configuration.mechanism} stream", disable=None, leave=False)
-        for count in progress:
+        for count in range(1, segments + 1):
             events = torch.randn(shape, generator=generator)
             started = time.perf_counter()
             _, past = step(layer, events, past)
@@ -99,7 +111,7 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
             kept = state_bytes(past)
             over = {"skipped_time": spent} if spent > seconds else {}
             over |= {"skipped_memory": float(kept)} if kept > memory_mib * MIB else {}
-            if over or count in checkpoints(segments):
+            if over or count & (count - 1) == 0 or count == segments:
                 low, middle, high = (1e6 * np.quantile(times, share) / segment for share in (0.25, 0.5, 0.75))
                 found = {"event_us": middle, "event_us_low": low, "event_us_high": high, "state_kib": kept / 1024}
                 found |= {"resident_mib": (resident_bytes("VmRSS") - before) / MIB}
@@ -111,21 +123,8 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
     return rows
 
 
-def streams(base: Configuration, seconds: float, memory_mib: float, experiment: str) -> pd.DataFrame:
-    """The stream of every mechanism, each in a process of its own, in the study's one table shape."""
-    parts = []
-    for mechanism in tqdm(STEPS, desc="streaming", unit="mechanism", disable=None, leave=False):
-        try:
-            rows = apart(stream_here, replace(base, mechanism=mechanism), seconds, memory_mib)
-        except MemoryError:
-            rows = [(base.segment, "skipped_memory", memory_mib * MIB)]
-        parts.append(pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(model=mechanism))
-    facts = {"experiment": experiment, "task": "stream", "seed": "-", "split": "forward", "axis": "events_streamed"}
-    return pd.concat(parts, ignore_index=True).assign(**facts)
-
-
 def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
-    """How much more a late event costs than an early one: the last checkpoint against the first settled one.
+    """How much more a late event costs than an early one: the last row against the first settled one.
 
     Memory counts as constant if the state does not grow and resident memory rises by less than one byte per event, or
     than two readings may be off; time if it grows by less than `STEADY`. A stream that was ended is not constant; what
@@ -139,7 +138,7 @@ def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
         early = settled.iloc[0] if len(settled) else late * np.nan
         events = float(table.index[-1])
         rise = late["resident_mib"] - early["resident_mib"]
-        whole = "skipped_time" not in table.columns and "skipped_memory" not in table.columns
+        whole = not any(name.startswith("skipped") for name in table.columns)
         steady_memory = late["state_kib"] == early["state_kib"] and rise <= max(events / MIB, reading_error_mib())
         slower = late["event_us"] / early["event_us"]
         constant = bool(whole and steady_memory and slower <= STEADY)

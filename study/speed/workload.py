@@ -1,8 +1,9 @@
 """What is measured: one call of one mechanism, prepared so that nothing but the call itself is inside it."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 
 import torch
 from jaxtyping import Float
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from lib.attention.performer import favor_attention
 from lib.attention.random_features import orthogonal_projection
-from lib.attention.softmax import explicit_softmax_attention, softmax_attention
+from lib.attention.softmax import AttentionOutput, explicit_softmax_attention, softmax_attention
 from lib.training.classifier import Encoder, ModelConfig, build_attention
 
 KERNELS = ("softmax", "explicit_softmax", "performer")
-MODULES = ("softmax", "explicit_softmax", "performer", "infinite_former")
+MODULES = (*KERNELS, "infinite_former")
 SCOPES = {"kernel": KERNELS, "attention": MODULES, "encoder": MODULES}
+DIRECTIONS = ("forward", "training")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,6 @@ class Configuration:
     segment: int = 128
     sampling: str = "sticky"
     causal: bool = False
-    dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
     layers: int = 2
@@ -47,8 +48,8 @@ class Configuration:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"scope": SCOPES, "direction": ("forward", "training"), "dtype": ("float32", "bfloat16")}
-        for name, known in {**choices, "mechanism": SCOPES.get(self.scope, ())}.items():
+        choices = {"scope": SCOPES, "direction": DIRECTIONS, "mechanism": SCOPES.get(self.scope, ())}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
         if self.causal and self.scope != "kernel":
@@ -57,80 +58,58 @@ class Configuration:
     @property
     def matrix_bytes(self) -> int:
         """Size of one query-by-key matrix of all heads."""
-        return self.batch * self.heads * self.length**2 * (4 if self.dtype == "float32" else 2)
+        return self.batch * self.heads * self.length**2 * 4
 
 
-@dataclass(frozen=True)
-class Call:
-    """A forward pass whose inputs exist, and the tensors that training wants gradients of."""
+def grid(base: Configuration, **values: Sequence) -> list[Configuration]:
+    """The base with every combination of the given values of its settings."""
+    return [replace(base, **dict(zip(values, chosen, strict=True))) for chosen in product(*values.values())]
 
-    forward: Callable[[], tuple[Tensor, Tensor | None]]
-    leaves: tuple[Tensor, ...]
-    output_shape: torch.Size
+
+Attend = Callable[[], tuple[Tensor, Tensor]]
 
 
 def prepare(configuration: Configuration) -> Callable[[], object]:
-    """The call to measure."""
+    """The call to measure: a forward pass without gradients, or forward and backward."""
     with torch.random.fork_rng():
         torch.manual_seed(configuration.seed)
-        call = (kernel_call if configuration.scope == "kernel" else layer_call)(configuration)
-    mixed = configuration.dtype != "float32"
-
-    def precision() -> torch.autocast | nullcontext:
-        return torch.autocast(configuration.device, torch.bfloat16) if mixed else nullcontext()
+        attend, leaves = (kernel_call if configuration.scope == "kernel" else layer_call)(configuration)
 
     def forward() -> Tensor:
-        with torch.no_grad(), precision():
-            return call.forward()[0]
+        with torch.no_grad():
+            return attend()[0]
 
     if configuration.direction == "forward":
         return forward
     generator = torch.Generator().manual_seed(configuration.seed)
-    upstream = torch.randn(call.output_shape, generator=generator).to(configuration.device)
-    for leaf in call.leaves:
+    upstream = torch.randn(leaves[0].shape, generator=generator).to(configuration.device)
+    for leaf in leaves:
         leaf.requires_grad_()
 
     def training() -> tuple[Tensor | None, ...]:
-        with precision():
-            output, regulariser = call.forward()
-        roots, gradients = [output], [upstream.to(output.dtype)]
-        if regulariser is not None and regulariser.requires_grad:
+        output, regulariser = attend()
+        roots, gradients = [output], [upstream]
+        if regulariser.requires_grad:
             roots, gradients = [output, regulariser], [*gradients, torch.ones_like(regulariser)]
-        return torch.autograd.grad(roots, call.leaves, gradients, allow_unused=True)
+        return torch.autograd.grad(roots, leaves, gradients, allow_unused=True)
 
     return training
 
 
-def small(configuration: Configuration) -> Configuration:
-    """The same code path over few events: what a first call allocates once is then allocated."""
-    return replace(configuration, length=min(configuration.length, 2 * configuration.segment))
-
-
-def random_heads(configuration: Configuration) -> tuple[Tensor, Tensor, Tensor]:
-    """Gaussian queries, keys and values."""
+def kernel_call(configuration: Configuration) -> tuple[Attend, tuple[Tensor, ...]]:
+    """A function of Gaussian queries, keys and values, and these."""
     generator = torch.Generator().manual_seed(configuration.seed)
     shape = (3, configuration.batch, configuration.heads, configuration.length, configuration.head_dim)
-    return tuple(tensor.contiguous() for tensor in torch.randn(shape, generator=generator).to(configuration.device))
-
-
-def kernel_call(configuration: Configuration) -> Call:
-    """A function of queries, keys and values."""
-    queries, keys, values = random_heads(configuration)
-    causal = configuration.causal
+    given = tuple(torch.randn(shape, generator=generator).to(configuration.device))
+    functions = {"softmax": softmax_attention, "explicit_softmax": explicit_softmax_attention}
     if configuration.mechanism == "performer":
-        projection = drawn_projection(configuration)
+        functions["performer"] = partial(favor_attention, projection=drawn_projection(configuration))
+    function, nothing = functions[configuration.mechanism], torch.zeros(())
 
-        def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            return favor_attention(queries, keys, values, projection, causal=causal)
+    def attend() -> AttentionOutput:
+        return AttentionOutput(function(*given, causal=configuration.causal), nothing)
 
-    else:
-        functions = {"softmax": softmax_attention, "explicit_softmax": explicit_softmax_attention}
-        function = functions[configuration.mechanism]
-
-        def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            return function(queries, keys, values, causal=causal)
-
-    return Call(lambda: (attend(queries, keys, values), None), (queries, keys, values), values.shape)
+    return attend, given
 
 
 def drawn_projection(configuration: Configuration) -> Float[Tensor, "features head_dim"]:
@@ -141,31 +120,21 @@ def drawn_projection(configuration: Configuration) -> Float[Tensor, "features he
 
 def model_config(configuration: Configuration) -> ModelConfig:
     """The network that the configuration describes, without dropout."""
+    alike = ("heads", "layers", "feedforward_dim", "features", "basis", "segment", "sampling")
     return ModelConfig(
         attention=configuration.mechanism,
         model_dim=configuration.heads * configuration.head_dim,
-        heads=configuration.heads,
-        layers=configuration.layers,
-        feedforward_dim=configuration.feedforward_dim,
         dropout=0.0,
-        features=configuration.features,
-        basis=configuration.basis,
-        segment=configuration.segment,
-        sampling=configuration.sampling,
+        **{name: getattr(configuration, name) for name in alike},
     )
 
 
-def layer_call(configuration: Configuration) -> Call:
-    """One attention layer with its projections, or an encoder, over random events of full length."""
+def layer_call(configuration: Configuration) -> tuple[Attend, tuple[Tensor, ...]]:
+    """One attention layer with its projections, or an encoder, over random events; the events and the weights."""
     generator = torch.Generator().manual_seed(configuration.seed)
     config = model_config(configuration)
     build = build_attention if configuration.scope == "attention" else Encoder
     layer = build(config, generator).to(configuration.device).eval()
     events = torch.randn(configuration.batch, configuration.length, config.model_dim, generator=generator)
     events = events.to(configuration.device)
-
-    def forward() -> tuple[Tensor, Tensor]:
-        output, regulariser = layer(events)
-        return output, regulariser
-
-    return Call(forward, (events, *layer.parameters()), events.shape)
+    return lambda: layer(events), (events, *layer.parameters())

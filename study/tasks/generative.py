@@ -20,19 +20,21 @@ SECONDS = 61  # the bank's seconds run from 0 to 60
 HOUR_PLACES = MINUTES * SECONDS
 DAY_PLACES = HOURS * HOUR_PLACES
 BACKWARDS = 0.12  # of every second couple of neighbours within a day
+PerEvent = Int[ndarray, " events"]
+PerCustomer = Int[ndarray, " customers"]
 
 
 class Events(NamedTuple):
     """Events of some customers in the order of the file."""
 
-    customer: Int[ndarray, " events"]  # numbered from 0, each in one run
-    pair: Int[ndarray, " events"]  # row of the model's pairs (MCC, type)
-    day: Int[ndarray, " events"]
-    place: Int[ndarray, " events"]  # of the second among the day's 24 x 60 x 61; 0 is midnight
+    customer: PerEvent  # numbered from 0, each in one run
+    pair: PerEvent  # row of the model's pairs (MCC, type)
+    day: PerEvent
+    place: PerEvent  # of the second among the day's 24 x 60 x 61; 0 is midnight
     amount: Float[ndarray, " events"]  # signed, in the bank's unit
 
 
-def draw(model: Model, men: Int[ndarray, " customers"], rng: np.random.Generator) -> Events:
+def draw(model: Model, men: PerCustomer, rng: np.random.Generator) -> Events:
     """The histories of customers with the given labels (0 woman, 1 man), one customer after the other."""
     lengths = np.array([1 + np.searchsorted(model.length_cdf[label], rng.random(), side="right") for label in men])
     customer = np.repeat(np.arange(len(men)), lengths)
@@ -47,9 +49,7 @@ def draw(model: Model, men: Int[ndarray, " customers"], rng: np.random.Generator
     return Events(customer, pair, slot % len(model.days), place, amounts(model, men, customer, pair, rng))
 
 
-def pick(
-    rng: np.random.Generator, weights: Float[ndarray, "rows columns"], row: Int[ndarray, " events"]
-) -> Int[ndarray, " events"]:
+def pick(rng: np.random.Generator, weights: Float[ndarray, "rows columns"], row: PerEvent) -> PerEvent:
     """A column for every entry of `row`, drawn with that row's weights."""
     edges = np.cumsum(weights, axis=1)
     edges = (edges / edges[:, -1:] + np.arange(len(weights))[:, None]).ravel()
@@ -57,9 +57,7 @@ def pick(
     return np.clip(found - row * weights.shape[1], 0, weights.shape[1] - 1)
 
 
-def codes(
-    model: Model, men: Int[ndarray, " customers"], customer: Int[ndarray, " events"], rng: np.random.Generator
-) -> Int[ndarray, " events"]:
+def codes(model: Model, men: PerCustomer, customer: PerEvent, rng: np.random.Generator) -> PerEvent:
     """Pairs drawn independently from each customer's own shares, a Dirichlet draw for each choice on the way."""
     shares = np.ones((len(men), len(model.pairs)))
     for choice in model.choices:
@@ -68,9 +66,7 @@ def codes(
     return pick(rng, shares, customer)
 
 
-def seasonal(
-    model: Model, customer: Int[ndarray, " events"], pair: Int[ndarray, " events"], rng: np.random.Generator
-) -> Int[ndarray, " events"]:
+def seasonal(model: Model, customer: PerEvent, pair: PerEvent, rng: np.random.Generator) -> PerEvent:
     """Pairs in another order: a code outside the main ones has a season in the history, and events come in bursts."""
     code, recipe = model.choices[2].column[pair], model.recipe
     key = customer * len(model.choices[2].starts) + code
@@ -84,7 +80,7 @@ def seasonal(
     return pair[np.argsort(customer + moment, kind="stable")]
 
 
-def couples(customer: Int[ndarray, " events"], midnight: Bool[ndarray, " events"]) -> Int[ndarray, " couples"]:
+def couples(customer: PerEvent, midnight: Bool[ndarray, " events"]) -> Int[ndarray, " couples"]:
     """First positions of the disjoint couples (0, 1), (2, 3), ... of each history, both at midnight or neither."""
     starts = np.flatnonzero(np.diff(customer, prepend=-1))
     rank = np.arange(len(customer)) - np.repeat(starts, np.diff(starts, append=len(customer)))
@@ -94,12 +90,12 @@ def couples(customer: Int[ndarray, " events"], midnight: Bool[ndarray, " events"
 
 def ordered(
     model: Model,
-    men: Int[ndarray, " customers"],
-    customer: Int[ndarray, " events"],
-    pair: Int[ndarray, " events"],
+    men: PerCustomer,
+    customer: PerEvent,
+    pair: PerEvent,
     midnight: Bool[ndarray, " events"],
     rng: np.random.Generator,
-) -> Int[ndarray, " events"]:
+) -> PerEvent:
     """Pairs with each couple of neighbours put in an order, whatever it was, that leans towards the label's."""
     first, lean = couples(customer, midnight), model.pairs["lean_in_couple"].to_numpy()
     lead = lean[pair[first]] - lean[pair[first + 1]]
@@ -107,7 +103,7 @@ def ordered(
     return exchanged(pair, first[(lead > 0) != high_first])
 
 
-def exchanged(values: Int[ndarray, " events"], first: Int[ndarray, " couples"]) -> Int[ndarray, " events"]:
+def exchanged(values: PerEvent, first: Int[ndarray, " couples"]) -> PerEvent:
     """Values with each of the given positions exchanged with the next."""
     result = values.copy()
     result[first], result[first + 1] = values[first + 1], values[first]
@@ -116,12 +112,12 @@ def exchanged(values: Int[ndarray, " events"], first: Int[ndarray, " couples"]) 
 
 def places(
     model: Model,
-    men: Int[ndarray, " customers"],
-    customer: Int[ndarray, " events"],
-    slot: Int[ndarray, " events"],
+    men: PerCustomer,
+    customer: PerEvent,
+    slot: PerEvent,
     midnight: Bool[ndarray, " events"],
     rng: np.random.Generator,
-) -> Int[ndarray, " events"]:
+) -> PerEvent:
     """Times of the day, sorted within a customer's day but for some neighbours, as in the bank's file."""
     hour = pick(rng, rng.standard_gamma(model.hour_alpha[men]), customer)
     place = np.maximum(hour * HOUR_PLACES + rng.integers(0, HOUR_PLACES, len(hour)), 1)
@@ -132,11 +128,7 @@ def places(
 
 
 def amounts(
-    model: Model,
-    men: Int[ndarray, " customers"],
-    customer: Int[ndarray, " events"],
-    pair: Int[ndarray, " events"],
-    rng: np.random.Generator,
+    model: Model, men: PerCustomer, customer: PerEvent, pair: PerEvent, rng: np.random.Generator
 ) -> Float[ndarray, " events"]:
     """Log-normal amounts around the pair's mean and the customer's level, in whole kopecks of the bank's unit."""
     level = rng.normal(model.amount[men], model.recipe.amount_spread)
@@ -163,9 +155,7 @@ def log_odds(model: Model, events: Events, customers: int) -> Float[ndarray, " c
     return result + amount_ratio(model, events, customers) + order_ratio(model, events, customers)
 
 
-def tally(
-    customer: Int[ndarray, " events"], column: Int[ndarray, " events"], customers: int, columns: int
-) -> Int[ndarray, "customers columns"]:
+def tally(customer: PerEvent, column: PerEvent, customers: int, columns: int) -> Int[ndarray, "customers columns"]:
     """How often each customer has each column."""
     return np.bincount(customer * columns + column, minlength=customers * columns).reshape(customers, columns)
 

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -80,41 +81,28 @@ def recent_scores(
 
 
 def marginal_figure(rows: pd.DataFrame) -> Figure:
-    """Real beside synthetic: lengths, codes, hours, amounts."""
+    """Real beside synthetic: lengths, codes from the most to the least frequent real one, hours, amounts."""
     fig, panels = plt.subplots(2, 2, figsize=(7.4, 5.6))
     labels = {
-        "quantile": ("quantile", "events of a customer"),
-        "hour": ("hour of the day", "share of timed events"),
-        "signed_log_amount": ("amount, signed power of ten of 1 + roubles", "share of events"),
+        "quantile": ("quantile", "events of a customer", "log"),
+        "mcc_code": ("codes, the most frequent real one first", "share of events", "log"),
+        "hour": ("hour of the day", "share of timed events", "linear"),
+        "signed_log_amount": ("amount, signed power of ten of 1 + roubles", "share of events", "linear"),
     }
-    for ax, (axis, (across, up)) in zip((panels[0, 0], *panels[1]), labels.items(), strict=True):
-        for model, part in rows[rows["axis"] == axis].groupby("model"):
-            ax.plot(part["x"], part["value"], color=COLOURS[model], label=model)
-        ax.set(xlabel=across, ylabel=up)
-    panels[0, 0].set(yscale="log")
-    panels[0, 0].legend()
-    codes = rows[rows["axis"] == "mcc_code"].pivot(index="x", columns="model", values="value")
-    both = codes[(codes > 0).all(axis=1)]
-    ends = [both.min(axis=None), both.max(axis=None)]
-    panels[0, 1].plot(ends, ends, color="#9a9a9a", linewidth=0.8, linestyle=":")
-    panels[0, 1].plot(both["real"], both["synthetic"], "o", color="#555555", markersize=3)
-    panels[0, 1].set(xscale="log", yscale="log", xlabel="share of events, real", ylabel="share of events, synthetic")
+    for ax, (axis, (across, up, scale)) in zip(panels.flat, labels.items(), strict=True):
+        both = rows[rows["axis"] == axis].pivot(index="x", columns="model", values="value")
+        if axis == "mcc_code":
+            both = both.sort_values("real", ascending=False).reset_index(drop=True)
+        both.plot(ax=ax, color=COLOURS, legend=axis == "quantile")
+        ax.set(xlabel=across, ylabel=up, yscale=scale)
     return fig
 
 
 def score_figure(rows: pd.DataFrame) -> Figure:
-    """ROC-AUC against the number of last events: every group a point, the mean a line, direct labels."""
+    """ROC-AUC against the number of last events: the mean over groups, with bars from lowest to highest."""
     fig, ax = plt.subplots()
-    for model, part in rows.groupby("model"):
-        mean = part.groupby("x")["value"].mean()
-        ax.plot(part["x"], part["value"], "o", color=COLOURS[model], markersize=3, alpha=0.6)
-        ax.plot(mean.index, mean, color=COLOURS[model])
-        end = (mean.index[-1], mean.iloc[-1])
-        ax.annotate(model, end, xytext=(6, -3), textcoords="offset points", color=COLOURS[model])
-    ticks = sorted(rows["x"].unique())
-    ax.set(
-        xscale="log", xticks=ticks, xticklabels=[f"{tick:.0f}" for tick in ticks], ylabel="ROC-AUC of the bag of codes"
-    )
-    ax.set_xlabel("last events that are read (logarithmic)")
-    ax.minorticks_off()
+    looks = {"x": "x", "y": "value", "hue": "model", "palette": COLOURS, "native_scale": True}
+    sns.pointplot(rows, **looks, errorbar=("pi", 100), log_scale=(2, False), ax=ax)
+    ax.set(xlabel="last events that are read (logarithmic)", ylabel="ROC-AUC of the bag of codes")
+    ax.legend(title=None)
     return fig

@@ -27,16 +27,16 @@ def test_imports_are_followed_in_modules_and_notebooks(tmp_path):
 @pytest.mark.parametrize(
     "line",
     [
-        "from study.speed import memory",
-        "from study.speed import memory as this_process",
-        "from study.speed.memory import MIB",
-        "import study.speed.memory",
-        "import numpy, study.speed.memory as this_process",
+        "from study.speed import fresh_process",
+        "from study.speed import fresh_process as this_process",
+        "from study.speed.fresh_process import MIB",
+        "import study.speed.fresh_process",
+        "import numpy, study.speed.fresh_process as this_process",
     ],
 )
 def test_every_form_of_import_names_the_module_and_not_its_package(tmp_path, line):
     (tmp_path / "a.py").write_text(f"{line}\nimport libs.paths\nfrom tests.lib import paths\n")
-    assert names(dependencies.modules(tmp_path / "a.py")) == ["study/speed/memory.py"]
+    assert names(dependencies.modules(tmp_path / "a.py")) == ["study/speed/fresh_process.py"]
 
 
 def test_a_package_is_named_where_something_is_imported_from_itself(tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ import torch
 from lib import paths
 from lib.data import batches
 from lib.training import loop
-from lib.training.checkpoint import Checkpoint
 from lib.training.classifier import MECHANISMS, ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import run_or_load, train
@@ -45,13 +44,13 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
 ):
     arguments = (histories, histories.labelled, dataclasses.replace(MODEL, attention=attention), CONFIG, 7, "kill")
     whole, whole_history = train(*arguments)
-    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint = tmp_path / "state"
     steps = -(-len(histories.labelled) // CONFIG.batch_size)
     with monkeypatch.context() as patched:
         kill_at_step(patched, epochs_done * steps + 2)
         with pytest.raises(Killed):
             train(*arguments, checkpoint)
-    assert checkpoint.path.exists() == (epochs_done > 0)
+    assert checkpoint.exists() == (epochs_done > 0)
     torch.manual_seed(99)  # another state than the first process had
     taken = []
     monkeypatch.setattr(loop, "one_epoch", lambda *all, epoch=loop.one_epoch: taken.append(1) or epoch(*all))
@@ -62,13 +61,13 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(histories, tmp_path, capsys, monkeypatch):
-    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint = tmp_path / "state"
     whole, _ = train(histories, histories.labelled, MODEL, CONFIG, 0, "whole", checkpoint)
-    content = bytearray(checkpoint.path.read_bytes())
+    content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
-    checkpoint.path.write_bytes(content)
+    checkpoint.write_bytes(content)
     again, history = train(histories, histories.labelled, MODEL, CONFIG, 0, "again", checkpoint)
-    assert str(checkpoint.path) in capsys.readouterr().err
+    assert str(checkpoint) in capsys.readouterr().err
     assert len(history) == CONFIG.epochs
     assert same(whole.state_dict(), again.state_dict())
 

@@ -16,7 +16,7 @@ from lib import paths
 from lib.data.batches import collate, last_events
 from lib.paths import ROOT
 from lib.storage import intact, read_checksummed
-from lib.training import pretrain
+from lib.training import loop
 from lib.training.classifier import MECHANISMS
 from lib.training.processes import ALONE, Processes, joined
 from lib.training.runs import build_classifier, run_name
@@ -79,7 +79,7 @@ def test_all_processes_hold_the_same_weights(name, left):
 
 def test_two_processes_pretrain_the_model_of_one(left, histories, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
-    monkeypatch.setattr(pretrain, "hide", two_processes.some_hidden)
+    monkeypatch.setattr(loop, "hide", two_processes.some_hidden)
     assert largest_difference(two_processes.pretrained(histories), of_rank(left, "pretrained", 0)) < TOLERANCE
 
 
@@ -115,30 +115,6 @@ def test_another_number_of_processes_makes_another_run(histories):
     arguments = (histories, 0, 3, two_processes.MODEL, two_processes.CONFIG, 0)
     alone, first, second = (run_name(*arguments, each) for each in (ALONE, Processes(0, 2), Processes(1, 2)))
     assert alone != first == second
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_shares_cover_a_batch_once_and_none_is_empty(world):
-    batch = np.array([3, 1, 4, 0, 5])
-    shares = [Processes(rank, world).share(batch) for rank in range(world)]
-    assert sorted(np.concatenate(shares[: len(batch)])) == sorted(batch)
-    assert all(share.tolist() == [3] for share in shares[len(batch) :])
-
-
-def test_weights_by_hand(monkeypatch):
-    others = torch.tensor([1.0, 0.0])
-    monkeypatch.setattr(Processes, "_summed", lambda self, own: own + others)
-    assert Processes(0, 2).weights((2, 6), 3) == pytest.approx([4 / 3, 2])  # two answers of three, all events
-    assert Processes(1, 2).weights((2, 0), 3) == pytest.approx([4 / 3, 0])
-    assert Processes(2, 3).weights((1, 5), 2) == [0, 0]  # two customers leave nothing for the third process
-
-
-def test_one_process_weighs_nothing():
-    model = torch.nn.Identity()
-    step = ALONE.parallel(model, lambda *both: both)
-    assert step([3, 1], lambda group: ("batch of", group)) == (model, ("batch of", [3, 1]))
-    assert ALONE.mean((0.1, 0.3)) == [0.1, 0.3]
-    assert ALONE.gathered("x") == ["x"]
 
 
 def test_a_batch_lies_on_the_device_asked_for(histories):

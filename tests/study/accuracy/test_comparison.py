@@ -5,54 +5,59 @@ import pandas as pd
 import pytest
 
 from lib import paths
+from lib.data.batches import stratified_folds
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import cross_validate
-from study.accuracy import comparison, evaluate
+from study.accuracy import comparison, evaluate, references
 from study.accuracy.evaluate import out_of_fold
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16)
 
 
-@pytest.fixture
-def trained(histories, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def trained(histories, tmp_path_factory):
     """Runs of a mechanism and of a control, two repeats and one, three folds."""
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
     config = TrainConfig(epochs=1, batch_size=8, max_events=32)
     control = dataclasses.replace(MODEL, attention="local_softmax")
     mechanism = dataclasses.replace(MODEL, attention="infinite_former")
-    return (
-        cross_validate(histories, mechanism, config, 3, range(2)),
-        cross_validate(histories, control, config, 3, range(1)),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
+        return (
+            cross_validate(histories, mechanism, config, 3, range(2)),
+            cross_validate(histories, control, config, 3, range(1)),
+        )
 
 
-def test_a_control_is_set_beside_its_mechanism_on_shared_repeats(histories, trained):
+def test_a_control_is_set_beside_its_network_on_shared_repeats(histories, trained):
     runs, control = trained
     predictions = out_of_fold(histories, "infinite_former", runs, 3)
     table = comparison.control_table(histories, {"infinite_former_forgetful": control}, predictions, 3, 0)
     row = table.loc["infinite_former_forgetful"]
-    of_control = out_of_fold(histories, "control", control, 3)
-    scores = {
-        name: evaluate.score_table(frame, name)
-        for name, frame in (("control", of_control), ("infinite_former", predictions))
-    }
-    aucs = {
-        name: evaluate.interval(found[:1], labels, "roc_auc", seed=0)[0] for name, (found, labels) in scores.items()
-    }
-    assert row["roc_auc"] == pytest.approx(aucs["control"])
-    assert row["loss"] == pytest.approx(aucs["infinite_former"] - aucs["control"])
+    aucs = [
+        evaluate.value("roc_auc", *evaluate.score_table(out_of_fold(histories, "", some, 3), ""))[0]
+        for some in (runs[:3], control)
+    ]
+    assert row["roc_auc"] == pytest.approx(aucs[1])
+    assert row["loss"] == pytest.approx(aucs[0] - aucs[1])
     assert row["loss_low"] <= row["loss"] <= row["loss_high"]
 
 
-def test_controls_know_their_mechanism_and_have_names():
-    assert comparison.against("performer_16") == "performer"
-    assert comparison.against("softmax_pretrained") == "softmax"
-    assert comparison.against("gru") == "softmax"
-    assert comparison.against("binned_memory_last") == "infinite_former"
-    assert comparison.label("performer") == "Performer"
-    assert comparison.label("performer_16") == "Performer, 16 features"
-    assert comparison.label("something_new") == "something new"
+def test_true_order_is_compared_with_permuted_order(histories, trained):
+    runs, _ = trained
+    frames = [out_of_fold(histories, "infinite_former", runs[:3], 3)]
+    frames += [references.predictions(histories, stratified_folds(histories, 3, 0), 0, ["bigram_regression"])]
+    controls = {"infinite_former_permuted": runs[:3]}
+    table = comparison.order_table(histories, controls, pd.concat(frames), 3, 0)
+    assert table.index.tolist() == ["bigram_regression", "trigram_regression", "infinite_former"]
+    assert table.loc["infinite_former", "difference"] == 0
+
+
+def test_differences_are_spelled_with_their_values_in_words():
+    assert comparison.label("performer − performer_16") == "Performer − Performer with 16 features"
+    table = pd.DataFrame({"difference": 0.1, "low": -0.2, "high": 0.4}, index=["softmax − gru"])
+    sentence, values = comparison.spelled(table, [("softmax", "gru")])
+    assert sentence.format(**values) == "softmax +0.100 (-0.200 to +0.400)"
 
 
 def test_the_optimum_gets_the_generators_probabilities_in_the_same_folds(histories, tmp_path, trained):
@@ -75,13 +80,3 @@ def test_tables_become_rows_with_their_bounds():
     rows = comparison.column_rows(costs, "final", "08_comparison")
     assert len(rows) == 3
     assert rows["value"].notna().all()
-
-
-def test_saved_searches_are_read_and_may_be_absent(tmp_path):
-    assert comparison.saved_tables(tmp_path) == {}
-    pd.DataFrame({"tried": [1]}).to_csv(tmp_path / "first.csv", index=False)
-    assert list(comparison.saved_tables(tmp_path)) == ["first"]
-
-
-def test_the_majority_share_is_of_labelled_customers(histories):
-    assert comparison.majority_share(histories) == 0.5

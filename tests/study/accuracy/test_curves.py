@@ -6,7 +6,7 @@ from lib.data.batches import stratified_folds
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import cross_validate
-from study.accuracy import curves, kept
+from study.accuracy import curves
 from study.accuracy.evaluate import out_of_fold
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16)
@@ -16,7 +16,6 @@ SHORT = TrainConfig(epochs=1, batch_size=8, max_events=32)
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(kept.paths, "MEASUREMENTS", tmp_path / "measurements")
 
 
 def test_the_latest_events_are_the_last_ones_of_each_customer(histories):

@@ -110,27 +110,49 @@ def test_a_paired_interval_is_that_of_the_differences():
     assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.085)
 
 
+def family(scores, labels):
+    """Predictions of one model for each row of scores [models, customers], named by number."""
+    frames = [predictions_of(two(row)[None], labels, str(number)) for number, row in enumerate(scores)]
+    return pd.concat(frames, ignore_index=True)
+
+
 def test_a_model_does_not_differ_from_itself_and_a_shift_of_scores_changes_nothing():
-    scores, labels = two(np.random.default_rng(0).uniform(size=(2, 100))), np.arange(100) % 2
-    both = pd.concat([predictions_of(scores, labels), predictions_of(scores / 2, labels, "performer")])
-    found = evaluate.compare(both, "softmax", "performer", fold_count=5)
-    assert found == dict.fromkeys(("difference", "low", "high", "detectable", "fold_difference"), 0) | {"p_value": 1}
+    scores, labels = np.random.default_rng(0).uniform(size=100), np.arange(100) % 2
+    found = evaluate.comparisons(family([scores, scores / 2], labels), [("0", "1")])
+    assert found.loc["0 − 1"].to_dict() == dict.fromkeys(("difference", "low", "high", "detectable"), 0)
 
 
 def test_only_shared_repeats_are_compared():
     scores, labels = drawn(2, 100, repeats=3)
     both = pd.concat([predictions_of(scores, labels), predictions_of(scores[:1], labels, "gru")])
-    found = evaluate.compare(both, "softmax", "gru", fold_count=5)
-    assert found["difference"] == found["fold_difference"] == 0
-    assert evaluate.comparisons(both, [("softmax", "gru")], 5, 0).loc["softmax − gru", "low"] == 0
+    found = evaluate.comparisons(both, [("softmax", "gru")])
+    assert found.loc["softmax − gru", "difference"] == found.loc["softmax − gru", "low"] == 0
 
 
-def test_corrected_t_test_by_hand():
-    differences = np.array([0.02, 0.04, 0.06])
-    error, p_value = evaluate.corrected_t_test(differences, test_share=0.25)
-    # Variance 0.0004, widened by 1/3 + (1/4)/(3/4) = 2/3.
-    assert error == pytest.approx(np.sqrt(0.0004 * 2 / 3))
-    assert p_value == pytest.approx(2 * stats.t.sf(0.04 / error, 2))
+def test_one_pair_alone_has_the_interval_of_one():
+    scores, labels = drawn(2, 400, repeats=2)
+    both = pd.concat([predictions_of(scores[:1], labels), predictions_of(scores[1:], labels, "gru")])
+    found = evaluate.comparisons(both, [("softmax", "gru")]).loc["softmax − gru"]
+    mean, low, high = evaluate.interval(scores[:1], labels, "roc_auc", minus=scores[1:])
+    assert found["difference"] == mean
+    # Both are quantiles of the same nearly normal draws; see the error of a width above.
+    assert (found["high"] - found["low"]) / (high - low) == pytest.approx(1, rel=0.085)
+
+
+def test_intervals_hold_for_all_pairs_at_once(monkeypatch):
+    """Eight models that know the same: no difference is true, and in 95 % of samples no interval shows one.
+
+    Intervals that each hold alone would show one in about a quarter of the samples.
+    """
+    monkeypatch.setattr(evaluate, "RESAMPLES", evaluate.BATCH)
+    generator, labels, pairs = np.random.default_rng(0), np.arange(120) % 2, [("0", str(i)) for i in range(1, 8)]
+    kept = []
+    for _ in range(40):
+        shared = generator.normal(labels, 1, (1, 120))
+        table = evaluate.comparisons(family(stats.norm.cdf(shared + generator.normal(size=(8, 120))), labels), pairs)
+        kept.append(((table["low"] <= 0) & (table["high"] >= 0)).all())
+    # Three standard errors of 40 samples; the bootstrap's own intervals are a little short with 60 of each class.
+    assert np.mean(kept) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 40)
 
 
 def test_a_customer_predicted_twice_or_not_at_all_is_refused():
@@ -139,15 +161,6 @@ def test_a_customer_predicted_twice_or_not_at_all_is_refused():
         evaluate.score_table(pd.concat([table, table.iloc[:1]]), "softmax")
     with pytest.raises(ValueError, match="missing"):
         evaluate.score_table(table.iloc[1:], "softmax")
-
-
-def test_a_frame_gives_its_scores_back(histories):
-    scores, _ = drawn(2, 24)
-    position = histories.labelled[::-1]
-    table = evaluate.prediction_frame(histories, "gru", 0, 0, position, scores[0])
-    found, labels = evaluate.score_table(table, "gru")
-    np.testing.assert_array_equal(found[0], scores[0, ::-1])
-    assert labels.tolist() == histories.labels[histories.labelled].tolist()
 
 
 def test_spread_is_over_repeats():

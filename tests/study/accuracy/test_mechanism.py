@@ -10,7 +10,7 @@ import pytest
 from lib.data import batches
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from lib.training.runs import Run, build_classifier, predict
+from lib.training.runs import build_classifier, predict
 from study import insight, report
 from study.accuracy import evaluate, mechanism
 
@@ -61,14 +61,6 @@ def test_a_fold_is_trained_anew_and_its_others_are_scored_before_and_after(histo
     labels = histories.labels[others]
     gaps = score[labels == 1][:, None] - score[labels == 0]
     assert found[0][2] == f"{(0.5 + np.sign(gaps) / 2).mean():.3f}"
-
-
-def test_the_curves_have_a_row_for_every_epoch_run_and_metric(page, histories):
-    history = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 0.6], "accuracy": [0.5, 0.8], "seconds": [1.0, 1.0]})
-    run = Run(build_classifier(histories, ModelConfig(**SMALL), 0), history, pd.DataFrame())
-    rows = mechanism.show_training(page, "performer", [run] * 4, 2)
-    assert len(rows) == 4 * 2 * 2
-    assert set(zip(rows["seed"], rows["split"], strict=True)) == {(s, f"fold {f}") for s in (0, 1) for f in (1, 2)}
 
 
 def test_the_kernel_error_is_that_of_the_models_own_kernel(histories):

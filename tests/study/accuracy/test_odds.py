@@ -1,6 +1,5 @@
 import dataclasses
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -47,13 +46,3 @@ def test_each_of_three_classes_has_its_ward(visits):
     most = table.loc[table.groupby("class")["log_odds"].idxmax()]
     assert most.set_index("class")["code"].to_dict() == {"recovered": "1000", "left": "1001", "ill again": "1002"}
     assert set(table["others"]) == {"the rest"}
-
-
-@pytest.mark.parametrize(("histories", "panels"), [(TWO, 1), ("visits", 3)])
-def test_the_figure_has_a_panel_per_comparison_and_names_codes(histories, panels, request):
-    histories = request.getfixturevalue(histories) if isinstance(histories, str) else histories
-    fig = odds.odds_figure(odds.code_odds(histories, 1), {"home": "The first page"}, most=2)
-    assert len(fig.axes) == panels
-    if panels == 1:
-        assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["cart", "The first page (home)"]
-    plt.close(fig)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -19,19 +20,20 @@ def test_counts_and_aggregates_belong_to_their_customer(histories):
     assert table[:, -1] == pytest.approx(np.log(histories.lengths))
 
 
-def test_pairs_are_of_neighbours_and_never_of_two_customers(histories):
-    kinds, pairs = histories.cardinalities[0], references.pair_counts(histories)
-    for customer in (0, 1, 27):
-        piece = slice(histories.offsets[customer], histories.offsets[customer + 1])
-        codes = histories.categories[piece, 0].astype(int)
-        expected = np.zeros((kinds, kinds))
-        np.add.at(expected, (codes[:-1], codes[1:]), 1)
-        np.testing.assert_allclose(pairs[[customer]].toarray()[0], np.log1p(expected).ravel())
+@pytest.mark.parametrize("length", [2, 3])
+def test_runs_of_codes_are_of_neighbours_and_never_of_two_customers(histories, length):
+    kinds, counts = histories.cardinalities[0], references.ngram_counts(histories, length).toarray()
+    expected = np.zeros((len(histories.customers), kinds**length))
+    for customer, (start, end) in enumerate(itertools.pairwise(histories.offsets)):
+        codes = histories.categories[start:end, 0].astype(int)
+        for place in range(len(codes) - length + 1):
+            expected[customer, np.ravel_multi_index(codes[place : place + length], (kinds,) * length)] += 1
+    np.testing.assert_allclose(counts, np.log1p(expected[:, expected.any(0)]))
 
 
 def test_references_learn_the_planted_code_and_predict_everyone_once(histories):
     predictions = references.predictions(histories, stratified_folds(histories, 3, 0), 0)
-    for model in references.references(0):
+    for model in references.RIVALS:
         scores, labels = evaluate.score_table(predictions, model)
         assert scores.shape == (1, 24, 2)
         np.testing.assert_allclose(scores.sum(-1), 1)
@@ -59,7 +61,7 @@ def test_nothing_of_other_customers_reaches_a_prediction(histories):
     tables = [references.predictions(each, [(learners, test)], 0) for each in (histories, garbled(histories, spoilt))]
     columns = ["model", "position", "class_0", "class_1"]
     first, second = (table.loc[table["position"].isin(kept), columns] for table in tables)
-    assert len(first) == len(references.references(0)) * len(kept)
+    assert len(first) == len(references.RIVALS) * len(kept)
     assert first.equals(second)
     assert not tables[0].equals(tables[1])
 
@@ -72,14 +74,3 @@ def test_sizes_are_counted_by_code_and_factor_e(histories):
         sizes = np.floor(histories.numbers[piece, 0]).astype(int) + SIZES // 2
         np.add.at(expected, (histories.categories[piece, 0], sizes), 1)
         np.testing.assert_allclose(by_size[[customer]].toarray()[0], np.log1p(expected).ravel(), rtol=1e-6)
-
-
-def test_counts_stand_beside_the_bag_of_codes(histories):
-    parts = [each(histories) for each in (references.code_counts, references.size_counts, references.pair_counts)]
-    table = references.codes_and(references.size_counts, references.pair_counts)(histories)
-    assert table.shape[1] == sum(part.shape[1] for part in parts)
-    bounds = np.cumsum([part.shape[1] for part in parts])[:-1]
-    codes, sizes, pairs = np.split(table.toarray(), bounds, axis=1)
-    np.testing.assert_array_equal(codes, parts[0])
-    np.testing.assert_array_equal(sizes, parts[1].toarray())
-    np.testing.assert_array_equal(pairs, parts[2].toarray())

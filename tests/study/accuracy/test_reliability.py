@@ -13,9 +13,9 @@ def scored(generator, probability):
 
 def test_calibration_error_by_hand():
     probability = np.array([0.9, 0.1, 0.3, 0.7])
-    happened = np.array([[True, False, True, True]])
+    correct = np.array([[True, False, True, True]])
     # Bins {0.1, 0.3} and {0.7, 0.9}: gaps |0.2 - 0.5| and |0.8 - 1|, half of the customers in each.
-    assert reliability.calibration_error(probability, happened, bins=2) == pytest.approx([0.25])
+    assert reliability.calibration_error(probability, correct, bins=2) == pytest.approx([0.25])
 
 
 def test_true_probabilities_stay_below_the_limit_and_exaggerated_ones_do_not():
@@ -35,9 +35,9 @@ def test_true_probabilities_stay_below_the_limit_and_exaggerated_ones_do_not():
 
 def test_more_classes_are_judged_by_the_most_probable():
     scores = np.array([[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]])
-    probability, happened = reliability.judged(scores, np.array([1, 2]))
+    probability, correct = reliability.confidences(scores, np.array([1, 2]))
     assert probability.tolist() == [[0.5, 0.6]]
-    assert happened.tolist() == [[True, False]]
+    assert correct.tolist() == [[True, False]]
 
 
 def test_the_curve_is_the_diagonal_for_true_probabilities():

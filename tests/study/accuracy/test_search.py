@@ -10,34 +10,21 @@ TRIED = [SETTINGS, {"learning_rate": 0.001, "dropout": 0.1}]
 @pytest.fixture
 def rows():
     """Softmax: all pairs rightly ranked by the recipe, half by the other; the Performer: three quarters and all."""
-    values = [
-        (1.0, 0.0, 0.0),
-        (0.5, 0.5, 0.1),
-        (0.75, 0.25, 0.1),
-        (1.0, 0.0, 0.0),
-        (0.875, 0.0, 0.0),
-        (0.75, 0.125, 0.1),
-    ]
-    table = pd.DataFrame(values, columns=["roc_auc", "behind_best", "behind_best_error"])
+    scores, lacks = [1.0, 0.5, 0.75, 1.0, 0.875, 0.75], [0.0, 0.5, 0.25, 0.0, 0.0, 0.125]
+    table = pd.DataFrame({"roc_auc": scores, "behind_best": lacks, "behind_best_error": [0, 0.1, 0.1, 0, 0, 0.1]})
     names = [name for name in ("softmax", "performer", "mean") for _ in TRIED]
     return table.join(pd.DataFrame(TRIED * 3)).assign(mechanism=names, trial=[0, 1] * 3)
 
 
-def test_readers_see_the_best_by_the_mean_and_the_studys_recipe(rows):
-    assert search.best(rows, 1).index.tolist() == ["0, the study's"]
-    other = rows.assign(roc_auc=1 - rows["roc_auc"])
-    shown = search.best(other, 1)
-    assert shown.index.tolist() == ["1", "0, the study's"]
-    assert shown[["softmax", "performer", "mean"]].loc["1"].tolist() == [0.5, 0, 0.25]
-
-
-def test_each_mechanism_has_its_own_best_and_what_the_recipe_lacks_to_it(rows):
+def test_each_mechanism_has_its_own_best_and_what_the_recipe_lacks_to_it(rows, monkeypatch):
     own = search.own_best(rows)
     assert own["candidate"].to_dict() == {"softmax": 0, "performer": 1, "mean": 0}
     assert own["behind_best"].to_dict() == {"softmax": 0, "performer": 0.25, "mean": 0}
     assert own["shared_behind_best"].to_dict() == {"softmax": 0, "performer": 0.25, "mean": 0}
     other = rows.assign(roc_auc=1 - rows["roc_auc"])  # by the mean the second is best now
     assert search.own_best(other)["shared_behind_best"].to_dict() == {"softmax": 0.5, "performer": 0, "mean": 0.125}
+    monkeypatch.setitem(search.RECIPE, "dropout", 0.25)  # a recipe that changed after the search is not there
+    assert search.own_best(rows)["behind_best"].isna().all()
 
 
 def test_the_best_of_many_has_to_be_better_by_more():
@@ -46,8 +33,10 @@ def test_the_best_of_many_has_to_be_better_by_more():
     assert search.visible(gain, error, 32).tolist() == [False, True]  # the threshold is 3.16
 
 
-def test_a_recipe_that_changed_after_the_search_is_not_there(rows, monkeypatch):
-    monkeypatch.setitem(search.RECIPE, "dropout", 0.25)
-    assert not search.is_recipe(rows).any()
-    assert search.own_best(rows)["behind_best"].isna().all()
-    assert search.best(rows).index.tolist() == ["0", "1"]
+def test_data_on_which_settings_were_tried_are_known_by_their_checksum():
+    tables = search.saved_tables()
+    (checksum,) = tables["tuned_on"]["checksum"]
+    scores = search.tried_on(checksum, tables)
+    assert len(scores) > 20
+    assert scores.between(0.7, 0.9).all()
+    assert search.tried_on("another", tables).empty

@@ -1,52 +1,48 @@
-"""The analysis of sweeps, on data whose exponents and cross-overs are known."""
+"""The analysis of sweeps, on data whose exponents, cross-overs and best choices are known."""
+
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from study.speed.scaling import (
-    CLAIMS,
-    agreement,
-    analysis_rows,
-    crossing,
-    crossovers,
-    exponents,
-    result_rows,
-    skipped,
-    source_claims,
-    source_study,
-)
+from study.speed import scaling
+from study.speed.scaling import CLAIMS, analysis_rows, crossing, crossovers, exponents, result_rows, source_claims
+from study.speed.workload import Configuration
 
 LENGTHS = [256, 512, 1024, 2048, 4096, 8192]
 # Logarithms up to 9 carry errors of 9 · 2⁻⁵³; interpolation and exponential pass on a few hundred of them at most.
 EXACT = 1e-12
-
-
-def sweep(laws, rounds=3, direction="forward", drift=lambda number: 1.0):
-    """Rows as `measure` gives them: time and memory of each mechanism by its law, over lengths and rounds."""
-    rows = []
-    for mechanism, law in laws.items():
-        for length in LENGTHS:
-            for number in range(rounds):
-                metrics = {"time_ms": law(length) * drift(number)}
-                metrics |= {"time_ms_low": metrics["time_ms"] * 0.9, "time_ms_high": metrics["time_ms"] * 1.1}
-                metrics |= {"peak_memory_mib": law(length) / 7} if number == 0 else {}
-                rows += [("attention", mechanism, direction, length, number, *pair) for pair in metrics.items()]
-    return pd.DataFrame(rows, columns=["scope", "mechanism", "direction", "length", "round", "metric", "value"])
-
-
 LAWS = {
     "explicit_softmax": lambda length: 2e-3 * length**2,
     "softmax": lambda length: 1e-3 * length**2,
     "performer": lambda length: 1.0 * length,
     "infinite_former": lambda length: 2.0 * length,
 }
+POWERS = {"explicit_softmax": 2, "softmax": 2, "performer": 1, "infinite_former": 1}
+
+
+def sweep(laws, rounds=3, drift=lambda number: 1.0, **settings):
+    """Rows as `measure` gives them: time and memory of each mechanism by its law, over lengths and rounds."""
+    rows = []
+    for mechanism, law in laws.items():
+        for length in LENGTHS:
+            configuration = Configuration(mechanism, length=length, **settings)
+            for number in range(rounds):
+                metrics = {"time_ms": law(length) * drift(number)}
+                metrics |= {"time_ms_low": metrics["time_ms"] * 0.9, "time_ms_high": metrics["time_ms"] * 1.1}
+                metrics |= {"peak_memory_mib": law(length) / 7} if number == 0 else {}
+                rows += [
+                    {**asdict(configuration), "round": number, "metric": metric, "value": value}
+                    for metric, value in metrics.items()
+                ]
+    return pd.DataFrame(rows)
 
 
 def test_exponents_of_power_laws():
     found = exponents(sweep(LAWS), 512).set_index(["model", "metric"])
-    for model, power in (("explicit_softmax", 2), ("softmax", 2), ("performer", 1), ("infinite_former", 1)):
+    for model, power in POWERS.items():
         for metric, points in (("time_ms", 5 * 3), ("peak_memory_mib", 5)):
             row = found.loc[(model, metric)]
             assert row[["exponent", "low", "high"]].to_numpy(float) == pytest.approx([power] * 3, abs=1e-6)
@@ -88,26 +84,28 @@ def test_crossing_of_power_laws_is_exact(ratios, expected):
 def test_crossovers_of_every_pair():
     # A machine that slows down slows down for all: ratios within a round, and so cross-overs, do not move.
     found = crossovers(sweep(LAWS, drift=lambda number: 1 + number)).set_index(["against", "model"])
-    assert len(found) == 6
     expected = {
         ("explicit_softmax", "performer"): 500,
         ("explicit_softmax", "infinite_former"): 1000,
         ("softmax", "performer"): 1000,
         ("softmax", "infinite_former"): 2000,
+        ("explicit_softmax", "softmax"): 256,
+        ("performer", "infinite_former"): 8192,
     }
-    for pair, length in expected.items():
-        row = found.loc[pair]
-        assert row[["crossover_length", "low", "high"]].to_numpy(float) == pytest.approx([length] * 3, rel=EXACT)
-        assert row["pays"]
-    assert found.loc[("softmax", "performer"), "faster"] == "from 1,000 events on (95 % interval 1,000 to 1,000)"
-    always = found.loc[("explicit_softmax", "softmax")]
-    assert always["pays"]
-    assert always["crossover_length"] == 256
-    assert always["faster"] == "at all lengths from 256 events on"
-    never = found.loc[("performer", "infinite_former")]
-    assert not never["pays"]
-    assert never["crossover_length"] == 8192
-    assert never["faster"] == "at no length up to 8,192 events"
+    assert set(found.index) == set(expected)
+    assert found["crossover_length"].to_dict() == pytest.approx(expected, rel=EXACT)
+    assert found.index[~found["pays"]].tolist() == [("performer", "infinite_former")]
+    inside = found[found["crossover_length"].between(257, 8191)]
+    for end in ("low", "high"):
+        assert inside[end].to_numpy() == pytest.approx(inside["crossover_length"].to_numpy(), rel=EXACT)
+    assert (
+        found["faster"].to_dict().items()
+        >= {
+            ("softmax", "performer"): "from 1,000 events on (95 % interval 1,000 to 1,000)",
+            ("explicit_softmax", "softmax"): "at all lengths from 256 events on",
+            ("performer", "infinite_former"): "at no length up to 8,192 events",
+        }.items()
+    )
 
 
 def test_crossover_interval_by_hand():
@@ -119,70 +117,89 @@ def test_crossover_interval_by_hand():
     margin = 4.302652729911275 * np.log(1.1) / 3**0.5
     expected = [1000, 1000 * np.exp(-margin), 1000 * np.exp(margin)]
     assert row[["crossover_length", "low", "high"]].to_numpy(float) == pytest.approx(expected, rel=1e-9)
+    alone = crossovers(sweep(LAWS, rounds=1)).set_index(["against", "model"]).loc[("softmax", "performer")]
+    assert (alone["low"], alone["high"]) == (256, 8192), "a single round leaves the interval open"
 
 
-def test_a_single_round_leaves_the_interval_open():
-    row = crossovers(sweep(LAWS, rounds=1)).set_index(["against", "model"]).loc[("softmax", "performer")]
-    assert (row["low"], row["high"]) == (256, 8192)
-
-
-def test_result_rows_take_the_median_and_the_widest_quartiles():
-    rows = result_rows(sweep({"softmax": LAWS["softmax"]}, drift=lambda number: 1 + number), "07_speed_and_memory")
-    assert not rows.duplicated(["task", "model", "seed", "split", "axis", "x", "metric"]).any()
-    values = rows[rows["x"] == 1024].set_index("metric")["value"]
+@pytest.mark.parametrize(("axis", "settings"), [("length", {}), ("batch", {"batch": 4})])
+def test_result_rows_take_the_median_and_the_widest_quartiles(axis, settings):
+    rows = sweep({"softmax": LAWS["softmax"]}, drift=lambda number: 1 + number, **settings)
+    found = result_rows(rows[rows["length"] == 1024], "07_speed_and_memory", axis)
+    assert not found.duplicated(["task", "model", "seed", "split", "axis", "x", "metric"]).any()
+    assert (set(found["axis"]), set(found["x"])) == ({axis}, {settings.get(axis, 1024)})
     base = 1e-3 * 1024**2
-    assert values["time_ms"] == pytest.approx(2 * base)
-    assert values["time_ms_low"] == pytest.approx(0.9 * base)
-    assert values["time_ms_high"] == pytest.approx(3 * 1.1 * base)
-    assert values["peak_memory_mib"] == pytest.approx(base / 7)
+    expected = {"time_ms": 2 * base, "time_ms_low": 0.9 * base, "time_ms_high": 3.3 * base, "peak_memory_mib": base / 7}
+    assert found.set_index("metric")["value"].to_dict() == pytest.approx(expected)
+
+
+def test_variants_have_names_of_their_own():
+    parts = [
+        sweep({"infinite_former": LAWS["infinite_former"]}, sampling=sampling) for sampling in ("sticky", "uniform")
+    ]
+    parts += [sweep({"performer": LAWS["performer"]}, causal=causal, scope="kernel") for causal in (True, False)]
+    rows = pd.concat(parts)
+    found = result_rows(rows[rows["length"] == 256], "07", "features")
+    assert set(found["model"]) == {"performer", "performer_causal", "infinite_former", "infinite_former_uniform"}
 
 
 def test_analysis_rows_are_unique_and_carry_the_numbers():
     rows = sweep(LAWS)
     table = analysis_rows(exponents(rows, 256), crossovers(rows), "07_speed_and_memory", "attention")
     assert not table.duplicated(["model", "split", "axis", "metric"]).any()
-    chosen = table[(table["axis"] == "against_softmax") & (table["model"] == "performer")].set_index("metric")["value"]
-    assert chosen["crossover_length"] == pytest.approx(1000)
-    assert chosen["pays"] == 1
+    values = table.set_index(["model", "axis", "metric"])["value"]
+    assert values["performer", "against_softmax", "crossover_length"] == pytest.approx(1000)
+    assert values["performer", "against_softmax", "pays"] == 1
+    assert values["softmax", "growth", "time_ms_exponent_high"] == pytest.approx(2)
 
 
-def test_rows_along_another_setting():
-    rows = sweep({"softmax": LAWS["softmax"]}).assign(batch=4)
-    found = result_rows(rows[rows["length"] == 1024], "07_speed_and_memory", "batch")
-    assert set(found["axis"]) == {"batch"}
-    assert set(found["x"]) == {4}
-    assert found.set_index("metric")["value"]["time_ms"] == pytest.approx(1e-3 * 1024**2)
+def test_only_machines_that_measured_the_same_layer_are_compared():
+    machines = {
+        "this": sweep(LAWS),
+        "card": sweep(LAWS, rounds=1, device="cuda", threads=4),
+        "wide": sweep(LAWS, batch=2),
+    }
+    found = scaling.crossovers_by_hardware(machines, Configuration("softmax"))
+    assert list(found.columns) == ["this", "card"]
+    assert all("from 1,000 events on" in text for text in found.loc[("performer", "softmax", "forward")])
 
 
-def test_runs_agree_where_their_intervals_overlap():
-    pairs = {"against": "softmax", "model": ["performer", "infinite_former"], "split": "forward"}
-    first = pd.DataFrame({**pairs, "low": [100.0, 300.0], "high": [200.0, 400.0]})
-    second = pd.DataFrame({**pairs, "low": [200.0, 401.0], "high": [250.0, 500.0]})
-    assert agreement(first, second)["agree"].tolist() == [True, False]
-    rows = sweep(LAWS)
-    assert agreement(crossovers(rows), crossovers(rows))["agree"].all()
-
-
-def test_what_was_skipped_is_listed_in_the_unit_of_its_reason():
-    rows = pd.DataFrame(
-        {
-            "mechanism": ["softmax", "explicit_softmax", "performer"],
-            "direction": "forward",
-            "length": 1024,
-            "metric": ["skipped_time", "skipped_memory", "time_ms"],
-            "value": [8.0, 3.0 * 2**20, 5.0],
-        }
+def test_share_outside_by_hand():
+    head = {"mechanism": "softmax", "direction": "forward", "layers": 2, "metric": "time_ms"}
+    calls = [{**head, "length": length, "round": number} for length in (256, 512) for number in range(3)]
+    alone = pd.DataFrame(calls).assign(value=3.0)
+    # Two layers of 3 ms each in 10, 12 and 8 ms; at 512 events they alone take longer, and nothing can be told.
+    found = scaling.share_outside(alone, alone.assign(value=[10.0, 12.0, 8.0, 5.0, 5.0, 5.0]), "07")
+    assert found.set_index(["x", "metric"])["value"].to_dict() == pytest.approx(
+        {(256, "other_share"): 0.4, (256, "other_share_low"): 0.25, (256, "other_share_high"): 0.5}
     )
-    table = skipped(rows)
-    assert table[["mechanism", "needed", "unit"]].to_numpy().tolist() == [
-        ["softmax", 8.0, "seconds"],
-        ["explicit_softmax", 3.0, "MiB"],
+
+
+def test_the_fastest_that_fits_with_all_that_its_spread_overlaps():
+    costs = {  # milliseconds and MiB of a call
+        256: {"softmax": (1.0, 1.0), "performer": (2.0, 2.0), "explicit_softmax": (0.5, 9.0)},
+        4096: {"softmax": (90.0, 4.0), "performer": (10.0, 16.0), "infinite_former": (10.5, 8.0)},
+    }
+    rows = [("forward", 65536, 1, "softmax", "skipped_time", 99.0)]
+    for length, calls in costs.items():
+        for mechanism, (milliseconds, memory) in calls.items():
+            head = ("forward", length, 1, mechanism)
+            rows.append((*head, "peak_memory_mib", memory))
+            for factor in (0.99, 1.0, 1.01):
+                times = {"time_ms": 1, "time_ms_low": 0.95, "time_ms_high": 1.05}
+                rows += [(*head, metric, milliseconds * factor * end) for metric, end in times.items()]
+    table = pd.DataFrame(rows, columns=["direction", "length", "batch", "mechanism", "metric", "value"])
+    found = scaling.choices(table, [2, 8, 1024])
+    assert list(found.columns) == ["within 2 MiB", "within 8 MiB", "within 1,024 MiB"]
+    assert found.to_numpy().tolist() == [
+        ["fused softmax"] * 3,
+        ["none fits", "∞-former", "Performer or ∞-former"],
+        ["not measured here"] * 3,
     ]
+    assert found.index.tolist() == [("forward", length, 1) for length in (256, 4096, 65536)]
 
 
 def test_source_claims_against_both_softmaxes():
-    laws = LAWS | {"performer": lambda length: 5.0 * length}
-    rows = sweep(laws)
+    rows = sweep(LAWS | {"performer": lambda length: 5.0 * length})
     table = source_claims(result_rows(rows, "x"), exponents(rows, 256), crossovers(rows))
     found = table.set_index(["against", "model", "claim"])
     # Cross-overs at 2,500 (as claimed) and 5,000; saving at 8,192 of 0.002 · 8192 / 5 = 3.3, claimed are 6.0.
@@ -195,20 +212,15 @@ def test_source_claims_against_both_softmaxes():
     assert not saving["reproduced"]
     assert found.loc[("softmax", "softmax", CLAIMS["time_ms_exponent"]), "reproduced"]
     assert found.loc[("softmax", "infinite_former", CLAIMS["peak_memory_mib_exponent"]), "reproduced"]
-    assert len(table) == 2 * 12
-
-
-def test_claims_about_lengths_that_were_not_measured_are_open():
-    rows = sweep(LAWS)
     rows = rows[rows["length"] < 8192]
     table = source_claims(result_rows(rows, "x"), exponents(rows, 256), crossovers(rows))
-    assert table.loc[table["length"] == 8192, ["here", "reproduced"]].isna().all(axis=None)
-    assert table.loc[table["length"].isna(), ["here", "reproduced"]].notna().all(axis=None)
-    assert len(table) == 2 * len(source_study().query("axis == 'claim'"))
+    # What is claimed at 8,192 events is open, and nothing else.
+    assert (table[["here", "reproduced"]].isna().all(axis=1) == (table["length"] == 8192)).all()
+    assert len(table) == 2 * len(scaling.source_study().query("axis == 'claim'"))
 
 
 def test_published_curves_agree_with_the_claims_they_carry():
-    source = source_study()
+    source = scaling.source_study()
     curves = source[source["axis"] == "length"].pivot(index=["metric", "x"], columns="model", values="value")
     claims = source[source["axis"] == "claim"].set_index(["model", "metric"])["value"]
     for model in ("performer", "infinite_former"):

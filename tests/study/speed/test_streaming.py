@@ -9,84 +9,50 @@ import torch
 
 from lib.attention.performer import PerformerAttention
 from lib.training.classifier import build_attention
-from study.speed.streaming import (
-    STEPS,
-    checkpoints,
-    infinite_former_step,
-    performer_step,
-    softmax_step,
-    state_bytes,
-    stream_growth,
-    stream_here,
-    streams,
-)
+from study.speed.streaming import STEPS, state_bytes, stream_growth, stream_here, streams
 from study.speed.workload import Configuration, model_config
 
-TINY = Configuration("softmax", length=64, heads=2, head_dim=4, features=8, basis=8, segment=8)
+TINY = Configuration("softmax", length=72, heads=2, head_dim=4, features=8, basis=8, segment=8)
 WIDTH = TINY.heads * TINY.head_dim
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
+# Numbers carried on: keys and values of 24 events; per head m sums of values, m of weights, and m levels; N
+# coefficients, and the 64 bits of a count.
+CARRIED = {
+    "softmax": 2 * 24 * WIDTH,
+    "performer": TINY.heads * TINY.features * (TINY.head_dim + 2),
+    "infinite_former": TINY.basis * WIDTH + 2,
+}
 
 
-def made(mechanism):
+@pytest.mark.parametrize("mechanism", STEPS)
+def test_a_stream_gives_what_the_whole_history_gives(mechanism):
     generator = torch.Generator().manual_seed(0)
     layer = build_attention(model_config(replace(TINY, mechanism=mechanism)), generator).eval()
-    return layer, torch.randn(1, 24, WIDTH, generator=generator)
-
-
-def fed(step, layer, events):
-    """Outputs of all segments, and the last state."""
-    outputs, past = [], None
+    events, outputs, past = torch.randn(1, 24, WIDTH, generator=generator), [], None
+    whole = layer
+    if mechanism == "performer":
+        whole = PerformerAttention(WIDTH, TINY.heads, torch.Generator().manual_seed(0), TINY.features, causal=True)
+        whole.load_state_dict(layer.state_dict())
     with torch.no_grad():
         for piece in events.split(TINY.segment, dim=1):
-            output, past = step(layer, piece, past)
+            output, past = STEPS[mechanism](layer, piece, past)
             outputs.append(output)
-    return torch.cat(outputs, 1), past
-
-
-# A few hundred roundings of at most 2⁻²⁴ each, of numbers of order one.
-CLOSE = {"atol": 300 * 2.0**-24, "rtol": 0.0}
-
-
-def test_a_softmax_segment_attends_to_all_before_it():
-    layer, events = made("softmax")
-    found, past = fed(softmax_step, layer, events)
-    with torch.no_grad():
-        for end in (8, 16, 24):
-            torch.testing.assert_close(found[:, end - 8 : end], layer(events[:, :end]).output[:, -8:], **CLOSE)
-    assert state_bytes(past) == 2 * 24 * WIDTH * 4
-
-
-def test_running_sums_are_causal_attention():
-    layer, events = made("performer")
-    causal = PerformerAttention(WIDTH, TINY.heads, torch.Generator().manual_seed(0), TINY.features, causal=True)
-    causal.load_state_dict(layer.state_dict())
-    with torch.no_grad():
-        expected = causal(events).output
-    found, past = fed(performer_step, layer, events)
-    torch.testing.assert_close(found, expected, **CLOSE)
-    # Per head m sums of values, m of weights, and m levels.
-    assert state_bytes(past) == TINY.heads * TINY.features * (TINY.head_dim + 2) * 4
-
-
-def test_the_memory_of_a_stream_is_that_of_a_whole_history():
-    layer, events = made("infinite_former")
-    found, past = fed(infinite_former_step, layer, events)
-    with torch.no_grad():
-        torch.testing.assert_close(found, layer(events).output, **CLOSE)
-    assert state_bytes(past) == TINY.basis * WIDTH * 4 + 8
-
-
-def test_checkpoints_double_and_end():
-    assert checkpoints(8) == {1, 2, 4, 8}
-    assert checkpoints(11) == {1, 2, 4, 8, 11}
+        # Softmax looks back over all events so far, but not ahead.
+        ends = (8, 16, 24) if mechanism == "softmax" else (24,)
+        for end in ends:
+            last = end if len(ends) == 1 else TINY.segment
+            found, expected = torch.cat(outputs, 1)[:, end - last : end], whole(events[:, :end]).output[:, -last:]
+            # A few hundred roundings of at most 2⁻²⁴ each, of numbers of order one.
+            torch.testing.assert_close(found, expected, atol=300 * 2.0**-24, rtol=0.0)
+    assert state_bytes(past) == 4 * CARRIED[mechanism]
 
 
 @linux
-def test_rows_at_checkpoints_from_processes_of_their_own():
+def test_rows_at_doublings_and_the_end_from_processes_of_their_own():
     rows = streams(TINY, 60.0, 64.0, "07")
     assert set(rows["model"]) == set(STEPS)
     for _, part in rows.groupby("model"):
-        assert sorted(part["x"].unique()) == [8, 16, 32, 64]
+        assert sorted(part["x"].unique()) == [8, 16, 32, 64, 72]
         table = part.pivot(index="x", columns="metric", values="value")
         assert (table["event_us_low"] <= table["event_us"]).all()
         assert (table["event_us"] <= table["event_us_high"]).all()
@@ -123,12 +89,7 @@ def test_growth_is_of_the_last_against_the_first_settled():
         ]
     )
     found = stream_growth(rows).set_index("model")
-    assert found["constant"].to_dict() == {
-        "infinite_former": True,
-        "softmax": False,
-        "performer": False,
-        "leaking": False,
-    }
-    assert found["whole"].to_dict() == {model: model != "softmax" for model in found.index}
+    assert found.index[found["constant"].astype(bool)].tolist() == ["infinite_former"]
+    assert found.index[~found["whole"].astype(bool)].tolist() == ["softmax"]
     assert found.loc["infinite_former", "times_slower"] == pytest.approx(1.1)
     assert found.loc["leaking", "resident_rise_mib"] == 50

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -17,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from study.tasks.calibration import build, targets
 from study.tasks.generative import MINUTES, SECONDS, Events, log_odds
-from study.tasks.synthetic import generate, generate_memory_task
+from study.tasks.synthetic import generate
 
 FILES = ("gender_train.csv", "transactions.csv.gz", "truth.csv")
 CUSTOMERS = 600
@@ -161,50 +160,9 @@ def test_no_classifier_beats_the_planted_truth(folder, rows):
     assert out_of_fold(bag, features, people["gender"]) < bayes_roc_auc(folder) < 1
 
 
-@pytest.fixture(scope="module")
-def memory(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("memory")
-    generate_memory_task(folder, 400, seed=0, distance=64)
-    rows = read(folder)
-    rare = rows["mcc_code"].value_counts().tail(4).index
-    return rows, pd.read_csv(folder / "gender_train.csv")["gender"].to_numpy(), rare, folder
-
-
-def test_memory_task_hides_the_label_in_two_orders(memory):
-    rows, gender, rare, folder = memory
-    rows = rows.assign(rank=rows.groupby("customer").cumcount())
-    at = rows[rows["mcc_code"].isin(rare)].pivot_table(
-        index="customer", columns="mcc_code", values="rank", aggfunc=list
-    )
-    assert (at.map(len) == 1).all(axis=None)
-    at = at.map(lambda ranks: ranks[0])
-    couples = np.sort(np.array(at.mean().sort_values().index).reshape(2, 2), axis=1).ravel()
-    at = at[couples].to_numpy()
-    early, late = at[:, 0] < at[:, 1], at[:, 2] < at[:, 3]
-    assert (at[:, 2:].min(1) - at[:, :2].min(1) == 64).all()
-    assert (np.abs(at[:, 1] - at[:, 0]) == 1).all()
-    assert (np.abs(at[:, 3] - at[:, 2]) == 1).all()
-    np.testing.assert_array_equal(early ^ late, gender)
-    assert bayes_roc_auc(folder) == 1
-
-
-def test_memory_task_has_no_signal_in_bags_or_single_couples(memory):
-    """Under no signal a ROC-AUC has variance (n + 1) / (12 men women); four standard deviations."""
-    rows, gender, _, _ = memory
-    men = gender.sum()
-    error = np.sqrt((len(gender) + 1) / (12 * men * (len(gender) - men)))
-    bag = counts(rows)
-    length = rows.groupby("customer").size().to_numpy()
-    for features in (bag, np.column_stack([bag, length])):
-        trees = HistGradientBoostingClassifier(max_iter=30, random_state=0)
-        assert abs(out_of_fold(trees, features, gender) - 0.5) < 4 * error
-
-
 def test_impossible_requests_are_refused(tmp_path):
     with pytest.raises(ValueError, match="customers is 0"):
         generate(tmp_path, 0, 0)
-    with pytest.raises(ValueError, match="distance is 1"):
-        generate_memory_task(tmp_path, 10, 0, 1)
 
 
 def test_command_line(tmp_path):

@@ -5,24 +5,28 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from lib import paths
-from lib.attention.performer import favor_attention
+from lib.attention.performer import favor_attention, tilt_of
 from lib.attention.random_features import draw_projection
-from lib.attention.softmax import softmax_attention
+from lib.attention.softmax import attention_weights, softmax_attention
 from lib.data.batches import Batch
 from lib.data.histories import Histories
-from lib.training.classifier import Classifier, ModelConfig
-from lib.training.loop import TrainConfig
+from lib.training.classifier import Classifier
 from lib.training.runs import Run, run_name, run_or_load
 from study.insight import batch_of
-from study.kernel.approximation import approximation_report
-from study.kernel.kernel_error import rows_for
+from study.kernel.closed_forms import error_parts, rows_for
+from study.variants import VARIANTS
+
+EXAMINED = 64  # queries of each customer, evenly spaced
+DRAWS = 5  # of the projection, for errors of the output
 
 
 def finished_run(histories: Histories, folds: int, epochs: int) -> Run | None:
     """The softmax model of the first repeat and fold, if it has been trained; None otherwise."""
-    configs = ModelConfig(attention="softmax"), TrainConfig(epochs=epochs)
+    configs = VARIANTS["softmax"].configs(epochs)
     folder = paths.RUNS / run_name(histories, 0, folds, *configs, 0)
     return run_or_load(histories, 0, folds, *configs, 0) if folder.exists() else None
 
@@ -35,23 +39,21 @@ def longest_batch(run: Run, histories: Histories, customers: int, events: int) -
 
 
 @torch.no_grad()
-def heads_of(model: Classifier, batch: Batch) -> list[tuple[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+def heads_of(model: Classifier, batch: Batch) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """Queries, keys and values of every head, under a name such as "layer 1 head 2"."""
-    named = []
+    named = {}
     inputs = model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)
     for layer, (attention, events) in enumerate(inputs, 1):
         projected = attention.project(events)
-        named += [
-            (f"layer {layer} head {head + 1}", tuple(tensor[:, head : head + 1] for tensor in projected))
-            for head in range(attention.heads)
-        ]
+        for head in range(attention.heads):
+            named[f"layer {layer} head {head + 1}"] = tuple(tensor[:, head : head + 1] for tensor in projected)
     return named
 
 
 def head_sizes(model: Classifier, batch: Batch) -> pd.DataFrame:
     """Mean squared length of x and y over real events, and quantiles of |x+y|² over pairs of them, head by head."""
     rows = []
-    for name, (queries, keys, _) in heads_of(model, batch):
+    for name, (queries, keys, _) in heads_of(model, batch).items():
         scale, real = queries.shape[-1] ** -0.5, batch.key_mask
         squares = {"query_square": queries, "key_square": keys}
         sizes = {label: (v[:, 0][real].square().sum(-1).mean() * scale).item() for label, v in squares.items()}
@@ -62,35 +64,49 @@ def head_sizes(model: Classifier, batch: Batch) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(model="softmax", seed=None, axis="final", x=None)
 
 
-def head_reports(
-    model: Classifier, batch: Batch, estimators: Sequence[str], columns: int, generator: torch.Generator
-) -> pd.DataFrame:
-    """`approximation_report` of every head at equal columns; features that no number would reach have no row."""
-    rows = []
-    for name, (queries, keys, _) in heads_of(model, batch):
-        for estimator in estimators:
-            kernel, projection = estimator.split(" ")
-            count = rows_for(kernel, columns)
-            directions = draw_projection(projection, count, queries.shape[-1], generator)
-            report = approximation_report(queries, keys, directions, kernel, batch.key_mask)
-            found = {"weight_error": report.relative_error, "uniform_error": report.uniform_error}
-            found |= {f"features_for_{100 * target:.0f}": needed for target, needed in report.features_needed.items()}
-            rows += [
-                {"model": estimator, "split": name, "metric": metric, "value": value}
-                for metric, value in found.items()
-                if np.isfinite(value)
-            ]
-    return pd.DataFrame(rows).assign(seed=None, axis="columns", x=columns)
+def features_needed(
+    queries: Float[Tensor, "batch heads length head_dim"],
+    keys: Float[Tensor, "batch heads length head_dim"],
+    estimator: str,
+    key_mask: Tensor,
+    targets: Sequence[float] = (0.1, 0.05, 0.01),
+) -> dict[float, float]:
+    """Rows of the projection that the closed forms ask for, by relative error of the weights; infinite past a bias.
+
+    Each pair's error counts by its squared weight, which leaves out that errors of one row are correlated. Pairs are
+    counted in narrow bins of the one number that the error depends on, for evenly spaced queries.
+    """
+    kernel, projection = estimator.split(" ")
+    queries, keys, head_dim = queries.double(), keys.double(), queries.shape[-1]
+    chosen = torch.linspace(0, queries.shape[2] - 1, min(EXAMINED, queries.shape[2])).round().long()
+    weights = attention_weights(queries[:, :, chosen], keys, key_mask) * key_mask[:, None, chosen, None]
+    tilt = float(tilt_of(queries, keys, key_mask=key_mask).mean()) if kernel == "favor++" else None
+    cross = queries[:, :, chosen] @ keys.transpose(-2, -1) * head_dim**-0.5
+    squares = queries[:, :, chosen].square().sum(-1)[..., None] + keys.square().sum(-1)[..., None, :]
+    number = squares * head_dim**-0.5 + (-2 if kernel == "trigonometric" else 2) * cross
+    share = weights.square() / weights.square().sum()
+    counts, edges = np.histogram(number.clamp_min(0).numpy().ravel(), 4096, weights=share.numpy().ravel())
+    middle = (edges[1:] + edges[:-1]) / 2
+    variance, ratio = error_parts(kernel, projection, head_dim, middle, middle, tilt=tilt)
+    variance, bias = counts @ variance, counts @ (ratio / (counts @ ratio) - 1) ** 2
+    return {target: variance / (target**2 - bias) if bias < target**2 else np.inf for target in targets}
+
+
+def needed_rows(model: Classifier, batch: Batch, estimators: Sequence[str]) -> pd.DataFrame:
+    """`features_needed` of every head; what no number would reach has no row."""
+    rows = [
+        {"model": estimator, "split": name, "metric": f"features_for_{100 * target:.0f}", "value": needed}
+        for name, (queries, keys, _) in heads_of(model, batch).items()
+        for estimator in estimators
+        for target, needed in features_needed(queries, keys, estimator, batch.key_mask).items()
+    ]
+    table = pd.DataFrame(rows).assign(seed=None, axis="final", x=None)
+    return table[np.isfinite(table["value"])]
 
 
 @torch.no_grad()
 def head_errors(
-    model: Classifier,
-    batch: Batch,
-    estimators: Sequence[str],
-    sizes: Sequence[int],
-    draws: int,
-    generator: torch.Generator,
+    model: Classifier, batch: Batch, estimators: Sequence[str], sizes: Sequence[int], generator: torch.Generator
 ) -> pd.DataFrame:
     """Relative error of every head's output against exact softmax over real events, by feature columns and draw.
 
@@ -98,7 +114,7 @@ def head_errors(
     """
     rows = []
     real = batch.key_mask[:, None, :, None]
-    for name, inputs in heads_of(model, batch):
+    for name, inputs in heads_of(model, batch).items():
         exact = softmax_attention(*inputs, batch.key_mask) * real
         mean = (inputs[2] * real).sum(2, keepdim=True) / real.sum(2, keepdim=True) * real
         level = ((mean - exact).norm() / exact.norm()).item()
@@ -106,8 +122,8 @@ def head_errors(
         for estimator in estimators:
             kernel, projection = estimator.split(" ")
             for size in sizes:
-                count = rows_for(kernel, size)
-                for draw in range(draws):
+                for draw in range(DRAWS):
+                    count = rows_for(kernel, size)
                     directions = draw_projection(projection, count, inputs[0].shape[-1], generator)
                     estimate = favor_attention(*inputs, directions, kernel, key_mask=batch.key_mask) * real
                     error = ((estimate - exact).norm() / exact.norm()).item()

@@ -1,20 +1,27 @@
 """Closed forms: how far one estimate of exp(x·y) by random features lies from the truth.
 
 Every projection is rotation invariant, so all follows from v = |x+y|² and δ = |x-y|². Errors are mean squares relative
-to the squared truth. Written 1F1 is Kummer's function, and g(c) = 0F1(; d/2; c) the mean of exp(u·z) over a sphere.
+to the squared truth. Written 1F1 is Kummer's function, and 0F1(; d/2; d v / 4) the mean of exp(w·z) over rows w of
+length √d in uniform directions, |z|² = v. Estimators are named by kernel and projection, as in "positive orthogonal".
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.special import hyp0f1, hyp1f1
 
-from lib.attention.random_features import PROJECTIONS, check_kernel
+from lib.attention.random_features import PROJECTIONS, best_tilt, check_kernel
 
 Pairs = Float[np.ndarray, "*pairs"]
 # Beyond this v a relative error is past e^500, and its square would no longer fit a float.
 LARGEST = 300.0
+
+
+def rows_for(kernel: str, columns: int) -> int:
+    """Rows of the projection that give so many feature columns: half as many where a row takes two."""
+    return columns // 2 if kernel in ("hyperbolic", "trigonometric") else columns
 
 
 def pairs_per_feature(features: int, head_dim: int) -> float:
@@ -38,15 +45,10 @@ def chi_pair_moment(square: Pairs, head_dim: int, cosine: float = 0.0) -> Pairs:
     return moments @ (weights / weights.sum())
 
 
-def sphere_moment(square: Pairs, head_dim: int) -> Pairs:
-    """g(d v / 4): E exp(w·z) for a row of length √d in a uniform direction, |z|² = `square`."""
-    return hyp0f1(head_dim / 2, head_dim * square / 4)
-
-
 def _moments(projection: str, head_dim: int) -> tuple[Callable[[Pairs], Pairs], Callable[[Pairs, int], Pairs]]:
     """E exp(w·z), and E exp(w₁·z ± w₂·z) for two rows of one block, as functions of |z|²."""
     if projection == "fixed_norm":
-        return lambda v: sphere_moment(v, head_dim), lambda v, _: sphere_moment(2 * v, head_dim)
+        return lambda v: hyp0f1(head_dim / 2, head_dim * v / 4), lambda v, _: hyp0f1(head_dim / 2, head_dim * v / 2)
     if projection == "gaussian":
         return lambda v: np.exp(v / 2), lambda v, _: np.exp(v)
     cosine = -1 / (head_dim - 1) if projection == "simplex" else 0.0
@@ -60,12 +62,13 @@ def error_parts(
     sum_square: Pairs,
     difference_square: Pairs,
     pairs: float | None = None,
-    tilt: float = 0.0,
+    tilt: float | None = None,
 ) -> tuple[Pairs, Pairs]:
-    """Relative variance of one row's share (divide by the number of rows) and relative squared bias.
+    """Relative variance of one row's share (divide by the number of rows), and the mean estimate over the truth.
 
     Lemma 2 of Choromanski et al. 2021 for independent rows; exact for the others. `pairs` is `pairs_per_feature`,
-    full blocks by default; `tilt` is FAVOR++'s A. Raises ValueError where no closed form exists.
+    full blocks by default; `tilt` is FAVOR++'s A, the best one of each pair by default. Raises ValueError where no
+    closed form exists.
     """
     check_kernel(kernel)
     if projection not in PROJECTIONS:
@@ -79,22 +82,37 @@ def error_parts(
     if kernel in ("hyperbolic", "trigonometric"):
         second, pair = (1 + second) / 2, (pair + two(square, -1)) / 2
     if kernel == "favor++":
+        tilt = best_tilt(torch.as_tensor(sum_square), head_dim).numpy() if tilt is None else tilt
         shrink, spread = 1 - 4 * tilt, 1 - 8 * tilt
         second = shrink**head_dim * spread ** (-head_dim / 2) * np.exp(2 * shrink / spread * square)
     truth = np.exp(square / 2)
-    return (second - mean**2 + pairs * (pair - mean**2)) / truth**2, (mean / truth - 1) ** 2
+    return (second - mean**2 + pairs * (pair - mean**2)) / truth**2, mean / truth
 
 
 def relative_mean_square(
-    kernel: str,
-    projection: str,
-    head_dim: int,
-    features: int,
-    sum_square: Pairs,
-    difference_square: Pairs,
-    tilt: float = 0.0,
+    kernel: str, projection: str, head_dim: int, features: int, sum_square: Pairs, difference_square: Pairs
 ) -> Pairs:
     """E(estimate - truth)² / truth² with `features` rows; hyperbolic and trigonometric maps have two columns a row."""
     pairs = pairs_per_feature(features, head_dim)
-    variance, bias = error_parts(kernel, projection, head_dim, sum_square, difference_square, pairs, tilt)
-    return variance / features + bias
+    variance, ratio = error_parts(kernel, projection, head_dim, sum_square, difference_square, pairs)
+    return variance / features + (ratio - 1) ** 2
+
+
+def squares_at(
+    lengths: Float[np.ndarray, " lengths"], angles: Float[np.ndarray, " angles"]
+) -> tuple[Float[np.ndarray, "lengths angles"], Float[np.ndarray, "lengths angles"]]:
+    """|x+y|² and |x-y|² of pairs with |x| = |y|."""
+    return tuple(2 * lengths[:, None] ** 2 * (1 + sign * np.cos(angles)) for sign in (1, -1))
+
+
+def error_map(
+    kernel: str,
+    lengths: Float[np.ndarray, " lengths"],
+    angles: Float[np.ndarray, " angles"],
+    head_dim: int,
+    columns: int,
+) -> Float[np.ndarray, "lengths angles"]:
+    """Root mean square error over the kernel of so many feature columns, orthogonal rows, |x| = |y|."""
+    count = rows_for(kernel, columns)
+    square = relative_mean_square(kernel, "orthogonal", head_dim, count, *squares_at(lengths, angles))
+    return np.sqrt(square.clip(min=0))  # below zero only by rounding, where x and y all but cancel

@@ -1,0 +1,99 @@
+"""Figures of the kernel-error notebook, drawn from its rows: colour by kernel, line and marker by projection."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Other than the mechanisms' own; each has three to one contrast on white and on the page's dark background.
+COLOURS = {"trigonometric": "#77756f", "positive": "#b5327a", "hyperbolic": "#7a63d8", "favor++": "#96802a"}
+LINES = {"gaussian": ":", "orthogonal": "-", "fixed_norm": "--", "simplex": "-."}
+MARKERS = {"gaussian": "D", "orthogonal": "o", "fixed_norm": "s", "simplex": "^"}
+WORDS = {"gaussian": "independent", "fixed_norm": "fixed norm", "theorem_2": "Theorem 2"}
+INK = "#1b1f24"
+
+
+def label(estimator: str) -> str:
+    """The estimator, its kernel and its projection, in words."""
+    return ", ".join(WORDS.get(word, word) for word in estimator.split(" "))
+
+
+def style_of(estimator: str) -> dict[str, str]:
+    """Colour by kernel, line and marker by projection, and a readable label."""
+    kernel, _, projection = estimator.partition(" ")
+    look = {"linestyle": LINES.get(projection, "-"), "marker": MARKERS.get(projection, ".")}
+    return {"color": COLOURS.get(kernel, INK), "label": label(estimator), **look}
+
+
+def measured_ticks(ax: Axes, values: pd.Series) -> None:
+    """A logarithmic axis labelled at the measured values, at every second one where there are many."""
+    ticks = sorted(values.unique())
+    ticks = ticks if len(ticks) < 7 else ticks[::2]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.minorticks_off()
+
+
+def panels(count: int, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    """Panels side by side on shared vertical limits."""
+    fig, axes = plt.subplots(1, count, figsize=(max(7.0, 2.7 * count), height), sharey=True)
+    return fig, list(np.atleast_1d(axes))
+
+
+def legend_below(fig: Figure, *axes: Axes, columns: int = 3) -> None:
+    """One legend for all panels, under them; a name that several panels have stands once."""
+    found = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
+
+
+def pair_figure(frame: pd.DataFrame) -> Figure:
+    """Means over what is expected with four standard errors, and errors over their closed form; a column per kernel."""
+    kernels = frame["model"].str.split(" ").str[0]
+    columns = kernels.unique()
+    fig, axes = plt.subplots(2, len(columns), figsize=(2.4 * len(columns), 5.2), sharex=True, sharey="row")
+    for column, kernel in enumerate(columns):
+        of_kernel = list(frame[kernels == kernel].groupby("model", sort=False))
+        for place, (model, rows) in enumerate(of_kernel):
+            look = style_of(model) | {"linestyle": "none", "color": COLOURS.get(kernel, INK)}
+            x = rows["sum_square"] + 0.035 * (place - (len(of_kernel) - 1) / 2)  # apart, so that none hides another
+            for ax, name in zip(axes[:, column], ("mean", "square"), strict=True):
+                expected = rows[f"{name}_expected"]
+                error = 4 * rows[f"{name}_error"] / expected
+                ax.errorbar(x, rows[name] / expected, error, markersize=4, linewidth=1, **look)
+        for ax in axes[:, column]:
+            ax.axhline(1, color=INK, linewidth=0.8)
+        axes[0, column].set_title(kernel)
+        axes[1, column].set_xlabel("|x + y|²")
+    axes[0, 0].set_ylabel("mean / expected")
+    axes[1, 0].set_ylabel("square error / closed form")
+    marks = [plt.Line2D([], [], color=INK, marker=mark, linestyle="none") for mark in MARKERS.values()]
+    fig.legend(marks, [label(name) for name in MARKERS], loc="outside lower center", ncols=len(MARKERS))
+    return fig
+
+
+def swept_figure(
+    rows: pd.DataFrame,
+    by: str,
+    xlabel: str,
+    ylabel: str,
+    limits: tuple[float, float] | None = None,
+    levels: dict[str, float] | None = None,
+) -> Figure:
+    """Median and middle half of `value` against `x`, a panel for each value of `by`; `levels` are lines in panels."""
+    fig, axes = panels(rows[by].nunique(), height=3.9)
+    for ax, (name, chosen) in zip(axes, rows.groupby(by, sort=False), strict=True):
+        for model, of_model in chosen.groupby("model", sort=False):
+            spread = of_model.groupby("x")["value"].quantile([0.25, 0.5, 0.75]).unstack()
+            style = style_of(model)
+            ax.fill_between(spread.index, spread[0.25], spread[0.75], color=style["color"], alpha=0.15, linewidth=0)
+            ax.plot(spread.index, spread[0.5], **style)
+        if levels:
+            ax.axhline(levels[name], color=INK, linewidth=0.8)
+        measured_ticks(ax, chosen["x"])
+        ax.set(title=name, yscale="log", xlabel=f"{xlabel} (logarithmic)")
+        if limits:
+            ax.set_ylim(limits)
+    axes[0].set_ylabel(ylabel)
+    legend_below(fig, *axes)
+    return fig

@@ -1,0 +1,85 @@
+"""Every task's answer can be found in the history, in the way that its name says and in no other."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from study.tasks import streams
+
+
+def drawn(name, size=400, length=64, seed=0):
+    return streams.TASKS[name].draw(np.random.default_rng(seed), size, length)
+
+
+@pytest.mark.parametrize("name", streams.TASKS)
+def test_batches_fit_the_task_and_follow_from_the_seed(name):
+    task, batch = streams.TASKS[name], drawn(name, 50)
+    assert batch.categories.shape == (50, 64, len(task.cardinalities))
+    assert (batch.categories.reshape(-1, 2).max(0) < task.cardinalities).all()
+    assert batch.categories.min() >= 0
+    assert batch.numbers.shape == (50, 64, 1)
+    assert batch.days.shape == (50, 64)
+    assert batch.days.min() >= 0
+    assert batch.answers.shape == (50, max(1, task.asked))
+    assert set(np.unique(batch.answers)) == set(range(task.classes))
+    assert (drawn(name, 50).categories == batch.categories).all()
+    assert (drawn(name, 50, seed=1).categories != batch.categories).any()
+
+
+def test_content_tells_the_class():
+    """The merchant that is asked for occurs once before, at the distance, with the answer as its class."""
+    batch, past = drawn("recall_content", 20), 64 - streams.ASKED
+    merchants, classes = batch.categories[..., 0], batch.categories[..., 1]
+    assert (classes[:, past:] == 0).all()
+    for row in range(20):
+        for asks in range(streams.ASKED):
+            (place,) = np.flatnonzero(merchants[row, :past] == merchants[row, past + asks])
+            assert classes[row, place] == 1 + batch.answers[row, asks]
+            assert batch.distances[row, asks] == past + asks - place
+
+
+def test_time_tells_the_class():
+    """The age that is asked for is that of one event before, with the answer as its class; merchants are all alike."""
+    batch, past = drawn("recall_time", 20), 64 - streams.ASKED
+    for row in range(20):
+        for asks in range(streams.ASKED):
+            (place,) = np.flatnonzero(batch.days[row, :past] == batch.days[row, past + asks])
+            assert batch.categories[row, place, 1] == 1 + batch.answers[row, asks]
+            assert batch.distances[row, asks] == past + asks - place
+    changes = np.flatnonzero(np.diff(batch.categories[0, :past, 1])) + 1
+    assert len(set(changes % streams.PERSISTENCE)) == 1
+
+
+def test_order_has_the_log_odds_of_two_markov_chains():
+    """Both chains have the uniform distribution as stationary one; the second is the first, backwards in time."""
+    chain = np.full((streams.CODES, streams.CODES), (1 - streams.STEP) / streams.CODES)
+    chain += streams.STEP * np.roll(np.eye(streams.CODES), 1, axis=1)
+    np.testing.assert_allclose(chain.sum(0), 1)
+    batch = drawn("order", 30)
+    code = batch.categories[..., 0] - 1
+    for row in range(30):
+        on, back = (np.log(each[code[row, :-1], code[row, 1:]]).sum() for each in (chain, chain.T))
+        assert batch.log_odds[row] == pytest.approx(back - on)
+
+
+def test_order_cannot_be_told_from_counts():
+    """Means over histories of each code's count, within four standard errors between the kinds."""
+    batch = drawn("order", 2000)
+    counts = (batch.categories[..., :1] == np.arange(1, streams.CODES + 1)).sum(1)
+    on, back = counts[batch.answers[:, 0] == 0], counts[batch.answers[:, 0] == 1]
+    error = np.sqrt(on.var(0) / len(on) + back.var(0) / len(back))
+    assert (np.abs(on.mean(0) - back.mean(0)) < 4 * error).all()
+
+
+@pytest.mark.parametrize("name", ["counts", "order"])
+def test_log_odds_are_calibrated(name):
+    """Given the history the answer is Bernoulli of the sigmoid; the sum is within four of its standard deviations."""
+    batch = drawn(name)
+    probability = expit(batch.log_odds)
+    assert abs(np.sum(batch.answers[:, 0] - probability)) < 4 * np.sqrt(np.sum(probability * (1 - probability)))
+    assert ((batch.log_odds > 0) == batch.answers[:, 0]).mean() > 0.65
+
+
+def test_what_a_segment_alone_can_know():
+    assert streams.segments_alone(32, 32) == 1
+    assert streams.segments_alone(512, 32) == pytest.approx(16 / 496 + 480 / 496 / 8)

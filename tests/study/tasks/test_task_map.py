@@ -1,0 +1,95 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import paths
+from study.tasks import map_figures, streams, task_map
+
+NETWORKS = task_map.networks([16, 64], [16, 32], 32)
+
+
+def trial(task="recall_content", network="softmax", lengths=(32, 64), steps=3, seed=0, **others):
+    settings = {"growth": 0.5, "events": 128, "answers": 64} | others
+    return task_map.Trial(task, network, NETWORKS[network], lengths, steps, seed=seed, **settings)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "MEASUREMENTS", tmp_path)
+
+
+def test_networks_are_named_for_what_they_are():
+    assert NETWORKS["performer_64"].features == NETWORKS["hyperbolic_64"].features == 64
+    assert NETWORKS["hyperbolic_16"].projection == "fixed_norm"
+    assert (NETWORKS["sticky_16"].basis, NETWORKS["sticky_16"].sampling) == (16, "sticky")
+    attentions = {config.attention for config in NETWORKS.values()}
+    assert attentions == {"softmax", "performer", "infinite_former", "binned_memory", "local_softmax", "gru", "none"}
+
+
+@pytest.mark.parametrize(
+    ("network", "sees"), [("none", False), ("local_softmax", False), ("softmax", True), ("even_16", True)]
+)
+def test_only_what_attends_to_the_past_depends_on_it(network, sees):
+    task, history = streams.TASKS["recall_content"], streams.recall_content(np.random.default_rng(0), 2, 64)
+    torch.manual_seed(0)
+    model = task_map.Network(task, NETWORKS[network], torch.Generator().manual_seed(0)).eval()
+    other = history._replace(categories=history.categories.copy())
+    other.categories[:, 3] = 1  # in the first segment
+    with torch.no_grad():
+        assert (model(history)[0] != model(other)[0]).any() == sees
+
+
+def test_training_begins_with_the_shortest(monkeypatch):
+    lengths, task = [], streams.TASKS["order"]
+    follow = task_map.replace(
+        task, draw=lambda rng, size, length: lengths.append(length) or task.draw(rng, size, length)
+    )
+    monkeypatch.setitem(task_map.TASKS, "order", follow)
+    task_map.train(trial("order", "none", (16, 32, 64), 24))
+    assert set(lengths[:4]) == {16}
+    assert 64 not in lengths[:8]
+    assert lengths.count(64) >= 6
+
+
+def test_softmax_learns_to_recall():
+    """After a hundred steps it knows most of sixteen pairs, where guessing knows an eighth."""
+    learnt = trial(lengths=(32,), steps=120, events=1024)
+    rows = task_map.test(task_map.train(learnt), learnt)
+    assert rows.loc[rows["axis"] == "length", "value"].item() > 0.6
+
+
+def test_rows_are_kept_by_configs(capsys):
+    first = task_map.run_or_load(trial())
+    assert sorted(first["axis"].unique()) == ["distance", "final", "length"]
+    pd.testing.assert_frame_equal(task_map.run_or_load(trial()), first)
+    (file,) = (paths.MEASUREMENTS / "local" / "tasks").iterdir()
+    assert task_map.stored_at(trial(seed=1)) != task_map.stored_at(trial(steps=4)) != file
+    file.write_bytes(file.read_bytes()[:-9])
+    again = task_map.run_or_load(trial())
+    assert "damaged" in capsys.readouterr().err
+    measured = first["metric"] != "cpu_seconds"
+    pd.testing.assert_frame_equal(again[measured], first[measured])
+
+
+def test_a_process_of_its_own_gives_the_same_rows():
+    trials = [trial("counts", "none", (32,)), trial("order", "none", (16,))]
+    rows = task_map.measure(trials, 1)
+    assert {"roc_auc", "bayes_accuracy"} < set(rows["metric"])
+    alone = pd.concat([task_map.test(task_map.train(each), each) for each in trials])
+    np.testing.assert_allclose(rows.loc[rows["metric"] != "cpu_seconds", "value"], alone["value"])
+
+
+def test_figures_show_every_network():
+    made = [task_map.run_or_load(trial(network=name)) for name in ("softmax", "performer_16", "performer_64", "none")]
+    rows = pd.concat(made)
+    levels = pd.Series(0.125, index=list(map_figures.TITLES))
+    final = rows[(rows["axis"] == "length") & (rows["x"] == 64)].rename(columns={"value": "accuracy"})
+    fig = map_figures.map_figure(final, levels, levels)
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels == ["softmax", "Performer, 16", "Performer, 64", "no attention"]
+    plt.close(fig)
+    fig = map_figures.sweep_figure(rows[rows["metric"] == "accuracy"], {32: 1.0, 64: 0.4})
+    assert {text.get_text() for text in fig.legends[0].get_texts()} == set(labels)
+    plt.close(fig)
