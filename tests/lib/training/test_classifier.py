@@ -29,7 +29,7 @@ def classifier(attention, histories, **options):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, attention=attention, **options)
-    model = Classifier(config, histories.cardinalities, histories.code_kinds, histories.numbers.shape[1], generator)
+    model = Classifier(config, histories, generator)
     nn.init.normal_(model.head.weight)  # zero at the start, which would hide the layers below
     return model
 
