@@ -34,7 +34,7 @@ class ModelConfig:
     """Everything that shapes the network; the mechanisms' own settings are ignored by the others.
 
     `counting` joins the counting path to the head; without it the network is plain. `places` "rotary" turns queries and
-    keys by the event's index. `convolution` is the width of a short convolution before each attention; 0 leaves it out.
+    keys by the event's index; "none" leaves them. `convolution` is the width of the one before each attention, or 0.
     """
 
     attention: str = "softmax"
@@ -53,8 +53,8 @@ class ModelConfig:
     samples: int = 256
     groups: int = 4
     counting: bool = True
-    places: str = "none"
-    convolution: int = 0
+    places: str = "rotary"
+    convolution: int = 5
 
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
