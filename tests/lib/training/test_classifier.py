@@ -21,15 +21,14 @@ from lib.training.classifier import (
 SMALL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16)
 
 
-# Padding and batch-mates must change nothing with all that an encoder can have.
-ALL = {"places": "rotary", "convolution": 3}
+BARE = {"places": "none", "convolution": 0}
 
 
 def classifier(attention, histories, **options):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, attention=attention, **options)
-    model = Classifier(config, histories.cardinalities, histories.code_kinds, histories.numbers.shape[1], generator)
+    model = Classifier(config, histories, generator)
     nn.init.normal_(model.head.weight)  # zero at the start, which would hide the layers below
     return model
 
@@ -66,7 +65,7 @@ def test_weights_are_all_that_is_needed_after_empty_memory(attention, histories)
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_customer_depends_on_no_other_and_on_no_earlier_batch(attention, training, histories):
     """The study this one set out from gave every customer the first customer's attention."""
-    model = classifier(attention, histories, **ALL).train(training)
+    model = classifier(attention, histories).train(training)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -85,7 +84,7 @@ def test_a_customer_depends_on_no_other_and_on_no_earlier_batch(attention, train
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_padding_changes_nothing_whatever_it_holds(attention, histories):
-    model = classifier(attention, histories, **ALL).eval()
+    model = classifier(attention, histories).eval()
     batch = batch_of(histories, [2, 3])
     scores, _ = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
     padding = ~batch.key_mask
@@ -97,7 +96,7 @@ def test_padding_changes_nothing_whatever_it_holds(attention, histories):
 
 @pytest.mark.parametrize("attention", [name for name in ATTENTIONS if name != "none"])
 def test_gradients_reach_every_parameter(attention, histories):
-    model = classifier(attention, histories, **ALL)
+    model = classifier(attention, histories)
     batch = batch_of(histories, range(8))
     scores, regulariser = model(batch.categories, batch.numbers, batch.days, batch.key_mask)
     (nn.functional.cross_entropy(scores, batch.labels) + regulariser).backward()
@@ -114,13 +113,6 @@ def test_only_the_attention_differs(histories):
     assert all(shape == shapes[0] for shape in shapes)
 
 
-def test_softmax_weights_load_into_the_performer(histories):
-    source, target = classifier("softmax", histories), classifier("performer", histories)
-    missing, unexpected = target.load_state_dict(source.state_dict(), strict=False)
-    assert unexpected == []
-    assert all("projection" in name and ".attention." in name for name in missing)
-
-
 def test_unknown_attention_is_refused_with_the_known_names():
     with pytest.raises(ValueError, match=r"known: softmax, explicit_softmax, .*, performer, infinite_former"):
         build_attention(dataclasses.replace(SMALL, attention="informer"), torch.Generator())
@@ -132,10 +124,7 @@ def test_unknown_attention_is_refused_with_the_known_names():
 def test_a_plain_network_is_its_head_and_the_parts_make_the_scores(attention, histories):
     batch = batch_of(histories, [3, 7])
     inputs = (batch.categories, batch.numbers, batch.days, batch.key_mask)
-    whole, plain = (
-        classifier(attention, histories, counting=counting, places="rotary", convolution=3).eval()
-        for counting in (True, False)
-    )
+    whole, plain = (classifier(attention, histories, counting=counting).eval() for counting in (True, False))
     nn.init.normal_(whole.sums.tables[0].weight)
     parts = whole.parts(*inputs)[0]
     assert list(parts) == ["head", "sums", "groups"]
@@ -154,7 +143,7 @@ def test_order_is_seen_through_places_and_through_the_convolution(attention, his
     assert batch.key_mask.all()
     days = torch.zeros_like(batch.days)
     for options in ({}, {"places": "rotary"}, {"convolution": 3}):
-        model = classifier(attention, histories, counting=False, segment=64, **options).eval()
+        model = classifier(attention, histories, counting=False, segment=64, **(BARE | options)).eval()
         forward, backward = (
             model.encode(categories, numbers, days, batch.key_mask)[0]
             for categories, numbers in (

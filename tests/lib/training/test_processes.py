@@ -13,7 +13,6 @@ import torch
 import two_processes
 
 from lib import paths
-from lib.data.batches import collate, last_events
 from lib.paths import ROOT
 from lib.storage import intact, read_checksummed
 from lib.training import loop
@@ -115,13 +114,6 @@ def test_another_number_of_processes_makes_another_run(histories):
     arguments = (histories, 0, 3, two_processes.MODEL, two_processes.CONFIG, 0)
     alone, first, second = (run_name(*arguments, each) for each in (ALONE, Processes(0, 2), Processes(1, 2)))
     assert alone != first == second
-
-
-def test_a_batch_lies_on_the_device_asked_for(histories):
-    customers, device = np.arange(4), torch.device("meta")
-    batch = collate(histories, customers, *last_events(histories, customers, 8), device)
-    tensors = [each for each in vars(batch).values() if isinstance(each, torch.Tensor)]
-    assert [each.device for each in tensors] == [device] * 5
 
 
 def test_a_card_that_is_not_there_is_an_error_that_says_so(monkeypatch):
