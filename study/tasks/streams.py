@@ -127,10 +127,3 @@ TASKS = {
     "recall_content": Task(recall_content, (MERCHANTS + 1, CLASSES + 1), CLASSES, ASKED),
     "recall_time": Task(recall_time, (3, CLASSES + 1), CLASSES, ASKED),
 }
-
-
-def segments_alone(length: int, segment: int) -> float:
-    """Accuracy by content of attention that sees only the segment of the questions, and guesses all other classes."""
-    pairs = length - ASKED
-    seen = min(1.0, (segment - ASKED) / pairs)
-    return seen + (1 - seen) / CLASSES

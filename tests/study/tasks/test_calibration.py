@@ -11,12 +11,8 @@ def model():
     return calibration.build()
 
 
-def test_every_known_mcc_can_occur(model):
+def test_every_known_mcc_can_occur_and_frequent_pairs_have_the_events_counted(model):
     assert set(model.pairs["mcc_code"]) == set(calibration.facts("mcc_codes")["mcc_code"])
-    assert not model.pairs.duplicated(["mcc_code", "tr_type"]).any()
-
-
-def test_frequent_pairs_have_the_events_counted(model):
     both = calibration.facts("pairs").merge(model.pairs, on=["mcc_code", "tr_type"], validate="1:1")
     assert len(both) == 200
     assert (both["events_x"] == both["events_y"]).all()
@@ -34,12 +30,7 @@ def test_margins_of_the_pairs_are_those_of_the_codes(model):
 
 def test_dirichlet_parameters_sum_to_the_concentration_within_each_parent(model):
     recipe = model.recipe
-    sizes = (
-        recipe.group_concentration,
-        recipe.lean_concentration,
-        recipe.mcc_concentration,
-        recipe.type_concentration,
-    )
+    sizes = [getattr(recipe, f"{name}_concentration") for name in ("group", "lean", "mcc", "type")]
     for choice, size in zip(model.choices, sizes, strict=True):
         np.testing.assert_allclose(np.add.reduceat(choice.alpha, choice.parents, axis=1), size, rtol=1e-12)
         assert (choice.alpha > 0).all()
@@ -55,11 +46,6 @@ def test_without_effects_the_expected_share_of_a_pair_is_its_share_of_events():
         share *= mean[:, choice.column]
     expected = model.pairs["events"] / model.pairs["events"].sum()
     np.testing.assert_allclose(share, np.stack([expected, expected]), rtol=1e-12)
-
-
-def test_tilted_shares_have_the_given_log_ratio():
-    women, men = calibration.tilted(np.array([0.2, 0.8]), np.array([1.0, -2.0]), 0.25)
-    np.testing.assert_allclose(np.log(men / women), [1.0, -2.0], rtol=1e-12)
 
 
 def test_log_amounts_reproduce_the_means_of_types_and_codes(model):

@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import multivariate_normal
 
 from study.tasks.calibration import RECIPE, build
-from study.tasks.generative import HOUR_PLACES, couples, draw, log_odds, tally
+from study.tasks.generative import HOUR_PLACES, couples, draw, log_odds
 
 CUSTOMERS = 600
 
@@ -70,15 +70,14 @@ def test_log_odds_equal_a_literal_computation(model, drawn):
         assert odds[customer] == pytest.approx(log(model.men / (1 - model.men)) + men_ - women, abs=1e-8)
 
 
-@pytest.mark.parametrize("side", [slice(None), "women", "men"])
-def test_log_odds_are_calibrated(model, drawn, side):
-    """Given the history the label is Bernoulli of the sigmoid; the sum is within four of its standard deviations."""
+def test_log_odds_are_calibrated(model, drawn):
+    """Given the history the label is Bernoulli of the sigmoid; sums are within four of their standard deviations."""
     men, events = drawn
     odds = log_odds(model, events, CUSTOMERS)
-    chosen = {"women": odds < 0, "men": odds >= 0}.get(side, slice(None)) if isinstance(side, str) else side
-    probability = expit(odds[chosen])
-    spread = np.sqrt(np.sum(probability * (1 - probability)))
-    assert abs(np.sum(men[chosen] - probability)) < 4 * spread
+    for chosen in (odds < 0, odds >= 0):
+        probability = expit(odds[chosen])
+        spread = np.sqrt(np.sum(probability * (1 - probability)))
+        assert abs(np.sum(men[chosen] - probability)) < 4 * spread
 
 
 def test_without_effects_a_history_says_nothing():
@@ -112,31 +111,6 @@ def test_draws_are_in_the_order_of_the_file(model, drawn):
     assert events.day.min() >= 0
     assert events.day.max() < len(model.days)
     assert (events.amount != 0).all()
-
-
-def test_codes_and_hours_have_the_expected_shares(model, drawn):
-    """Means over customers of unbiased shares: within four standard errors between customers, women and men apart."""
-    men, events = drawn
-    hours = events.place > 0
-    tables = [
-        (tally(events.customer, model.choices[2].column[events.pair], CUSTOMERS, 184), expected_mcc(model)),
-        (tally(events.customer[hours], events.place[hours] // HOUR_PLACES, CUSTOMERS, 24), model.hour_alpha / 32.0),
-    ]
-    for counts, expected in tables:
-        for label in (0, 1):
-            share = counts[(men == label) & (counts.sum(1) > 0)]
-            share = share / share.sum(1, keepdims=True)
-            frequent = expected[label] > 0.01
-            error = share.std(0) / np.sqrt(len(share))
-            assert (np.abs(share.mean(0) - expected[label]) < 4 * error)[frequent].all()
-
-
-def expected_mcc(model):
-    share = np.ones((2, len(model.choices[2].starts)))
-    for choice in model.choices[:3]:
-        mean = choice.alpha / np.add.reduceat(choice.alpha, choice.parents, axis=1)[:, choice.parent_of]
-        share *= mean[:, choice.column[model.choices[2].starts]]
-    return share
 
 
 def test_couples_by_hand():

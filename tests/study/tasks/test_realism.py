@@ -1,4 +1,3 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,21 +11,6 @@ def generated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generated")
     synthetic.generate(folder, 120, 0)
     return read(folder)
-
-
-def test_marginals_by_hand(histories):
-    rows = realism.marginals(histories, "real")
-    of = {axis: part.set_index("x")["value"] for axis, part in rows.groupby("axis")}
-    assert of["quantile"][0.5] == np.median(histories.lengths)
-    bought = np.array([histories.vocabularies[0][code - 1] for code in histories.categories[:, 0]])
-    assert of["mcc_code"][5541] == pytest.approx((bought == 5541).mean())
-    assert of["mcc_code"].sum() == pytest.approx(1)
-    assert of["hour"].sum() == pytest.approx(1)
-    assert of["hour"][3] == pytest.approx(
-        (histories.categories[:, 2] == 3).sum() / (histories.categories[:, 2] < 24).sum()
-    )
-    # Amounts are spent, from 1 to a million of 22.46 to the rouble.
-    assert of["signed_log_amount"][of["signed_log_amount"].index < 0].sum() == pytest.approx(1)
 
 
 def test_recent_counts_are_of_the_last_events(histories):
@@ -59,15 +43,3 @@ def test_a_code_that_only_one_class_uses_is_found(histories):
     counts[:, 0] = labels
     assert realism.bag_of_codes_score(counts, labels, 0) == 1
     assert realism.bag_of_codes_score(np.zeros((40, 3)), labels, 0) == pytest.approx(0.5)
-
-
-def test_figures_show_both_sets(histories, generated):
-    rows = pd.concat([realism.marginals(histories, "real"), realism.marginals(generated, "synthetic")])
-    fig = realism.marginal_figure(rows)
-    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["real", "synthetic"]
-    plt.close(fig)
-    scores = pd.concat([realism.recent_scores(generated, model, [32, 64], 45, 2, 0) for model in ("real", "synthetic")])
-    fig = realism.score_figure(scores)
-    assert [text.get_text() for text in fig.axes[0].texts] == ["real", "synthetic"]
-    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["32", "64"]
-    plt.close(fig)

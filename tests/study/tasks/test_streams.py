@@ -78,8 +78,3 @@ def test_log_odds_are_calibrated(name):
     probability = expit(batch.log_odds)
     assert abs(np.sum(batch.answers[:, 0] - probability)) < 4 * np.sqrt(np.sum(probability * (1 - probability)))
     assert ((batch.log_odds > 0) == batch.answers[:, 0]).mean() > 0.65
-
-
-def test_what_a_segment_alone_can_know():
-    assert streams.segments_alone(32, 32) == 1
-    assert streams.segments_alone(512, 32) == pytest.approx(16 / 496 + 480 / 496 / 8)
