@@ -19,7 +19,7 @@ from study.speed import measure as engine
 from workflow import pages, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
-SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "share_lengths": [256], "sweep_length": 256}
+SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "sweep_length": 256}
 SWEPT |= {"head_dims": [8], "feature_counts": [8], "basis_counts": [8], "batches": [1], "batch_events": 256}
 STREAM = {"stream_events": 512, "stream_segment": 32, "profile_customers": 8, "profile_epochs": 1}
 SPEED = SIZES | SWEPT | STREAM | {"fit_from": 256, "goal_from": 256}
@@ -90,9 +90,8 @@ def test_a_machine_too_slow_for_all_but_the_shortest_call(study, bank_folder):
     run("03_continuous_memory", study, COST | limits, COST_CELLS)
     speed, cost_of = claims_of(study, "07_speed_and_memory_machine"), claims_of(study, "03_continuous_memory_machine")
     told = {name for name, claim in speed.items() if claim["holds"] is not None}
-    # Shares at the shortest length and the epochs, which have no budget, are all there is.
-    assert told >= EPOCHS
-    assert told <= {"attention_is_most_of_an_encoder"} | EPOCHS
+    # The epochs, which have no budget, are all there is.
+    assert told == EPOCHS
     for claim in [*cost_of.values(), *(claim for name, claim in speed.items() if name not in told)]:
         assert re.fullmatch(OPEN.format("time"), claim["sentence"]), claim["sentence"]
     rows = report.load_rows("slow", reports=study.parent)
@@ -114,7 +113,7 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
         assert re.fullmatch(OPEN.format("memory"), claim["sentence"]), claim["sentence"]
     assert claims_of(study, "08_comparison_machine")["epochs_cost_alike"]["holds"] is None
     assert claims_of(study, "08_comparison")["answer"]["holds"] is not None
-    for figure in ("07_epoch_parts", "07_share_outside_attention", "03_cost"):
+    for figure in ("07_epoch_parts", "03_cost"):
         caption = json.loads((study / "figures" / f"{figure}.json").read_text())["caption"]
         assert "Not measured here: beyond its budget of memory: " in caption
     (study / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
