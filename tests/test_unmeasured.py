@@ -19,7 +19,7 @@ from study.speed import measure as engine
 from workflow import pages, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
-SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "share_lengths": [256], "sweep_length": 256}
+SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "sweep_length": 256}
 SWEPT |= {"head_dims": [8], "feature_counts": [8], "basis_counts": [8], "batches": [1], "batch_events": 256}
 STREAM = {"stream_events": 512, "stream_segment": 32, "profile_customers": 8, "profile_epochs": 1}
 SPEED = SIZES | SWEPT | STREAM | {"fit_from": 256, "goal_from": 256}
@@ -78,9 +78,8 @@ def test_a_machine_too_slow_for_all_but_the_shortest_call(study, bank_folder):
     run("07_speed_and_memory", study, SPEED | limits)
     speed = claims_of(study, "07_speed_and_memory_machine")
     told = {name for name, claim in speed.items() if claim["holds"] is not None}
-    # Shares at the shortest length and the epochs, which have no budget, are all there is.
-    assert told >= EPOCHS
-    assert told <= {"attention_is_most_of_an_encoder"} | EPOCHS
+    # The epochs, which have no budget, are all there is.
+    assert told == EPOCHS
     for claim in (claim for name, claim in speed.items() if name not in told):
         assert re.fullmatch(OPEN.format("time"), claim["sentence"]), claim["sentence"]
     rows = report.load_rows("slow", reports=study.parent)
@@ -100,9 +99,8 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
         assert re.fullmatch(OPEN.format("memory"), claim["sentence"]), claim["sentence"]
     assert claims_of(study, "08_comparison_machine")["epochs_cost_alike"]["holds"] is None
     assert claims_of(study, "08_comparison")["answer"]["holds"] is not None
-    for figure in ("07_epoch_parts", "07_share_outside_attention"):
-        caption = json.loads((study / "figures" / f"{figure}.json").read_text())["caption"]
-        assert "Not measured here: beyond its budget of memory: " in caption
+    caption = json.loads((study / "figures" / "07_epoch_parts.json").read_text())["caption"]
+    assert "Not measured here: beyond its budget of memory: " in caption
     (study / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
     (study / "parameters.json").write_text(json.dumps({"folds": 2, "repeats": 1}))
     pages.write_report(study)

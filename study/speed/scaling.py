@@ -164,24 +164,6 @@ def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str
     return pd.concat([growth, pays]).assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
 
 
-def share_outside(attention: pd.DataFrame, encoder: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """The share of an encoder's time that is not spent in its attention layers, from rows of both at the same lengths.
-
-    One minus depth times the time of one layer over that of the encoder, in each round: its median over rounds, its
-    lowest and its highest; in the study's one table shape. Left out where a layer alone takes longer than the encoder
-    that holds it: alone, it may hand its memory back to the system at every call and pay for it anew.
-    """
-    keys = ["mechanism", "direction", "length", "round"]
-    alone, whole = (rows[rows["metric"] == "time_ms"] for rows in (attention, encoder))
-    pairs = whole[[*keys, "layers", "value"]].merge(alone[[*keys, "value"]], on=keys, validate="one_to_one")
-    share = 1 - pairs["layers"] * pairs["value_y"] / pairs["value_x"]
-    ends = {"other_share": "median", "other_share_low": "min", "other_share_high": "max"}
-    spread = pairs.assign(share=share).groupby(keys[:-1])["share"].agg(**ends).reset_index()
-    table = spread[spread["other_share"] > 0].melt(keys[:-1], list(ends), "metric", "value")
-    table = table.rename(columns={"mechanism": "model", "direction": "split", "length": "x"})
-    return table.assign(experiment=experiment, task="encoder", seed="-", axis="encoder_length")
-
-
 def choices(rows: pd.DataFrame, limits_mib: Sequence[int | float]) -> pd.DataFrame:
     """For each direction, length and batch the fastest mechanism within each limit of memory, a column per limit.
 

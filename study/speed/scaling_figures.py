@@ -18,7 +18,6 @@ from study.speed.scaling import CAUSAL, LABELS, ORDER, UNIFORM
 UNITS = {
     "time_ms": "time of a call, ms",
     "peak_memory_mib": "peak memory of a call, MiB",
-    "other_share": "share of the encoder's time outside attention",
     "event_us": "time per event, µs",
     "state_kib": "carried to the next segment, KiB",
     "resident_mib": "rise of resident memory, MiB",
@@ -86,11 +85,8 @@ def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) 
             ax.set(title=SPLITS.get(split, split), xlabel=label)
         for ax in line:
             place_ticks(ax, rows.loc[rows["axis"] == axis, "x"].dropna().unique())
-            if metric == "other_share":
-                ax.set_ylim(bottom=0)
-            else:
-                ax.set_yscale("log")
-                plain_numbers(ax.yaxis)
+            ax.set_yscale("log")
+            plain_numbers(ax.yaxis)
         line[0].set_ylabel(UNITS[metric])
         name_lines(line[0])
     return fig
@@ -98,7 +94,7 @@ def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) 
 
 def draw_curves(ax: Axes, table: pd.DataFrame, metric: str) -> None:
     """One curve per mechanism with its spread and its predictions, from a table by mechanism and place."""
-    skip, unit = SKIPS.get(metric, ("", 1.0))
+    skip, unit = SKIPS[metric]
     for model in order_of(table.index.get_level_values("model")):
         found = table.loc[model].reindex(columns=table.columns.union([metric]))
         known = found.dropna(subset=metric)

@@ -163,17 +163,6 @@ def test_only_machines_that_measured_the_same_layer_are_compared():
     assert all("from 1,000 events on" in text for text in found.loc[("performer", "softmax", "forward")])
 
 
-def test_share_outside_by_hand():
-    head = {"mechanism": "softmax", "direction": "forward", "layers": 2, "metric": "time_ms"}
-    calls = [{**head, "length": length, "round": number} for length in (256, 512) for number in range(3)]
-    alone = pd.DataFrame(calls).assign(value=3.0)
-    # Two layers of 3 ms each in 10, 12 and 8 ms; at 512 events they alone take longer, and nothing can be told.
-    found = scaling.share_outside(alone, alone.assign(value=[10.0, 12.0, 8.0, 5.0, 5.0, 5.0]), "07")
-    assert found.set_index(["x", "metric"])["value"].to_dict() == pytest.approx(
-        {(256, "other_share"): 0.4, (256, "other_share_low"): 0.25, (256, "other_share_high"): 0.5}
-    )
-
-
 def test_the_fastest_that_fits_with_all_that_its_spread_overlaps():
     costs = {  # milliseconds and MiB of a call
         256: {"softmax": (1.0, 1.0), "performer": (2.0, 2.0), "explicit_softmax": (0.5, 9.0)},

@@ -61,13 +61,6 @@ def test_what_was_skipped_is_hollow_and_joined_to_nothing_longer():
     assert {line.get_markerfacecolor() for line in ax.lines if line.get_linestyle() == ":"} == {"white"}
 
 
-def test_a_share_starts_at_zero():
-    rows = rows_of("encoder_length", (1, 2), {"other_share": 0.2, "other_share_low": 0.1, "other_share_high": 0.4})
-    ax = drawn.curves(rows, {"encoder_length": "events"}, ["other_share"]).axes[0]
-    assert (ax.get_yscale(), ax.get_ylim()[0]) == ("linear", 0)
-    np.testing.assert_allclose(bars(ax), [[0.1, 0.4], [0.2, 0.8]])
-
-
 @pytest.mark.parametrize("ends", [(3.1, 3.6), (3.1, 4.6), (2, 9), (0.7, 40), (0.02, 900), (0.001, 90_000)])
 def test_a_logarithmic_axis_has_a_few_readable_ticks_whatever_its_range(ends):
     fig, ax = plt.subplots()
