@@ -41,10 +41,10 @@ MODEL_STYLE = {
     "bigram_regression": {"color": "#4f8291", "marker": "d", "label": "logistic regression, code pairs"},
     "size_regression": {"color": "#a8734a", "marker": "p", "label": "logistic regression, the networks' counts"},
     "count_regression": {"color": "#6f8f1f", "marker": "h", "label": "logistic regression, all counts"},
-    "trigram_regression": {"color": "#5f78b8", "marker": "H", "label": "logistic regression, code triples"},
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
     "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "pooling without attention"},
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
+    "trigram_regression": {"color": "#5f78b8", "marker": "H", "label": "logistic regression (code triples)"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
 PLAIN = ("softmax", "performer", "infinite_former", "mean_pooling")
