@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
 from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
@@ -126,27 +126,25 @@ def _causal_over_real_events(
 
 
 @constant
-def turns(
-    length: int, pairs: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Float[Tensor, "length pairs"], Float[Tensor, "length pairs"]]:
-    """Cosines and sines of the angles by which the places 0, 1, … turn each pair of coordinates."""
+def turns(length: int, pairs: int, device: torch.device, dtype: torch.dtype) -> Complex[Tensor, "length pairs"]:
+    """The complex numbers of length one by which the places 0, 1, … turn each pair of coordinates."""
     rates = SLOWEST_TURN ** -(torch.arange(pairs, dtype=torch.float64, device="cpu") / pairs)
     angles = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * rates
-    return angles.cos().to(device, dtype), angles.sin().to(device, dtype)
+    return torch.polar(torch.ones_like(angles), angles).to(device, dtype.to_complex())
 
 
 def rotated(heads: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch heads length head_dim"]:
-    """Queries or keys turned by their place, so that products depend on how many events lie between (Su et al. 2021).
+    """Queries or keys whose pairs of coordinates, as complex numbers, are turned by the event's place (Su et al. 2021).
 
-    A pair of coordinates is one of the first half and one of the second. Raises ValueError for an odd `head_dim`.
+    Their products then depend on how many events lie between. Raises ValueError for an odd `head_dim`.
     """
     length, head_dim = heads.shape[2:]
     if head_dim % 2:
         raise ValueError(f"rotary places turn pairs of coordinates, got an odd head_dim of {head_dim}")
-    known = 1 << max(length - 1, 1).bit_length()  # few lengths to be kept
-    cosines, sines = (each[:length] for each in turns(known, head_dim // 2, heads.device, heads.dtype))
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1)
+    precise = heads.to(wide(heads.dtype))
+    pairs = torch.view_as_complex(precise.unflatten(-1, (head_dim // 2, 2)))
+    known = turns(1 << max(length - 1, 1).bit_length(), head_dim // 2, heads.device, precise.dtype)  # few to be kept
+    return torch.view_as_real(pairs * known[:length]).flatten(-2).to(heads.dtype)
 
 
 class MultiHeadAttention(nn.Module):

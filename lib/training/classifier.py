@@ -13,6 +13,7 @@ from lib.attention.infinite_former import InfiniteFormerAttention, MemorySetting
 from lib.attention.numerics import constant
 from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
+from lib.data.histories import Histories
 from lib.training.counting import COUNT_SCALE, LogCountLogits, SoftGroupCounts, crossed, inverse_occurrence
 
 Categories = Int[Tensor, "batch length kinds"]
@@ -33,7 +34,7 @@ class ModelConfig:
     """Everything that shapes the network; the mechanisms' own settings are ignored by the others.
 
     `counting` joins the counting path to the head; without it the network is plain. `places` "rotary" turns queries and
-    keys by the event's index. `convolution` is the width of a short convolution before each attention; 0 leaves it out.
+    keys by the event's index; "none" leaves them. `convolution` is the width of the one before each attention, or 0.
     """
 
     attention: str = "softmax"
@@ -42,7 +43,6 @@ class ModelConfig:
     layers: int = 1
     feedforward_dim: int = 128
     dropout: float = 0.3
-    classes: int = 2
     features: int = 64
     kernel: str = "positive"
     projection: str = "orthogonal"
@@ -53,8 +53,8 @@ class ModelConfig:
     samples: int = 256
     groups: int = 4
     counting: bool = True
-    places: str = "none"
-    convolution: int = 0
+    places: str = "rotary"
+    convolution: int = 5
 
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
@@ -163,17 +163,16 @@ class ByteDropout(nn.Dropout):
 
 
 class ShortConvolution(nn.Module):
-    """Norm, convolution over `width` neighbouring events, GELU and a linear map, to be added to the events.
+    """Norm, convolution over `width` neighbouring events and GELU, to be added to the events: local order.
 
-    For local order, as the convolution of Conformer (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023);
-    over all channels at once, half as many between. Looks both ways; what lies beyond the real events is zero.
+    A plain form of Conformer's convolution module (Gulati et al. 2020) and Hyena's short filter (Poli et al. 2023). It
+    looks both ways, and what lies beyond the real events is zero.
     """
 
     def __init__(self, model_dim: int, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(model_dim)
-        self.convolution = nn.Conv1d(model_dim, model_dim // 2, width)
-        self.linear = nn.Linear(model_dim // 2, model_dim)
+        self.convolution = nn.Conv1d(model_dim, model_dim, width)
 
     def forward(self, events: Events, key_mask: Mask | None = None) -> Events:
         inputs = self.norm(events)
@@ -181,7 +180,7 @@ class ShortConvolution(nn.Module):
             inputs = inputs * key_mask[..., None]
         (width,) = self.convolution.kernel_size
         inputs = F.pad(inputs.transpose(1, 2), ((width - 1) // 2, width // 2))
-        return self.linear(F.gelu(self.convolution(inputs).transpose(1, 2)))
+        return F.gelu(self.convolution(inputs)).transpose(1, 2)
 
 
 class EncoderLayer(nn.Module):
@@ -227,33 +226,26 @@ class Encoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Class scores of a history: embedding, encoder, pooling and a linear head, beside what counting tells.
+    """Class scores of histories like those given: embedding, encoder, pooling and a linear head, and the counting path.
 
     The pooled vector holds the mean of the encoded events and their sums weighted by inverse occurrence. Beside it
     stand, unless the network is plain, sums over codes and soft counts of groups: what the encoder adds to counting is
     learned on top of it, whatever the attention.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        cardinalities: tuple[int, ...],
-        code_kinds: int,
-        numbers: int,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, config: ModelConfig, histories: Histories, generator: torch.Generator) -> None:
         super().__init__()
-        self.code_kinds = code_kinds
-        self.segment = config.segment
-        self.embedding = EventEmbedding(cardinalities, code_kinds, numbers, config.model_dim)
+        self.code_kinds, self.segment = histories.code_kinds, config.segment
+        codes, kinds = histories.cardinalities[: self.code_kinds], histories.cardinalities
+        self.embedding = EventEmbedding(kinds, self.code_kinds, histories.numbers.shape[1], config.model_dim)
         self.encoder = Encoder(config, generator)
         self.norm = nn.LayerNorm(config.model_dim)
         self.dropout = ByteDropout(config.dropout)
-        self.head = nn.Linear((1 + code_kinds) * config.model_dim, config.classes)
+        self.head = nn.Linear((1 + self.code_kinds) * config.model_dim, histories.classes)
         self.sums = self.groups = None
         if config.counting:
-            self.sums = LogCountLogits(cardinalities[:code_kinds], config.classes)
-            self.groups = SoftGroupCounts(cardinalities[:code_kinds], config.model_dim, config.groups, config.classes)
+            self.sums = LogCountLogits(codes, histories.classes)
+            self.groups = SoftGroupCounts(codes, config.model_dim, config.groups, histories.classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -285,7 +277,7 @@ class Classifier(nn.Module):
         return self.norm(encoded), regulariser
 
     def regularised_events(self, key_mask: Mask) -> int:
-        """Of how many events a layer's regulariser is the mean: those after the first segment, which read a memory."""
+        """Of how many events the regulariser is the mean: those after the first segment, which read a memory."""
         return int(key_mask[:, self.segment :].sum())
 
     def attention_inputs(

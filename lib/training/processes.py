@@ -59,22 +59,6 @@ class Processes:
                 generator.manual_seed(seed + APART * self.rank)
             yield
 
-    def share(self, batch: Integer[ndarray, " batch"]) -> Integer[ndarray, " share"]:
-        """This process's customers of a batch sorted by length; where none is left for it, one that `weights` ignores.
-
-        Without a forward pass it would keep the others waiting.
-        """
-        own = batch[self.rank :: self.world]
-        return own if len(own) else batch[:1]
-
-    def weights(self, counts: tuple[int, ...], batch: int) -> list[float]:
-        """What turns means over so many things of this share into terms whose mean over processes is the batch's mean.
-
-        `batch` is the batch's number of customers. Zero where nothing is counted.
-        """
-        own = [count * (self.rank < batch) for count in counts]
-        return [count / max(mean, 1 / self.world) for count, mean in zip(own, self.mean(own), strict=True)]
-
     def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the processes."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -94,8 +78,12 @@ class Processes:
         together = DistributedDataParallel(_Step(model, objective), **options)
 
         def step(group: Integer[ndarray, " batch"], batch_of: Callable) -> object:
-            outcome = together(batch_of(self.share(group)))
-            answers, regularised = self.weights((outcome.answers, outcome.regularised), len(group))
+            own = group[self.rank :: self.world]
+            # Without a forward pass the others would wait for ever: who has no customer left takes one that counts 0.
+            outcome = together(batch_of(own if len(own) else group[:1]))
+            counts = [count * bool(len(own)) for count in (outcome.answers, outcome.regularised)]
+            pairs = zip(counts, self.mean(counts), strict=True)
+            answers, regularised = (count / max(mean, 1 / self.world) for count, mean in pairs)
             return outcome._replace(
                 loss=answers * outcome.loss,
                 regulariser=regularised * outcome.regulariser,
@@ -106,10 +94,9 @@ class Processes:
 
     def from_first(self, call: Callable[[], T]) -> T:
         """What the call returns in the first process, which alone makes it while the others wait."""
-        if self.world == 1:
-            return call()
         answer = [call() if self.first else None]
-        dist.broadcast_object_list(answer, src=0)
+        if self.world > 1:
+            dist.broadcast_object_list(answer, src=0)
         return answer[0]
 
     def gathered(self, value: T) -> list[T]:

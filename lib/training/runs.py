@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,7 @@ def build_classifier(histories: Histories, config: ModelConfig, seed: int) -> Cl
     """A model whose initial weights follow from the seed alone."""
     generator = torch.Generator().manual_seed(seed)
     with ALONE.seeded(seed):
-        return Classifier(
-            dataclasses.replace(config, classes=histories.classes),
-            histories.cardinalities,
-            histories.code_kinds,
-            histories.numbers.shape[1],
-            generator,
-        )
+        return Classifier(config, histories, generator)
 
 
 def train(
@@ -176,19 +171,11 @@ def run_or_load(
 
 
 def cross_validate(
-    histories: Histories,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    fold_count: int,
-    repeats: range | list[int],
-    fresh: bool = False,
+    histories: Histories, model_config: ModelConfig, config: TrainConfig, fold_count: int, repeats: Iterable[int]
 ) -> list[Run]:
     """Every fold of every repeat, trained or loaded, in order."""
-    return [
-        run_or_load(histories, fold, fold_count, model_config, config, seed, fresh)
-        for seed in repeats
-        for fold in range(fold_count)
-    ]
+    splits = [(fold, seed) for seed in repeats for fold in range(fold_count)]
+    return [run_or_load(histories, fold, fold_count, model_config, config, seed) for fold, seed in splits]
 
 
 def sources(attention: str) -> list[Path]:

@@ -140,7 +140,7 @@ def drawn_projection(configuration: Configuration) -> Float[Tensor, "features he
 
 
 def model_config(configuration: Configuration) -> ModelConfig:
-    """The network that the configuration describes, without dropout."""
+    """The network that the configuration describes, without dropout, places and convolution."""
     return ModelConfig(
         attention=configuration.mechanism,
         model_dim=configuration.heads * configuration.head_dim,
@@ -152,6 +152,8 @@ def model_config(configuration: Configuration) -> ModelConfig:
         basis=configuration.basis,
         segment=configuration.segment,
         sampling=configuration.sampling,
+        places="none",
+        convolution=0,
     )
 
 

@@ -13,7 +13,6 @@ import torch
 import two_processes
 
 from lib import paths
-from lib.data.batches import collate, last_events
 from lib.paths import ROOT
 from lib.storage import intact, read_checksummed
 from lib.training import loop
@@ -115,36 +114,6 @@ def test_another_number_of_processes_makes_another_run(histories):
     arguments = (histories, 0, 3, two_processes.MODEL, two_processes.CONFIG, 0)
     alone, first, second = (run_name(*arguments, each) for each in (ALONE, Processes(0, 2), Processes(1, 2)))
     assert alone != first == second
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_shares_cover_a_batch_once_and_none_is_empty(world):
-    batch = np.array([3, 1, 4, 0, 5])
-    shares = [Processes(rank, world).share(batch) for rank in range(world)]
-    assert sorted(np.concatenate(shares[: len(batch)])) == sorted(batch)
-    assert all(share.tolist() == [3] for share in shares[len(batch) :])
-
-
-def test_weights_by_hand(monkeypatch):
-    monkeypatch.setattr(Processes, "mean", lambda self, own: [(own[0] + 1) / self.world, own[1] / self.world])
-    assert Processes(0, 2).weights((2, 6), 3) == pytest.approx([4 / 3, 2])  # two answers of three, all events
-    assert Processes(1, 2).weights((2, 0), 3) == pytest.approx([4 / 3, 0])
-    assert Processes(2, 3).weights((1, 5), 2) == [0, 0]  # two customers leave nothing for the third process
-
-
-def test_one_process_weighs_nothing():
-    model = torch.nn.Identity()
-    step = ALONE.parallel(model, lambda *both: both)
-    assert step([3, 1], lambda group: ("batch of", group)) == (model, ("batch of", [3, 1]))
-    assert ALONE.mean((0.1, 0.3)) == [0.1, 0.3]
-    assert ALONE.gathered("x") == ["x"]
-
-
-def test_a_batch_lies_on_the_device_asked_for(histories):
-    customers, device = np.arange(4), torch.device("meta")
-    batch = collate(histories, customers, *last_events(histories, customers, 8), device)
-    tensors = [each for each in vars(batch).values() if isinstance(each, torch.Tensor)]
-    assert [each.device for each in tensors] == [device] * 5
 
 
 def test_a_card_that_is_not_there_is_an_error_that_says_so(monkeypatch):
