@@ -51,10 +51,6 @@ class Variant:
         model = replace(self.model, counting=False)
         return replace(self, label=f"plain {self.label}", model=model, changes=f"{self.changes}_plain")
 
-    def without_order(self, name: str) -> "Variant":
-        """The network of that name on permuted histories."""
-        return replace(self, label=f"{self.label} on permuted events", changes=name, permuted=True)
-
 
 SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in MECHANISMS)
 COUNTING = {
@@ -84,7 +80,10 @@ PRETRAINED = {
     for name in MECHANISMS
 }
 PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
-PERMUTED = {f"{name}_permuted": variant.without_order(name) for name, variant in (COUNTING | PLAIN).items()}
+PERMUTED = {
+    f"{name}_permuted": replace(each, label=f"{each.label} on permuted events", changes=name, permuted=True)
+    for name, each in (COUNTING | PLAIN).items()
+}
 VARIANTS = COUNTING | PLAIN | PRETRAINED | PERMUTED
 """With the counting path, without it, after learning to guess hidden events, and trained on permuted histories."""
 COMPARED = [*MECHANISMS, "mean_pooling"]

@@ -28,10 +28,8 @@ def label(model: str) -> str:
 
 def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Calibration error of every model, with what chance alone would give; indexed by model."""
-    rows = {
-        model: reliability.calibration(*evaluate.score_table(predictions, model), seed)
-        for model in predictions["model"].unique()
-    }
+    models = predictions["model"].unique()
+    rows = {name: reliability.calibration(*evaluate.score_table(predictions, name), seed) for name in models}
     return pd.DataFrame(rows).T.rename_axis("model")
 
 

@@ -89,14 +89,7 @@ def log_loss(probabilities: Probabilities, labels: Labels, weights: Weights) -> 
     return _weighted_mean(-np.log(own.clip(np.finfo(float).eps)), weights)
 
 
-def brier(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
-    """Mean squared error of the probabilities: summed over classes, of two classes only the second's."""
-    classes = probabilities.shape[1]
-    errors = (probabilities - np.eye(classes)[labels]) ** 2
-    return _weighted_mean(errors[:, 1] if classes == 2 else errors.sum(1), weights)
-
-
-METRICS = {"roc_auc": roc_auc, "accuracy": accuracy, "log_loss": log_loss, "brier": brier}
+METRICS = {"roc_auc": roc_auc, "accuracy": accuracy, "log_loss": log_loss}
 
 
 def value(metric: str, scores: Scores, labels: Labels) -> Float[ndarray, " repeats"]:

@@ -25,11 +25,6 @@ def published_split(histories: Histories) -> list[Split]:
     return [(np.sort(rest[train]), np.sort(test)) for train, _ in folds]
 
 
-def one_model_each(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Predictions on `published_split` with each of the five models as one repeat: all predict the same customers."""
-    return predictions.assign(seed=predictions["fold"], fold=0)
-
-
 def published_results() -> pd.DataFrame:
     """The published rows: model, roc_auc, its spread over the five models, accuracy, labels, protocol, source."""
     return pd.read_csv(FACTS / "published_results.csv")

@@ -56,7 +56,6 @@ def test_every_metric_equals_the_librarys(classes):
             "roc_auc": library.roc_auc_score(labels, shown, multi_class="ovr", average="macro"),
             "accuracy": library.accuracy_score(labels, scores[0].argmax(1)),
             "log_loss": library.log_loss(labels, scores[0]),
-            "brier": library.brier_score_loss(labels, shown),
         },
         abs=1e-12,
     )
@@ -161,12 +160,3 @@ def test_a_customer_predicted_twice_or_not_at_all_is_refused():
         evaluate.score_table(pd.concat([table, table.iloc[:1]]), "softmax")
     with pytest.raises(ValueError, match="missing"):
         evaluate.score_table(table.iloc[1:], "softmax")
-
-
-def test_spread_is_over_repeats():
-    scores, labels = drawn(3, 60, repeats=3)
-    found = evaluate.spread(predictions_of(scores, labels)).loc["softmax"]
-    aucs = [library.roc_auc_score(labels, repeat, multi_class="ovr") for repeat in scores]
-    assert found["repeats"] == 3
-    assert found["mean"] == pytest.approx(np.mean(aucs))
-    assert found["std"] == pytest.approx(np.std(aucs, ddof=1))
