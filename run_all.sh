@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, then the whole study: data, trainings, notebooks, pages (the graph of steps is in Snakefile).
+# Environment, then the whole study: data, trainings, notebooks, pages (the graph of steps is in workflow/Snakefile).
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
@@ -58,8 +58,8 @@ named=$out out=${out:-$(basename -- "$data" | LC_ALL=C sed -E 's/[^A-Za-z0-9._-]
     refuse "${out:-$data}: cannot name a report; give --out NAME of Latin letters, digits, dots, dashes and underscores"
 report=reports/$out
 if [[ -n $cluster ]]; then
-    known=$(cd profiles && echo * | sed 's/ /, /g') given=$cluster
-    [[ -d profiles/$cluster ]] && cluster=$PWD/profiles/$cluster || cluster=$(cd "$caller" && readlink -m -- "$cluster")
+    known=$(cd workflow/profiles && echo * | sed 's/ /, /g') given=$cluster
+    [[ -d workflow/profiles/$cluster ]] && cluster=$PWD/workflow/profiles/$cluster || cluster=$(cd "$caller" && readlink -m -- "$cluster")
     [[ -f $cluster/config.yaml ]] || refuse "$given: no such profile; known: $known, or a folder with a config.yaml"
 fi
 

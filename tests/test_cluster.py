@@ -45,7 +45,7 @@ def slurm():
 def study(folder):
     """A small study that asks SLURM for news every second, more often than a shared one would like."""
     small_study.copy(folder)
-    settings = folder / "profiles" / "slurm" / "config.yaml"
+    settings = folder / "workflow" / "profiles" / "slurm" / "config.yaml"
     often = re.sub(r"(before-status-checks:) \d+", r"\1 1", settings.read_text())
     assert often != settings.read_text()
     settings.write_text(often)
@@ -137,7 +137,8 @@ def test_the_measurements_have_a_node_to_themselves_in_every_profile():
     alone = re.search(r"ALONE = (\[.*\])", (ROOT / "Snakefile").read_text())
     rules = {f"notebook_{name}" for name in yaml.safe_load(alone[1])}
     slurm, kubernetes = (
-        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text()) for name in ("slurm", "kubernetes")
+        yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
+        for name in ("slurm", "kubernetes")
     )
     assert slurm["set-threads"].keys() == slurm["set-resources"].keys() == rules
     assert {each["slurm_extra"] for each in slurm["set-resources"].values()} == {"'--exclusive'"}
@@ -147,14 +148,14 @@ def test_the_measurements_have_a_node_to_themselves_in_every_profile():
 def test_a_profile_pins_what_the_study_pins():
     lock, own = (
         dict(re.findall(r"^(\S+)==(\S+)", (ROOT / folder / "requirements.txt").read_text(), flags=re.MULTILINE))
-        for folder in (".", "profiles/kubernetes")
+        for folder in (".", "workflow/profiles/kubernetes")
     )
     assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
 
 
 def test_the_objects_of_kubernetes_are_those_that_its_profile_names():
-    profile, objects = ROOT / "profiles" / "kubernetes", {}
+    profile, objects = ROOT / "workflow" / "profiles" / "kubernetes", {}
     settings = yaml.safe_load((profile / "config.yaml").read_text())
     for each in yaml.safe_load_all((profile / "study.yaml").read_text()):
         objects[each["kind"]] = each
@@ -194,7 +195,7 @@ def test_only_jobs_of_this_folder_are_deleted_before_a_run_on_kubernetes(monkeyp
     config = SimpleNamespace(ConfigException=RuntimeError, load_kube_config=lambda: None)
     client = SimpleNamespace(client=SimpleNamespace(BatchV1Api=Batch), config=config)
     monkeypatch.setitem(sys.modules, "kubernetes", client)
-    runpy.run_path(str(ROOT / "profiles" / "kubernetes" / "cancel.py"))
+    runpy.run_path(str(ROOT / "workflow" / "profiles" / "kubernetes" / "cancel.py"))
     assert deleted == [("repository", "default", "Foreground")]
 
 
