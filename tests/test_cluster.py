@@ -134,7 +134,7 @@ def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
 
 
 def test_the_measurements_have_a_node_to_themselves_in_every_profile():
-    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "Snakefile").read_text())
+    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "workflow" / "Snakefile").read_text())
     rules = {f"notebook_{name}" for name in yaml.safe_load(alone[1])}
     slurm, kubernetes = (
         yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
@@ -152,25 +152,6 @@ def test_a_profile_pins_what_the_study_pins():
     )
     assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
-
-
-def test_the_objects_of_kubernetes_are_those_that_its_profile_names():
-    profile, objects = ROOT / "workflow" / "profiles" / "kubernetes", {}
-    settings = yaml.safe_load((profile / "config.yaml").read_text())
-    for each in yaml.safe_load_all((profile / "study.yaml").read_text()):
-        objects[each["kind"]] = each
-    claim, place = settings["kubernetes-persistent-volumes"].split(":")
-    assert objects["PersistentVolumeClaim"]["metadata"]["name"] == claim
-    pod = objects["Pod"]["spec"]
-    assert pod["volumes"] == [{"name": claim, "persistentVolumeClaim": {"claimName": claim}}]
-    (container,) = pod["containers"]
-    assert container["image"] == settings["container-image"]
-    assert container["volumeMounts"] == [{"name": claim, "mountPath": place}]
-    assert settings["default-storage-prefix"].startswith(f"{place}/")
-    account = pod["serviceAccountName"]
-    assert objects["ServiceAccount"]["metadata"]["name"] == account
-    assert objects["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account}]
-    assert objects["RoleBinding"]["roleRef"]["name"] == objects["Role"]["metadata"]["name"]
 
 
 def job(name, command):
@@ -197,15 +178,6 @@ def test_only_jobs_of_this_folder_are_deleted_before_a_run_on_kubernetes(monkeyp
     monkeypatch.setitem(sys.modules, "kubernetes", client)
     runpy.run_path(str(ROOT / "workflow" / "profiles" / "kubernetes" / "cancel.py"))
     assert deleted == [("repository", "default", "Foreground")]
-
-
-def test_an_unknown_profile_gets_one_line_that_names_the_known_ones():
-    command = ["./run_all.sh", "--profile", "nowhere"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: nowhere: no such profile; known: kubernetes, slurm, or a folder with a config.yaml\n"
-    )
 
 
 def test_a_folder_may_be_the_profile(tmp_path):

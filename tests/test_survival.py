@@ -56,7 +56,7 @@ def end_workflow(process):
     """Only the scheduler dies; its steps live on and must not be disturbed by the next run."""
     for each in whole_tree(process):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if each.cmdline()[1:3] == ["-m", "workflow.run"]:
+            if each.cmdline()[1:3] == ["-m", "workflow.engine"]:
                 each.kill()
 
 
@@ -99,7 +99,7 @@ def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone, un
 
 
 KILLED = {
-    "workflow.run": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
+    "workflow.engine": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
     "study.train": r"FAILED reports/synthetic/runs/softmax-0-.\.json: was killed, as happens when memory runs out",
     "ipykernel_launcher": r"FAILED notebooks/04_train_softmax.ipynb, .*: its kernel was killed, as happens when .*",
 }

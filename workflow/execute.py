@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from workflow.step import KILLED, first_line, lasting, tell
+from workflow.step import KILLED, durable_path, first_line, report_failure
 
 
 def default_parameters(cell: str) -> dict[str, object]:
@@ -71,14 +71,14 @@ def failure(error: Exception, partial: Path) -> str:
 def main() -> int:
     """Exit status 0 when the notebook is complete."""
     source, target = map(Path, sys.argv[1:3])
-    partial = lasting(target).with_suffix(".partial.ipynb")
+    partial = durable_path(target).with_suffix(".partial.ipynb")
     for path in (target, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     try:
         run_notebook(source, partial, json.loads(sys.argv[3]))
     except Exception as error:
-        tell(f"FAILED {source}, {failure(error, partial)} · see {partial}")
+        report_failure(f"FAILED {source}, {failure(error, partial)} · see {partial}")
         return 1
     shutil.move(partial, target)  # a rename, unless the target is a pod's copy
     return 0

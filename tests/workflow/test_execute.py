@@ -84,10 +84,6 @@ def test_a_kernel_that_is_killed_is_told_from_an_error(tmp_path, monkeypatch, bo
     assert re.fullmatch(rf"FAILED .*, {where}: its kernel was killed, as happens when .*", lines[-1])
 
 
-def test_defaults_are_read_in_order():
-    assert list(default_parameters("b = -1\na = [1.5, 'x']").items()) == [("b", -1), ("a", [1.5, "x"])]
-
-
 @pytest.mark.parametrize("source", ["a = 1 + b", "import os", "a = b = 1", "a: int = 3", "a = len('x')"])
 def test_anything_but_literals_is_refused(source):
     with pytest.raises(ValueError, match="literal"):
