@@ -42,9 +42,9 @@ def slurm():
         yield environment
 
 
-def study(folder):
+def study(folder, *cells):
     """A small study that asks SLURM for news every second, more often than a shared one would like."""
-    small_study.copy(folder)
+    small_study.copy(folder, *cells)
     settings = folder / "workflow" / "profiles" / "slurm" / "config.yaml"
     often = re.sub(r"(before-status-checks:) \d+", r"\1 1", settings.read_text())
     assert often != settings.read_text()
@@ -120,7 +120,7 @@ def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path):
 
 
 def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
-    folder = small_study.copy(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
+    folder = study(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
     command = ["./run_all.sh", "--quick", "--profile", "slurm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=slurm)
     assert (done.returncode, done.stdout) == (1, "")

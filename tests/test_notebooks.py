@@ -10,8 +10,7 @@ import nbformat
 import pytest
 
 from lib.paths import NOTEBOOKS
-from workflow.execute import default_parameters
-from workflow.pages import notebooks_in
+from workflow.execute import default_parameters, notebooks_in
 from workflow.text import formula
 
 PATHS = notebooks_in(NOTEBOOKS)

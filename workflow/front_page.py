@@ -15,7 +15,8 @@ from lib.paths import NOTEBOOKS, REPORTS
 from lib.storage import write_atomic
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
-from workflow.pages import Part, filled, notebooks_in, parts_of, write_page
+from workflow.execute import notebooks_in
+from workflow.pages import Part, filled, parts_of, write_page
 from workflow.text import formula
 
 COMPARISON, SCALING = "08_comparison", "07_speed_and_memory"

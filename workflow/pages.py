@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from lib.storage import write_atomic
 from study.provenance import without_folders
+from workflow.execute import notebooks_in
 from workflow.text import PageText
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -42,11 +43,6 @@ class Part(NamedTuple):
     number: int
     href: str
     title: str
-
-
-def notebooks_in(folder: Path) -> list[Path]:
-    """The study's notebooks in order, without JupyterLab's copies and those that were executed in part."""
-    return sorted(path for path in folder.glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", path.stem))
 
 
 def parts_of(notebooks: Path) -> list[Part]:

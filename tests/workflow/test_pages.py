@@ -13,8 +13,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tiny_study import build
 
 from study.report import load_rows
+from workflow.execute import notebooks_in
 from workflow.front_page import choices, main_table, write_front_page, write_report
-from workflow.pages import notebooks_in, parameters, parts_of, write_page
+from workflow.pages import parameters, parts_of, write_page
 
 
 class Tags(HTMLParser):

@@ -41,10 +41,6 @@ def test_brackets_and_roots_stretch(tall, low):
     assert height(tall) > 1.3 * height(low)
 
 
-def test_limits_stand_below_on_a_line_of_their_own_and_beside_within_the_text():
-    assert height(r"\sum_{i=1}^{n} x") > 1.3 * height(r"\sum_{i=1}^{n} x", display=False)
-
-
 @pytest.mark.parametrize(
     ("latex", "why"),
     [
