@@ -86,7 +86,8 @@ def explain(report: Path, status: int, ended: bool, cluster: bool) -> None:
     else:
         more = more or f"all that the steps printed: {LOG.absolute()}"
         said = said or LOG.read_text("utf-8", errors="replace").splitlines()[-5:]
-    print(*filter(None, [more, *said]), sep="\n", file=sys.stderr)
+    for line in filter(None, [more, *said]):
+        print(line, file=sys.stderr)
 
 
 def main() -> int:
