@@ -13,7 +13,7 @@ from lib.paths import ROOT
 from lib.storage import file_checksum
 
 FLOORS = ("lib", "study", "workflow")
-CODE = (*FLOORS, "notebooks", "data/facts", "Snakefile", "study.yaml", "run_all.sh", "requirements.txt")
+CODE = (*FLOORS, "notebooks", "data/facts", "study.yaml", "run_all.sh", "requirements.txt")
 
 
 def git(*arguments: str) -> str | None:

@@ -55,8 +55,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
     for floor in ("lib", "study", "workflow"):
         shutil.copytree(ROOT / floor, folder / floor, ignore=ignored)
     shutil.copytree(ROOT / "data" / "facts", folder / "data" / "facts")
-    shutil.copytree(ROOT / "profiles", folder / "profiles")
-    for file in ("run_all.sh", "Snakefile", "requirements.txt", "requirements-torch.txt"):
+    for file in ("run_all.sh", "requirements.txt", "requirements-torch.txt"):
         shutil.copy(ROOT / file, folder)
     (folder / "study.yaml").write_text(STUDY)
     (folder / "notebooks").mkdir()

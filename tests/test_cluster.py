@@ -42,10 +42,10 @@ def slurm():
         yield environment
 
 
-def study(folder):
+def study(folder, *cells):
     """A small study that asks SLURM for news every second, more often than a shared one would like."""
-    small_study.copy(folder)
-    settings = folder / "profiles" / "slurm" / "config.yaml"
+    small_study.copy(folder, *cells)
+    settings = folder / "workflow" / "profiles" / "slurm" / "config.yaml"
     often = re.sub(r"(before-status-checks:) \d+", r"\1 1", settings.read_text())
     assert often != settings.read_text()
     settings.write_text(often)
@@ -120,7 +120,7 @@ def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path):
 
 
 def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
-    folder = small_study.copy(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
+    folder = study(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
     command = ["./run_all.sh", "--quick", "--profile", "slurm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=slurm)
     assert (done.returncode, done.stdout) == (1, "")
@@ -134,10 +134,11 @@ def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
 
 
 def test_the_measurements_have_a_node_to_themselves_in_every_profile():
-    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "Snakefile").read_text())
+    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "workflow" / "Snakefile").read_text())
     rules = {f"notebook_{name}" for name in yaml.safe_load(alone[1])}
     slurm, kubernetes = (
-        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text()) for name in ("slurm", "kubernetes")
+        yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
+        for name in ("slurm", "kubernetes")
     )
     assert slurm["set-threads"].keys() == slurm["set-resources"].keys() == rules
     assert {each["slurm_extra"] for each in slurm["set-resources"].values()} == {"'--exclusive'"}
@@ -147,29 +148,10 @@ def test_the_measurements_have_a_node_to_themselves_in_every_profile():
 def test_a_profile_pins_what_the_study_pins():
     lock, own = (
         dict(re.findall(r"^(\S+)==(\S+)", (ROOT / folder / "requirements.txt").read_text(), flags=re.MULTILINE))
-        for folder in (".", "profiles/kubernetes")
+        for folder in (".", "workflow/profiles/kubernetes")
     )
     assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
-
-
-def test_the_objects_of_kubernetes_are_those_that_its_profile_names():
-    profile, objects = ROOT / "profiles" / "kubernetes", {}
-    settings = yaml.safe_load((profile / "config.yaml").read_text())
-    for each in yaml.safe_load_all((profile / "study.yaml").read_text()):
-        objects[each["kind"]] = each
-    claim, place = settings["kubernetes-persistent-volumes"].split(":")
-    assert objects["PersistentVolumeClaim"]["metadata"]["name"] == claim
-    pod = objects["Pod"]["spec"]
-    assert pod["volumes"] == [{"name": claim, "persistentVolumeClaim": {"claimName": claim}}]
-    (container,) = pod["containers"]
-    assert container["image"] == settings["container-image"]
-    assert container["volumeMounts"] == [{"name": claim, "mountPath": place}]
-    assert settings["default-storage-prefix"].startswith(f"{place}/")
-    account = pod["serviceAccountName"]
-    assert objects["ServiceAccount"]["metadata"]["name"] == account
-    assert objects["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account}]
-    assert objects["RoleBinding"]["roleRef"]["name"] == objects["Role"]["metadata"]["name"]
 
 
 def job(name, command):
@@ -194,17 +176,8 @@ def test_only_jobs_of_this_folder_are_deleted_before_a_run_on_kubernetes(monkeyp
     config = SimpleNamespace(ConfigException=RuntimeError, load_kube_config=lambda: None)
     client = SimpleNamespace(client=SimpleNamespace(BatchV1Api=Batch), config=config)
     monkeypatch.setitem(sys.modules, "kubernetes", client)
-    runpy.run_path(str(ROOT / "profiles" / "kubernetes" / "cancel.py"))
+    runpy.run_path(str(ROOT / "workflow" / "profiles" / "kubernetes" / "cancel.py"))
     assert deleted == [("repository", "default", "Foreground")]
-
-
-def test_an_unknown_profile_gets_one_line_that_names_the_known_ones():
-    command = ["./run_all.sh", "--profile", "nowhere"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: nowhere: no such profile; known: kubernetes, slurm, or a folder with a config.yaml\n"
-    )
 
 
 def test_a_folder_may_be_the_profile(tmp_path):

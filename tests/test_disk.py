@@ -28,7 +28,7 @@ ROOMS = {
     100: "FAILED reports/synthetic/data.json: ",
     1100: "FAILED reports/synthetic/runs/softmax-0-",
     6000: "FAILED notebooks/04_train_softmax.ipynb, ",
-    9000: "NO PAGE: synthetic: ",
+    9000: "FAILED reports/synthetic/index.html: ",
 }
 """KiB of room, and how the run ends that has no more: events take 1,000, trainings 4,000 while they are at work."""
 ENOUGH = 20000

@@ -57,17 +57,3 @@ def test_every_module_imports_from_its_floor_or_below():
 def test_an_arrow_upwards_is_named(path, text, named):
     (fault,) = upward(path, text)
     assert fault.endswith(named)
-
-
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [
-        ("lib/attention/softmax.py", "import math\nfrom torch import nn\nfrom lib.attention.numerics import wide"),
-        ("lib/attention/softmax.py", "from . import numerics"),
-        ("lib/data/reading.py", "import numpy"),
-        ("study/train.py", "from lib.training import loop\nimport matplotlib"),
-        ("workflow/step.py", "from study import train"),
-    ],
-)
-def test_an_arrow_downwards_is_allowed(path, text):
-    assert upward(path, text) == []

@@ -16,7 +16,7 @@ from lib.paths import NOTEBOOKS
 from study import report
 from study.speed import cost, streaming
 from study.speed import measure as engine
-from workflow import pages, readme
+from workflow import front_page, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
 SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 1024], "sweep_length": 256}
@@ -85,7 +85,7 @@ def test_a_machine_too_slow_for_all_but_the_shortest_call(study, bank_folder):
     rows = report.load_rows("slow", reports=study.parent)
     assert {"skipped_time"} == set(rows.loc[rows["metric"].str.startswith("skipped"), "metric"])
     assert set(rows.loc[rows["metric"] == "time_ms", "x"]) <= {256, 8, 1}
-    pages.write_report(study)
+    front_page.write_report(study)
     text = (study / "index.html").read_text(encoding="utf-8")
     assert text.count('class="claim unmeasured"') == len(speed) - len(told)
 
@@ -103,7 +103,7 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
     assert "Not measured here: beyond its budget of memory: " in caption
     (study / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
     (study / "parameters.json").write_text(json.dumps({"folds": 2, "repeats": 1}))
-    pages.write_report(study)
+    front_page.write_report(study)
     (tmp_path / "README.md").write_text(f"{readme.START}\n{readme.END}\n", encoding="utf-8")
     readme.write(study, tmp_path)
     headline = (study / readme.FIGURE).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from study import report
-from workflow.pages import write_report
+from workflow.front_page import write_report
 
 HOSTILE = "<script>alert('x')</script>"
 PLACE = "/home/someone/bank/my_events"

@@ -5,12 +5,18 @@ python -m workflow.execute notebooks/01_data.ipynb reports/synthetic/notebooks/0
 
 import ast
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from workflow.step import KILLED, first_line, lasting, tell
+from workflow.step import KILLED, durable_path, first_line, report_failure
+
+
+def notebooks_in(folder: Path) -> list[Path]:
+    """The study's notebooks in order, without JupyterLab's copies and those that were executed in part."""
+    return sorted(path for path in folder.glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", path.stem))
 
 
 def default_parameters(cell: str) -> dict[str, object]:
@@ -36,49 +42,36 @@ def check_parameters(given: Mapping[str, object], defaults: Mapping[str, object]
             raise ValueError(f"parameter {name} must be like {defaults[name]!r}, not {value!r}")
 
 
-def run_notebook(source: Path, partial: Path, parameters: Mapping[str, object]) -> None:
-    """Execute the notebook in a fresh kernel; what was executed until a cell fails stays in `partial`."""
-    import papermill
-    from traitlets.config import Config
-
-    papermill.execute_notebook(
-        source,
-        partial,
-        parameters=dict(parameters),
-        kernel_name="python3",
-        progress_bar=False,
-        store_widget_state=False,
-        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-        # The kernel's own log has an error on some normal shutdowns; the client reports a kernel that dies.
-        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-    )
-
-
 def failure(error: Exception, partial: Path) -> str:
-    """One line: which cell failed, with what."""
-    died = "Kernel died" in str(error)
-    if not died and not hasattr(error, "ename"):
-        return f"{type(error).__name__}: {first_line(error)}"
+    """One line: in which cell what failed, or died."""
     cells = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.exists() else []
-    if died:
-        begun = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
-        where = f"cell {begun[-1]['id']} ({len(begun)} of {len(cells)})" if begun else "at its start"
+    begun = [cell["id"] for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
+    where = f"cell {begun[-1]}" if begun else "at its start"
+    if "Kernel died" in str(error):
         return f"{where}: its kernel {KILLED}"
-    failed = [cell for cell in cells if any(out["output_type"] == "error" for out in cell.get("outputs", []))]
-    return f"cell {failed[-1]['id']} (In [{error.exec_count}]): {error.ename}: {first_line(error.evalue)}"
+    if hasattr(error, "ename"):
+        return f"{where} (In [{error.exec_count}]): {error.ename}: {first_line(error.evalue)}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def main() -> int:
-    """Exit status 0 when the notebook is complete."""
+    """Execute the notebook in a fresh kernel; exit status 0 when it is complete, else `partial` is left for reading."""
+    import papermill
+    from traitlets.config import Config
+
     source, target = map(Path, sys.argv[1:3])
-    partial = lasting(target).with_suffix(".partial.ipynb")
+    partial = durable_path(target).with_suffix(".partial.ipynb")
     for path in (target, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
+    options = {"kernel_name": "python3", "progress_bar": False, "store_widget_state": False}
+    options["config"] = Config({"KernelManager": {"transport_encryption": "auto"}})
+    # The kernel's own log has an error on some normal shutdowns; the client reports a kernel that dies.
+    options["extra_arguments"] = ["--IPKernelApp.log_level=CRITICAL"]
     try:
-        run_notebook(source, partial, json.loads(sys.argv[3]))
+        papermill.execute_notebook(source, partial, parameters=json.loads(sys.argv[3]), **options)
     except Exception as error:
-        tell(f"FAILED {source}, {failure(error, partial)} · see {partial}")
+        report_failure(f"FAILED {source}, {failure(error, partial)} · see {partial}")
         return 1
     shutil.move(partial, target)  # a rename, unless the target is a pod's copy
     return 0

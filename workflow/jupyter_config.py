@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 # JUPYTER_PATH comes before the environment; JUPYTER_PREFER_ENV_PATH says whether the home folder does.
@@ -12,18 +13,11 @@ os.environ["JUPYTER_PATH"] = os.pathsep.join([own, *filter(None, [os.environ.get
 
 def told_to_git(os_path, **_):
     """Where a saved file's source is what git has, let git see so: of another size, it would count as modified."""
-
-    def git(*arguments):
-        command = ["git", "-C", str(Path(os_path).parent), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout if done.returncode == 0 else None
-
-    name = Path(os_path).name
-    try:
-        if (known := git("rev-parse", "--verify", f":./{name}")) and known == git("hash-object", "--", name):
-            git("add", "--", name)
-    except FileNotFoundError:
-        pass  # no git here
+    folder, name = os.path.split(os_path)
+    with suppress(FileNotFoundError):  # no git here
+        changed = subprocess.run(["git", "-C", folder, "diff", "--numstat", "--", name], capture_output=True)
+        if changed.returncode == 0 and not changed.stdout:
+            subprocess.run(["git", "-C", folder, "add", "--update", "--", name], capture_output=True)
 
 
 c.FileContentsManager.post_save_hook = told_to_git  # noqa: F821

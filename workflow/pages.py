@@ -1,33 +1,28 @@
-"""The report's pages: every executed notebook as one self-contained file, by nbconvert, and the front page.
+"""Every executed notebook as one self-contained page, by nbconvert; navigation, style and scripts of all pages."""
 
-python -m workflow.pages report synthetic         (all pages of reports/synthetic, of notebooks that ran to their end)
-python -m workflow.pages pdf reports/synthetic/index.html synthetic.pdf
-"""
-
-import argparse
 import ast
-import os
+import base64
+import hashlib
+import json
 import re
-import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from nbconvert.exporters import TemplateExporter
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from traitlets.config import Config
 
-from lib.paths import NOTEBOOKS, REPORTS
 from lib.storage import write_atomic
 from study.provenance import without_folders
-from workflow.frame import TEMPLATES, Part, page, parts_of
-from workflow.step import tell
+from workflow.execute import notebooks_in
 from workflow.text import PageText
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("theme.js", "page.js", "picker.js")
 # What a cell shows only because its last line happened to have a value.
 ECHO = re.compile(r"^\s*[\[(<{]*(Axes|Figure|Text\(|None|<.* at 0x|<matplotlib|<function|<class|PosixPath)")
 # Scripts and page-wide styles of an output; the style inside a drawing (text/css) stays.
@@ -40,6 +35,42 @@ PREPARED = {
         "display_data_priority": ["application/vnd.jupyter.widget-view+json", "text/html", "image/png", "text/plain"]
     },
 }
+
+
+class Part(NamedTuple):
+    """A notebook's page among its neighbours."""
+
+    number: int
+    href: str
+    title: str
+
+
+def parts_of(notebooks: Path) -> list[Part]:
+    """The study's notebooks in order, each with the question in its first heading."""
+    parts = []
+    for path in notebooks_in(notebooks):
+        first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        title = re.search(r"^# (?:\d+ · )?(.+)$", first, flags=re.MULTILINE)
+        parts.append(Part(int(path.stem[:2]), f"{path.stem}.html", title[1].strip() if title else path.stem))
+    return parts
+
+
+def source(name: str) -> Markup:
+    """One of the scripts or the style beside the templates."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def allowed() -> Markup:
+    """Our scripts as the browser's security policy names them: any other one, whatever brought it in, does not run."""
+    digests = [hashlib.sha256(source(name).encode("utf-8")).digest() for name in SCRIPTS]
+    return Markup(" ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests))
+
+
+def filled(template: str, **values: object) -> str:
+    """A template with these values, which are escaped in pages unless they are marked as HTML."""
+    made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=".html" in template, undefined=StrictUndefined)
+    made.globals.update(source=source, allowed=allowed, home=Part(0, "index.html", "The report"))
+    return made.get_template(template).render(**values)
 
 
 def parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[object, str]]:
@@ -72,60 +103,5 @@ def write_page(executed: Path, target: Path, parts: list[Part]) -> dict[str, obj
     body = Markup(exporter.from_notebook_node(notebook)[0])
     title = next((part.title for part in parts if part.number == number), executed.stem)
     given = {"title": title, "study": target.parent.name, "number": number, "contents": text.contents, "parts": parts}
-    write_atomic(target, page("frame.html.j2", body=body, **given))
+    write_atomic(target, filled("frame.html.j2", body=body, **given))
     return {name: value for name, (value, _) in ran_with.items()}
-
-
-def write_report(study: Path, notebooks: Path = NOTEBOOKS) -> None:
-    """All pages of a study: those of the notebooks that ran to their end, and its front page."""
-    from workflow.front_page import write_front_page
-
-    parts = parts_of(notebooks)
-    executed = [path for path in sorted((study / "notebooks").glob("[0-9]*.ipynb")) if ".partial" not in path.suffixes]
-    ran_with = {}
-    for path in executed:
-        try:
-            ran_with[path.stem] = write_page(path, study / f"{path.stem}.html", parts)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    write_front_page(study, ran_with, parts)
-
-
-def print_page(html: Path, target: Path) -> None:
-    """A page on paper, by headless Chromium. Raises FileNotFoundError where there is no browser or no page."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise FileNotFoundError(f"no browser to print with; looked for {', '.join(BROWSERS)}")
-    address, out = html.resolve(strict=True).as_uri(), f"--print-to-pdf={target.resolve()}"
-    options = ["--headless", "--disable-gpu", "--no-pdf-header-footer", "--virtual-time-budget=4000"]
-    if os.geteuid() == 0:
-        options.append("--no-sandbox")  # Chromium has none for root
-    subprocess.run([browser, *options, out, address], check=True, capture_output=True, timeout=300)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write a report's pages or a PDF; exit status 1 with one line when it cannot be made."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.pages", description="Pages of the report.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    report = commands.add_parser("report", help="all pages of a report")
-    report.add_argument("study", help="the report's folder name")
-    report.add_argument("--parameters", help="JSON to show and to keep beside the report: what the study ran with")
-    pdf = commands.add_parser("pdf", help="a page printed by headless Chromium")
-    pdf.add_argument("html", type=Path)
-    pdf.add_argument("target", type=Path)
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "pdf":
-            print_page(options.html, options.target)
-        else:
-            if options.parameters:
-                write_atomic(REPORTS / options.study / "parameters.json", options.parameters + "\n")
-            write_report(REPORTS / options.study)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        tell(f"NO PAGE: {options.study if options.command == 'report' else options.target}: {error}")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from logging import LogRecord
+from pathlib import Path
 from threading import Thread
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -14,10 +15,17 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from workflow.environment import show
 
 SCREEN = sys.stderr
-"""Where progress is shown: `workflow.run` makes it what stderr was before all else went to the log."""
-WEIGHTS = {"train": 1, "data": 1, "pages": 1, "all": 0}
-NOTEBOOK = 10
-"""A notebook takes about as long as so many trainings."""
+"""Where progress is shown: `workflow.engine` makes it what stderr was before all else went to the log."""
+TRAINING, NOTEBOOK = 6.0, 60.0
+"""Seconds of a step that has not run before: only how they compare matters."""
+
+
+def usual(rule: str) -> float:
+    """Seconds that a step of the rule took in the last run of this report, on average."""
+    durations = Path("reports", os.environ["STUDY_NAME"], "durations")
+    took = [path.read_text().splitlines()[-1] for path in durations.glob(f"{rule.removeprefix('notebook_')}*.tsv")]
+    seconds = [float(line.split("\t")[0]) for line in took if line[:1].isdigit()]
+    return sum(seconds) / len(seconds) if seconds else NOTEBOOK if rule.startswith("notebook_") else TRAINING
 
 
 def words(rule: str, variant: str = "", repeat: str = "0", fold: str = "0") -> str:
@@ -76,13 +84,13 @@ class LogHandler(LogHandlerBase):
             case LogEvent.RUN_INFO:
                 counts = {rule: number for rule, number in record.stats.items() if rule not in ("all", "total")}
                 self.total = sum(counts.values())
-                self.work = sum(WEIGHTS.get(rule, NOTEBOOK) * number for rule, number in counts.items())
+                self.work = sum(usual(rule) * number for rule, number in counts.items())
             case LogEvent.JOB_INFO if record.rule_name != "all" and self.common_settings.dryrun:
                 print(planned(record.output, record.reason), file=SCREEN)
                 self.steps[record.jobid] = 0
             case LogEvent.JOB_INFO if record.rule_name != "all":
                 self.running[record.jobid] = name = words(record.rule_name, **record.wildcards)
-                self.steps[record.jobid] = WEIGHTS.get(record.rule_name, NOTEBOOK)
+                self.steps[record.jobid] = usual(record.rule_name)
                 self.draw("; ".join(self.running.values()) if SCREEN.isatty() else name)
             case LogEvent.JOB_FINISHED if self.running.pop(record.job_id, None):
                 self.done += self.steps[record.job_id]

@@ -21,18 +21,17 @@ LONGEST = 1000
 """Characters of a line: it stays within the block that its file has from the start."""
 
 
-def tell(line: str) -> None:
+def report_failure(line: str) -> None:
     """Say why this step fails: in the step's line where it is run by the workflow, and on stderr."""
     # A full disk must not hide that it is full: stderr is a file, too.
-    if PLACE in os.environ:
-        with contextlib.suppress(OSError), Path(os.environ[PLACE]).open("r+", encoding="utf-8") as stream:
-            stream.write(line[:LONGEST] + "\n")
-            stream.truncate()
+    with contextlib.suppress(OSError, KeyError), Path(os.environ[PLACE]).open("r+", encoding="utf-8") as stream:
+        stream.write(line[:LONGEST] + "\n")
+        stream.truncate()
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
-def lasting(target: Path) -> Path:
+def durable_path(target: Path) -> Path:
     """The target's place in the study's folder: a step in a pod makes a copy elsewhere, which goes with the pod."""
     parts = target.parts
     return Path(*parts[parts.index("reports") :]) if parts[:2] == COPIES else target
@@ -45,28 +44,27 @@ def first_line(message: object) -> str:
 
 def main() -> int:
     """Run a module as a command: the step's target, the module, its arguments."""
-    made, module, *arguments = sys.argv[1:]
-    target = lasting(Path(made))
+    made, module, *sys.argv[1:] = sys.argv[1:]
+    target = durable_path(Path(made))
     place, killed = target.with_name(f"{target.name}.failed"), f"FAILED {target}: {KILLED}\n"
-    os.environ[PLACE], sys.argv[1:] = str(place), arguments
+    os.environ[PLACE] = str(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(killed, encoding="utf-8")
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-        status = 0
     except SystemExit as done:
-        status = done.code if isinstance(done.code, int) else int(bool(done.code))
-        if status and place.read_text(encoding="utf-8") == killed:
-            why = f"exit status {status}, for the reason that is printed above"
-            tell(f"FAILED {target}: {why if isinstance(done.code, int) else done.code}")
+        if done.code and place.read_text(encoding="utf-8") == killed:
+            status = f"exit status {done.code}, for the reason that is printed above"
+            report_failure(f"FAILED {target}: {status if isinstance(done.code, int) else done.code}")
+        if done.code:
+            return done.code if isinstance(done.code, int) else 1
     except Exception as error:
-        tell(f"FAILED {target}: {type(error).__name__}: {first_line(error)}")
+        report_failure(f"FAILED {target}: {type(error).__name__}: {first_line(error)}")
         if not isinstance(error, OSError | MemoryError):
             traceback.print_exc()
-        status = 1
-    if status == 0:
-        place.unlink()
-    return status
+        return 1
+    place.unlink()
+    return 0
 
 
 if __name__ == "__main__":

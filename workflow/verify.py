@@ -3,10 +3,9 @@
 python -m workflow.verify reports/synthetic reports/synthetic-verify
 
 What shows times or memory is left out. With the same processor, threads and packages the two must be equal byte for
-byte; elsewhere rounding differs and trainings amplify it: rows agree within `TOLERANCES`, but those of `LEFT_OUT`.
+byte; elsewhere rounding differs and trainings amplify it: rows then agree within the tolerances of verify.yaml.
 """
 
-import argparse
 import json
 import sys
 from fnmatch import fnmatchcase
@@ -14,34 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from study.report import KEYS
 
 SAME = ("processor", "processor_model", "instructions", "threads", "python")
 """What two runs share, beside their packages, when their results have to be the same bits."""
-LEFT_OUT = {
-    "02_* ours * change_by_padding": "what rounding leaves of nothing",
-    "03_* expectation *": "what rounding leaves of nothing",
-    "03_* regulariser *": "short trainings of a memory",
-    "03_* sorting *": "short trainings of a memory",
-    "03_* trained_reads *": "reads at single places, of which 06 has the means and widths",
-}
-"""Rows, by pattern of their keys, that rounding moves as far as another seed or run does: they only have to exist."""
-TOLERANCES = {
-    "01_data * found *": (0.0, 0.0),  # counts
-    "02_* variance 1 trigonometric *": (0.3, 0.0),  # denominators near zero: 0.10 seen, draws differ by 0.36 or more
-    "02_* trigonometric * *output_error*": (0.03, 0.0),  # the same: 0.009 seen, draws differ by 0.04 or more
-    "06_* head *": (0.1, 0.0),  # where a memory reads: 0.05 seen, heads differ by 0.2 or more
-    "08_* memory *": (0.0, 0.1),  # learned late: 0.09 seen at default size, bootstrap ±0.14
-    "08_* p_value": (0.0, 0.05),  # one pair of customers of every fold
-    "08_* control *": (0.0, 0.004),  # networks that see the last events alone: 0.0005 seen, bootstrap ±0.04
-    "0[4568]_* *accuracy*": (0.0, 0.01),  # one of 104 learners or 156 customers, bootstrap ±0.06
-    "08_* calibration_error*": (0.0, 0.0065),  # one of 156 customers in another bin
-    "0[4568]_*": (0.0, 0.0008),  # five of the 6,000 pairs of a ROC-AUC: none seen, bootstrap ±0.0014 or more
-    "*": (1e-4, 0.0),  # ten units of the last digit of a row: one seen
-}
-"""Allowed difference, in parts of the value and beside that, by the first pattern that fits a row's keys. Seen: between
-AVX-512, AVX2 and SSE kernels and between one and two threads, on the quick study where nothing else is said."""
+RULES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+LEFT_OUT, TOLERANCES = RULES["left_out"], RULES["tolerances"]
 
 
 def tables(study: Path) -> list[Path]:
@@ -103,9 +82,7 @@ def same_machine(one: dict, other: dict) -> bool:
 
 def main() -> int:
     """Compare two reports: exit status 0 when they say the same, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.verify", description=main.__doc__)
-    parser.add_argument("reports", type=Path, nargs=2, metavar=("PUBLISHED", "AGAIN"))
-    studies = parser.parse_args().reports
+    studies = [Path(name) for name in sys.argv[1:]]
     exact = same_machine(*(json.loads((study / "provenance.json").read_text("utf-8")) for study in studies))
     lines, keys = differences(*studies, exact), rows_of(studies[0])[KEYS].agg(" ".join, axis=1)
     left = [] if exact else [*filter(None, (fitting(LEFT_OUT, key) for key in keys))]

@@ -1,7 +1,6 @@
 """The report in a real browser: Chromium opens every page with the network cut, in three widths, light and dark."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from tiny_study import build
 
-from workflow import pages
-from workflow.frame import source
+from workflow.pages import source
 
-CHROMIUM = next(filter(None, map(shutil.which, pages.BROWSERS)), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync""".split()
@@ -88,15 +87,6 @@ def test_every_page_stands_on_its_own(study, browser, scheme):
                 assert page.evaluate(WIDER) <= 0, f"{path.name} is wider than {width} pixels"
 
 
-def test_the_rules_find_what_is_wrong(browser):
-    page = browser.new_page()
-    page.set_content("<img src='data:,'><p style='color: #ccc; background: #fff'>pale</p>")
-    assert {"image-alt", "color-contrast", "landmark-one-main"} <= {
-        one["id"] for one in Axe().run(page).response["violations"]
-    }
-    page.close()
-
-
 @pytest.mark.parametrize("scheme", BACKGROUND)
 def test_everyone_can_read_it(study, browser, scheme):
     """axe-core's rules, contrast, landmarks and alternative texts among them, with everything unfolded.
@@ -107,8 +97,8 @@ def test_everyone_can_read_it(study, browser, scheme):
         with opened(browser, path, scheme) as page:
             page.eval_on_selector_all("details:not(.parts)", "nodes => nodes.forEach(n => { n.open = true })")
             page.eval_on_selector_all("figure svg[role=img]", "nodes => nodes.forEach(n => n.replaceChildren())")
-            for width, height in WIDTHS.items():
-                page.set_viewport_size({"width": width, "height": height})
+            for width in (390, 1280):
+                page.set_viewport_size({"width": width, "height": WIDTHS[width]})
                 found = Axe().run(page)
                 assert found.violations_count == 0, f"{path.name}, {width} pixels: {found.generate_report()}"
 
@@ -171,12 +161,6 @@ def test_the_picker_offers_batches_and_the_three_things_that_matter(browser, tmp
         assert page.locator("#picker output").inner_text() != alone
 
 
-def test_formulas_stretch(study, browser):
-    """The tallest formula of the index has fractions inside brackets: it must be taller than a line of text."""
-    with opened(browser, study / "index.html") as page:
-        assert max(box["height"] for box in page.eval_on_selector_all(".math svg", SIZES)) > 30
-
-
 def test_paper_is_white_and_without_switches_even_from_a_dark_screen(study, browser):
     for path in html_files(study):
         with opened(browser, path, "dark") as page:
@@ -186,13 +170,6 @@ def test_paper_is_white_and_without_switches_even_from_a_dark_screen(study, brow
             assert page.evaluate(PAPER) == BACKGROUND["light"], path.name
             for gone in (".bar", ".contents", ".neighbours", "details.code:not([open])", "#picker"):
                 assert page.locator(f"{gone}:visible").count() == 0, f"{path.name}: {gone}"
-
-
-def test_a_page_is_printed_with_one_command(study, tmp_path):
-    target = tmp_path / "report.pdf"
-    assert pages.main(["pdf", str(study / "index.html"), str(target)]) == 0
-    assert target.read_bytes().startswith(b"%PDF-")
-    assert re.search(rb"/Type */Page\b", target.read_bytes())
 
 
 LOOKS = """nodes => nodes.map(node => {

@@ -22,11 +22,13 @@ class Screen(io.StringIO):
 
 
 @pytest.fixture
-def shown(monkeypatch):
+def shown(monkeypatch, tmp_path):
     """What is shown of three steps, two of them at work at a time, where a minute passes at every look at the clock."""
 
     def show(terminal):
         monkeypatch.setenv("STUDY_FOLDS", "5")
+        monkeypatch.setenv("STUDY_NAME", "tiny")
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(progress, "SCREEN", screen := Screen())
         monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
         monkeypatch.setattr(progress.time, "monotonic", iter(range(0, 10**6, 60)).__next__)

@@ -6,14 +6,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from tiny_study import build, figure, rows
 
 from lib.paths import REPORTS
 from lib.storage import write_atomic
-from lib.training.classifier import ModelConfig
-from lib.training.loop import TrainConfig
-from lib.training.runs import predict, train
 from study import report
 from workflow import verify
 
@@ -130,25 +126,19 @@ def test_an_error_of_the_size_of_a_rows_own_interval_is_found(quick, experiment)
     assert len(found) > 0.4 * len(rows)
 
 
-def test_nothing_passes_for_a_value(quick):
-    some = quick[::100]
-    compared = [key for key in keys_of(some) if not verify.fitting(verify.LEFT_OUT, key)]
-    assert len(verify.differing_rows(some, some.assign(value=float("nan")), exact=False)) == len(compared)
-
-
 def test_rows_left_out_are_counted_and_have_to_be_there(studies, monkeypatch, capsys):
     write_atomic(studies[1] / "provenance.json", json.dumps(MACHINE | {"processor": "two"}))
-    reads = rows("03_continuous_memory", {"density": 0.7}).assign(task="trained_reads")
+    reads = rows("03_continuous_memory", {"density": 0.7}).assign(task="regulariser")
     for study, factor in zip(studies, (1, 2), strict=True):
         report.begin("03_continuous_memory", study.name, study.parent).save_rows(reads.assign(value=factor))
     status, lines = verified(studies, monkeypatch, capsys)
     assert status == 0
     assert "no differences among 9 rows" in lines[0]
-    assert f"; {len(reads)} rows not compared: reads at single places" in lines[0]
+    assert f"; {len(reads)} rows not compared: short trainings of a memory" in lines[0]
     (studies[1] / "tables" / "03_continuous_memory.csv").unlink()
     status, lines = verified(studies, monkeypatch, capsys)
     assert (status, len(lines)) == (1, len(reads) + 1)
-    assert "03_continuous_memory trained_reads" in lines[0]
+    assert "03_continuous_memory regulariser" in lines[0]
 
 
 def test_claims_and_figures_count_unless_they_are_of_the_machine(tmp_path, capsys):
@@ -172,18 +162,3 @@ def test_claims_and_figures_count_unless_they_are_of_the_machine(tmp_path, capsy
         "figures/08_score.json: other bytes",
         "figures/08_score.svg: other bytes",
     ]
-
-
-def test_nothing_to_compare_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no tables"):
-        verify.rows_of(tmp_path)
-
-
-def test_one_and_two_threads_agree_within_the_tolerance(histories):
-    probabilities = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        model, _ = train(histories, histories.labelled, ModelConfig(), TrainConfig(epochs=3), 0, "threads")
-        probabilities.append(predict(model, histories, histories.labelled, 64)[:, 1])
-    torch.set_num_threads(1)
-    assert abs(probabilities[0] - probabilities[1]).max() <= 1e-4

@@ -1,6 +1,7 @@
 "use strict"
 {
-  const { rows, scores, labels, goals } = JSON.parse(document.getElementById("picker-data").textContent)
+  const goals = { time_ms: "least time", peak_memory_mib: "least memory", roc_auc: "highest accuracy (ROC-AUC)" }
+  const { rows, scores, labels } = JSON.parse(document.getElementById("picker-data").textContent)
   const select = Object.fromEntries(["task", "split", "batch", "x", "goal"].map((name) => [name, document.getElementById(`pick-${name}`)]))
   const output = document.querySelector("#picker output")
   const unit = { ms: "ms", seconds: "s", mib: "MiB" }
