@@ -103,7 +103,7 @@ class MemorySettings(Geometry):
 
 
 class InfiniteFormerAttention(SegmentMemoryAttention):
-    """Segment-local softmax attention plus continuous attention over an unbounded memory of radial basis functions."""
+    """Z = softmax(Q Kᵀ / √d) V inside a segment + E_p[ψ]ᵀ V_B over the memory, p = N(μ, σ²) of each query and head."""
 
     def __init__(
         self,

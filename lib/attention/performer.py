@@ -12,14 +12,14 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Projection, Queries, Values
 from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import best_tilt, check_kernel, draw_projection, mean_sum_square
 from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
-from lib.attention.tiled import LOG2_E, FeatureMap, State, causal_attention, empty_state, read, summary, weights_of
+from lib.attention.tiled import LOG2_E, FeatureMap, State, causal_attention, empty_state, read, summary
 
 # Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
 LARGEST_LEVEL = 1e10
@@ -109,10 +109,11 @@ def favor_attention(
     causal: bool = False,
     key_mask: KeyMask | None = None,
 ) -> Outputs:
-    """Attention whose weights are the kernel estimate, linear in length (Choromanski et al. 2021, algorithm 1).
+    """φ(Q) φ(K)ᵀ V over φ(Q) φ(K)ᵀ 1, multiplied from the right: linear time (Choromanski et al. 2021, algorithm 1).
 
-    Queries and keys are unscaled, 1/√d is inside. Sums are in float32 at least. The projection is a constant. A query
-    without any key gives zeros. Raises ValueError for shapes that do not fit and for unknown kernels.
+    φ are the features of `kernel`; 1/√d is inside. One unit vector for each key, as values, gives the weights. Sums are
+    in float32 at least. The projection is a constant. A query without any key gives zeros. Raises ValueError for shapes
+    that do not fit and for unknown kernels.
     """
     check_shapes(queries, keys, values, key_mask, causal)
     if causal:
@@ -157,29 +158,6 @@ def favor_stream(
         start = State(*(part.flatten(0, 1).to(queries_of.dtype) for part in state))
     output, end = causal_attention(queries_of, keys_of, values_of, hidden, start, feature_map)
     return output.unflatten(0, heads).to(values.dtype), State(*(part.unflatten(0, heads) for part in end))
-
-
-def favor_weights(
-    queries: Queries,
-    keys: Keys,
-    projection: Projection,
-    chosen: Int[Tensor, " chosen"],
-    kernel: str = "positive",
-    key_mask: KeyMask | None = None,
-) -> Float[Tensor, "batch heads chosen key_length"]:
-    """The weights that `favor_attention` gives to every key, for the queries at the chosen positions.
-
-    Holds the features of all keys. Rows sum to one, or are zero without any key.
-    """
-    check_shapes(queries, keys, keys, key_mask, causal=False)
-    if not keys.shape[2]:
-        return queries.new_zeros(*queries.shape[:2], len(chosen), 0)
-    precision = torch.float64 if has_large_entries(queries, keys) else wide(queries.dtype)
-    inputs = (queries, keys, keys, projection, kernel, False, key_mask, precision)
-    queries_of, keys_of, _, hidden, feature_map = _rows(*inputs)
-    level = summary(keys_of, keys_of[..., :1], hidden, feature_map).level
-    weights = weights_of(queries_of[:, chosen], keys_of, hidden, level, feature_map)
-    return weights.unflatten(0, queries.shape[:2]).to(wide(queries.dtype))
 
 
 class PerformerAttention(MultiHeadAttention):

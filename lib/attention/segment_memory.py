@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
 from lib.attention.continuous_memory import Update
 from lib.attention.numerics import constant, has_large_entries, needs_plain_operations, wide
-from lib.attention.softmax import AttentionOutput, MultiHeadAttention, check_state, softmax_attention
+from lib.attention.softmax import AttentionOutput, MultiHeadAttention, check_mask, check_state, softmax_attention
 
 # How many different updates an even resolution solves in advance; later ones are solved when a history is that long.
 WHOLE_UPDATES = 64
@@ -230,14 +230,9 @@ class SegmentMemoryAttention(MultiHeadAttention):
         if events.dim() != 3 or events.shape[2] != self.in_projection.in_features:
             expected = f"(batch, length, {self.in_projection.in_features})"
             raise ValueError(f"events must be {expected}, got {tuple(events.shape)}")
-        if key_mask is None:
-            return
-        if key_mask.dtype != torch.bool or key_mask.shape != events.shape[:2]:
-            expected = tuple(events.shape[:2])
-            raise ValueError(
-                f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}"
-            )
-        require_padding_last(key_mask)
+        if key_mask is not None:
+            check_mask(key_mask, *events.shape[:2])
+            require_padding_last(key_mask)
 
 
 def require_padding_last(key_mask: Mask) -> None:
@@ -249,5 +244,4 @@ def require_padding_last(key_mask: Mask) -> None:
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "..."]) -> Float[Tensor, ""]:
     """Mean over the places where the mask, once broadcast, is true; zero if there is none."""
     mask = mask.expand(values.shape)
-    mean = values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
-    return mean
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)

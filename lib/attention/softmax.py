@@ -35,8 +35,14 @@ def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor
         )
     if causal and queries.shape[2] != keys.shape[2]:
         raise ValueError(f"causal attention needs one query per key, got {queries.shape[2]} and {keys.shape[2]}")
-    if key_mask is not None and (key_mask.dtype != torch.bool or key_mask.shape != (keys.shape[0], keys.shape[2])):
-        expected = (keys.shape[0], keys.shape[2])
+    if key_mask is not None:
+        check_mask(key_mask, keys.shape[0], keys.shape[2])
+
+
+def check_mask(key_mask: Tensor, batch: int, length: int) -> None:
+    """Raise ValueError unless the mask says of every event whether it is real."""
+    if key_mask.dtype != torch.bool or key_mask.shape != (batch, length):
+        expected = (batch, length)
         raise ValueError(f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}")
 
 
@@ -81,7 +87,7 @@ def explicit_softmax_attention(
 def softmax_attention(
     queries: Queries, keys: Keys, values: Values, key_mask: KeyMask | None = None, causal: bool = False
 ) -> Outputs:
-    """The same attention through the framework's fused kernel, in memory linear in length.
+    """softmax(Q Kᵀ / √d) V through the framework's fused kernel, in memory linear in length.
 
     Queries without any key give zeros; so do masked positions of the causal form. Under transforms of
     torch.func and with entries beyond a million, where the kernel fails, the matrix is formed. Second derivatives need
@@ -153,13 +159,7 @@ class MultiHeadAttention(nn.Module):
         self.in_projection = nn.Linear(model_dim, 3 * model_dim)
         self.out_projection = nn.Linear(model_dim, model_dim)
 
-    def project(
-        self, events: Events
-    ) -> tuple[
-        Heads,
-        Heads,
-        Heads,
-    ]:
+    def project(self, events: Events) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values of every head."""
         packed = self.in_projection(events).chunk(3, dim=-1)
         queries, keys, values = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in packed)

@@ -524,16 +524,3 @@ def causal_attention(
         )
     output, *parts = _Causal.apply(queries, keys, values, hidden, *state, feature_map)
     return output, State(*parts)
-
-
-def weights_of(
-    queries: Queries, keys: Keys, hidden: Hidden, level: Tensor, feature_map: FeatureMap
-) -> Float[Tensor, "rows query_length key_length"]:
-    """Normalised weights of every query for the keys that are not hidden; zeros where there is none."""
-    with torch.autocast(queries.device.type, enabled=False):
-        query_features = features_of_queries(queries, level, feature_map)
-        key_features, log_weights = features_of_keys(keys, key_levels(keys, hidden, feature_map), level, feature_map)
-        shares = (log_weights - log_weights.amax(-1, keepdim=True)).exp2() * (log_weights > log_zero(queries.dtype) / 2)
-        weights = (query_features @ key_features.transpose(1, 2)) * shares[:, None]
-        mass = weights.sum(-1, keepdim=True)
-        return weights / mass.masked_fill(mass == 0, 1)

@@ -51,7 +51,7 @@ def test_bases_that_cannot_be_are_refused(basis, widths, message):
         gaussian_basis(basis, widths)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(mean=st.floats(0, 1), deviation=st.floats(1e-2, 1), widths=st.sampled_from([(1.0,), (0.5, 3.0)]))
 def test_expected_basis_equals_quadrature(mean, deviation, widths):
     basis = gaussian_basis(8, widths)

@@ -2,29 +2,16 @@
 
 import pytest
 import torch
+import written_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.attention import tiled
-from lib.attention.performer import (
-    PerformerAttention,
-    check_projection,
-    favor_attention,
-    favor_stream,
-    favor_weights,
-    tilt_of,
-)
-from lib.attention.random_features import (
-    FEATURE_MAPS,
-    KERNELS,
-    PROJECTIONS,
-    draw_projection,
-    kernel_estimate,
-    tilted_features,
-)
+from lib.attention.performer import PerformerAttention, check_projection, favor_attention, favor_stream
+from lib.attention.random_features import KERNELS, PROJECTIONS, draw_projection
 from lib.attention.softmax import SoftmaxAttention
 
-SINGLE, DOUBLE = torch.finfo(torch.float32).eps, torch.finfo(torch.float64).eps
+SINGLE = torch.finfo(torch.float32).eps
 
 
 def seeded(seed=0):
@@ -41,23 +28,6 @@ def rows(features=16, head_dim=4, dtype=torch.float64, name="orthogonal"):
     return draw_projection(name, features, head_dim, seeded(9)).to(dtype)
 
 
-def quadratic_weights(queries, keys, projection, kernel, causal=False, key_mask=None):
-    """The estimate of every pair, normalised over the keys that a query sees: the definition, in quadratic time."""
-    if kernel == "favor++":
-        tilt = tilt_of(queries, keys, causal, key_mask)[..., None, None]
-        features = [tilted_features(vectors, projection, tilt) for vectors in (queries, keys)]
-    else:
-        features = [FEATURE_MAPS[kernel](vectors, projection) for vectors in (queries, keys)]
-    estimate = kernel_estimate(*features)
-    seen = torch.ones(estimate.shape[-2:], dtype=torch.bool)
-    seen = seen.tril() if causal else seen
-    if key_mask is not None:
-        seen = seen & key_mask[:, None, None]
-    estimate = estimate * seen
-    mass = estimate.sum(-1, keepdim=True)
-    return estimate / mass.masked_fill(mass == 0, 1)
-
-
 def mask_of(length, seed=0, batch=2):
     return torch.rand(batch, length, generator=seeded(seed)) < 0.6
 
@@ -71,8 +41,8 @@ def assert_equal_to_rounding(one, other, factor=1e4, scale=1.0):
 def short_pieces(monkeypatch):
     """Tiles, chunks and segments so short that a short sequence has many of each, the last ones incomplete."""
     monkeypatch.setattr(tiled, "TILE", 4)
-    monkeypatch.setattr(tiled, "CHUNK", 3)
-    monkeypatch.setattr(tiled, "SEGMENT", 6)
+    monkeypatch.setattr(tiled, "CHUNK", 2)
+    monkeypatch.setattr(tiled, "SEGMENT", 4)
 
 
 @pytest.mark.usefixtures("short_pieces")
@@ -83,7 +53,7 @@ def test_linear_form_equals_quadratic_form(kernel, causal, masked):
     """The causal case is the lower triangle of the same weights: causal equals masked."""
     inputs = [tensor.requires_grad_() for tensor in attention_inputs(scale=0.7)]
     mask = mask_of(23) if masked else None
-    weights = quadratic_weights(*inputs[:2], rows(), kernel, causal, mask)
+    weights = written_out.favor_weights(*inputs[:2], rows(), kernel, causal, mask)
     linear, quadratic = favor_attention(*inputs, rows(), kernel, causal, mask), weights @ inputs[2]
     size = weights.detach().abs().sum(-1).max()
     assert_equal_to_rounding(linear, quadratic, scale=size)
@@ -99,8 +69,8 @@ def test_linear_form_equals_quadratic_form(kernel, causal, masked):
 )
 def test_gradients_agree_with_differences(kernel, causal):
     """Except FAVOR++ in both directions, whose tilt is a constant to differentiation but not to differences."""
-    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 2, 8, 3, scale=0.7)]
-    mask = torch.tensor([[True, False] + [True] * 6])
+    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 1, 5, 3, scale=0.7)]
+    mask = torch.tensor([[True, False, True, True, True]])
     form = lambda *tensors: favor_attention(*tensors, rows(5, 3), kernel, causal, mask)  # noqa: E731
     assert torch.autograd.gradcheck(form, inputs)
 
@@ -109,22 +79,22 @@ def test_gradients_agree_with_differences(kernel, causal):
 def test_gradients_of_single_events(monkeypatch):
     """The path that large norms take, forced at norms where differences can be trusted."""
     monkeypatch.setattr(tiled, "_is_safe", lambda chunk, after: False)
-    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 2, 8, 3)]
-    mask = torch.tensor([[False] + [True] * 5 + [False, True]])
+    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 1, 5, 3)]
+    mask = torch.tensor([[False, True, True, False, True]])
     form = lambda *tensors: favor_attention(*tensors, rows(5, 3), causal=True, key_mask=mask)  # noqa: E731
     assert torch.autograd.gradcheck(form, inputs)
     output = form(*inputs)
-    weights = quadratic_weights(*inputs[:2], rows(5, 3), "positive", True, mask)
+    weights = written_out.favor_weights(*inputs[:2], rows(5, 3), "positive", True, mask)
     assert_equal_to_rounding(output, weights @ inputs[2])
 
 
 @pytest.mark.usefixtures("short_pieces")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gradients_through_the_state_of_a_stream(kernel):
-    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 1, 9, 3, scale=0.7)]
+    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 1, 6, 3, scale=0.7)]
 
     def second_half(queries, keys, values):
-        pieces = [[tensor[:, :, part] for tensor in (queries, keys, values)] for part in (slice(0, 5), slice(5, 9))]
+        pieces = [[tensor[:, :, part] for tensor in (queries, keys, values)] for part in (slice(0, 3), slice(3, 6))]
         _, state = favor_stream(*pieces[0], rows(5, 3), kernel)
         return favor_stream(*pieces[1], rows(5, 3), kernel, state=state)[0]
 
@@ -141,7 +111,7 @@ def test_a_stream_equals_the_whole(seed, kernel, cuts):
         piece = [tensor[:, :, begin:end] for tensor in inputs]
         output, state = favor_stream(*piece, rows(), kernel, mask[:, begin:end], state)
         outputs.append(output)
-    size = quadratic_weights(*inputs[:2], rows(), kernel, True, mask).abs().sum(-1).max()
+    size = written_out.favor_weights(*inputs[:2], rows(), kernel, True, mask).abs().sum(-1).max()
     assert_equal_to_rounding(torch.cat(outputs, 2), whole, scale=size)
     assert state.context.shape == (2, 3, state.level.shape[2], 4)
 
@@ -165,7 +135,7 @@ def test_padding_changes_nothing(kernel, causal):
     queries, keys, values = attention_inputs(dtype=torch.float32, scale=0.5)
     projection, mask = rows(dtype=torch.float32), mask_of(23)
     real = mask[:, None, :, None]
-    size = quadratic_weights(queries, keys, projection, kernel, causal, mask).abs().sum(-1).max()
+    size = written_out.favor_weights(queries, keys, projection, kernel, causal, mask).abs().sum(-1).max()
     reference = favor_attention(queries, keys, values, projection, kernel, causal, mask) * real
     queries, keys, values = (torch.where(real, tensor, 7.0) for tensor in (queries, keys, values))
     assert torch.equal(favor_attention(queries, keys, values, projection, kernel, causal, mask) * real, reference)
@@ -181,7 +151,7 @@ def test_companions_in_a_batch_change_nothing(kernel, causal):
     inputs = attention_inputs(scale=0.5)
     strangers = [torch.cat([tensor, 5 * tensor.flip(2)]) for tensor in inputs]
     alone = favor_attention(*inputs, rows(), kernel, causal)
-    size = quadratic_weights(*inputs[:2], rows(), kernel, causal).abs().sum(-1).max()
+    size = written_out.favor_weights(*inputs[:2], rows(), kernel, causal).abs().sum(-1).max()
     assert_equal_to_rounding(favor_attention(*strangers, rows(), kernel, causal)[:2], alone, scale=size)
 
 
@@ -192,23 +162,12 @@ def test_an_outlier_takes_its_own_weight_and_no_more(kernel):
     keys[:, :, -1] *= 20
     values[:, :, -1] = 0
     projection, without = rows(64), torch.arange(64).expand(2, -1) < 63
-    tilted = favor_weights(queries, keys, projection, torch.arange(64), kernel)
+    weights = written_out.favor_weights(queries, keys, projection, kernel)
     with_outlier = favor_attention(queries, keys, values, projection, kernel)
     if kernel == "favor++":
-        return assert_equal_to_rounding(with_outlier, tilted @ values)
+        return assert_equal_to_rounding(with_outlier, weights @ values)
     others = favor_attention(queries, keys, values, projection, kernel, key_mask=without)
-    return assert_equal_to_rounding(with_outlier, others * (1 - tilted[..., -1:]))
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_weights_on_request_are_the_weights_used(kernel):
-    queries, keys, values = attention_inputs(scale=0.5)
-    mask, chosen = mask_of(23, seed=3), torch.tensor([0, 22, 7])
-    weights = favor_weights(queries, keys, rows(), chosen, kernel, mask)
-    expected = quadratic_weights(queries, keys, rows(), kernel, False, mask)[:, :, chosen]
-    assert_equal_to_rounding(weights, expected, scale=expected.abs().sum(-1).max())
-    output = favor_attention(queries, keys, values, rows(), kernel, key_mask=mask)[:, :, chosen]
-    assert_equal_to_rounding(weights @ values, output, scale=expected.abs().sum(-1).max())
+    return assert_equal_to_rounding(with_outlier, others * (1 - weights[..., -1:]))
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -232,14 +191,6 @@ def test_large_norms_cost_only_the_rounding_of_logits(seed, kernel, scale, causa
     norm = (inputs[0].norm(dim=-1).max() + inputs[1].norm(dim=-1).max()).item() / 2
     logits = norm * projection.norm(dim=1).max().item() + norm**2
     assert (output - exact).abs().max() <= 8 * SINGLE * max(1, logits) * inputs[2].abs().max()
-    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.sum(), inputs))
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_trigonometric_kernel_stays_finite_at_large_norms(causal):
-    inputs = [tensor.requires_grad_() for tensor in attention_inputs(1, 2, 70, 16, 30.0, dtype=torch.float32)]
-    output = favor_attention(*inputs, rows(32, 16, torch.float32), "trigonometric", causal)
-    assert output.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.sum(), inputs))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.attention import tiled
-from lib.attention.tiled import LOG2_E, FeatureMap, Scratch, over_columns, over_tokens, read, summary, tiles
+from lib.attention.tiled import LOG2_E, FeatureMap, read, summary, tiles
 
 DOUBLE = torch.finfo(torch.float64).eps
 
@@ -28,23 +28,6 @@ def test_tiles_cover_every_event_once(rows, length, columns, tokens):
         counts[row, token] += 1
         assert token.stop - token.start <= tokens
     assert (counts == 1).all()
-
-
-def test_scratch_is_one_buffer():
-    scratch = Scratch(torch.zeros(1), 4)
-    first, second = scratch.view(2, 3, 4), scratch.view(3, 4)
-    first.fill_(1)
-    assert (second == 1).all()
-    assert second.data_ptr() == first.data_ptr()
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_weighted_sums(rows):
-    features, by_column, by_token = normal(rows, 6, 5), normal(rows, 5, seed=1), normal(rows, 6, 1, seed=2)
-    torch.testing.assert_close(
-        over_columns(features, by_column)[..., 0], torch.einsum("rtc,rc->rt", features, by_column)
-    )
-    torch.testing.assert_close(over_tokens(features, by_token), torch.einsum("rtc,rt->rc", features, by_token[..., 0]))
 
 
 def test_a_summary_holds_the_sums_over_keys():

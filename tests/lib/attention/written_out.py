@@ -12,15 +12,19 @@ from lib.attention.performer import tilt_of
 
 def softmax_weights(queries, keys, key_mask=None, causal=False):
     scores = queries @ keys.mT / queries.shape[-1] ** 0.5
-    return over_seen(scores, key_mask, causal).softmax(-1).nan_to_num()
+    return softmax_over(seen_pairs(scores, key_mask, causal), scores)
 
 
-def over_seen(scores, key_mask, causal):
-    """Scores of minus infinity where the mask or causality hides the key."""
+def seen_pairs(scores, key_mask, causal):
+    """Which keys neither the mask nor causality hides from a query."""
     seen = torch.ones(scores.shape[-2:], dtype=torch.bool)
     seen = seen.tril() if causal else seen
-    seen = seen if key_mask is None else seen & key_mask[:, None, None]
-    return scores.masked_fill(~seen, -torch.inf)
+    return seen if key_mask is None else seen & key_mask[:, None, None]
+
+
+def softmax_over(seen, scores):
+    """Weights of zero where nothing is seen; finite scores there keep gradients finite too."""
+    return scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~seen, 0)
 
 
 def favor_weights(queries, keys, projection, kernel, causal=False, key_mask=None):
@@ -30,8 +34,9 @@ def favor_weights(queries, keys, projection, kernel, causal=False, key_mask=None
     if kernel == "trigonometric":
         one, other = x @ projection.T, y @ projection.T
         estimate, level = one.cos() @ other.cos().mT + one.sin() @ other.sin().mT, norm.mT
-        level = over_seen(level.expand_as(estimate), key_mask, causal)
-        estimate = estimate * (level - level.amax(-1, keepdim=True)).nan_to_num(-torch.inf).exp()
+        seen = seen_pairs(estimate, key_mask, causal)
+        level = level.expand_as(estimate).masked_fill(~seen, torch.finfo(level.dtype).min)
+        estimate = estimate * (level - level.amax(-1, keepdim=True)).exp() * seen
         mass = estimate.sum(-1, keepdim=True)
         return estimate / mass.masked_fill(mass == 0, 1)
     extra, stretch = 0.0, 1.0
@@ -42,7 +47,7 @@ def favor_weights(queries, keys, projection, kernel, causal=False, key_mask=None
         extra, stretch = tilt * projection.square().sum(-1), (1 - 4 * tilt).sqrt()
     one, other = (stretch * (vectors @ projection.T) + extra for vectors in (x, y))
     logarithms = (one[..., :, None, :] + (other - norm)[..., None, :, :]).logsumexp(-1)
-    return over_seen(logarithms, key_mask, causal).softmax(-1).nan_to_num()
+    return softmax_over(seen_pairs(logarithms, key_mask, causal), logarithms)
 
 
 def memory_read(module, queries, coefficients):

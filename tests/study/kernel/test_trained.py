@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.attention.performer import favor_weights
+from lib.attention.performer import favor_attention
 from lib.attention.random_features import draw_projection
 from lib.attention.softmax import attention_weights
 from lib.training.classifier import ModelConfig
@@ -60,11 +60,11 @@ def test_with_the_features_needed_weights_are_as_close_as_asked(estimator):
     (queries, keys), mask = inputs(0.5)
     kernel, projection = estimator.split(" ")
     count = math.ceil(features_needed(queries, keys, estimator, mask)[0.1])
-    truth, chosen = attention_weights(queries, keys), torch.arange(16)
+    truth, each_key = attention_weights(queries, keys), torch.eye(16).double().expand(2, 1, 16, 16)
     squares = []
     for seed in range(20):
         rows = draw_projection(projection, count, 4, torch.Generator().manual_seed(seed)).double()
-        weights = favor_weights(queries, keys, rows, chosen, kernel)
+        weights = favor_attention(queries, keys, each_key, rows, kernel)
         squares.append(float(((weights - truth).norm() / truth.norm()) ** 2))
     assert 0.05 < (sum(squares) / len(squares)) ** 0.5 < 0.2
 
