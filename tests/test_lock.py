@@ -125,5 +125,5 @@ def test_the_set_up_is_led_astray_by_nothing_and_checks_what_it_has_made(tmp_pat
     done = set_up("another stamp")
     assert done.returncode == 1
     assert "DO NOT MATCH THE HASHES" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: the installation of 1 locked packages failed; all that pip ")
+    assert done.stderr.splitlines()[-1] == "error: the installation of 1 locked packages failed"
     assert not (clone / ".venv" / "stamp").exists()
