@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lib.attention import Events, Heads, KeyMask, Keys, Mask, Outputs, Queries, Values
 from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
 
-SLOWEST_TURN = 100  # events per radian; 10,000 (Su et al. 2021) leaves few pairs of a narrow head for what is near
+SLOWEST_TURN = 1000  # events per radian; with 10,000 (Su et al. 2021) few pairs of a narrow head turn among near events
 
 
 class AttentionOutput(NamedTuple):
