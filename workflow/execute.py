@@ -44,14 +44,15 @@ def check_parameters(given: Mapping[str, object], defaults: Mapping[str, object]
 
 def failure(error: Exception, partial: Path) -> str:
     """One line: in which cell what failed, or died."""
+    died = "Kernel died" in str(error)
+    if not died and not hasattr(error, "ename"):  # as on a full disk, which leaves half of `partial`
+        return f"{type(error).__name__}: {first_line(error)}"
     cells = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.exists() else []
     begun = [cell["id"] for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
     where = f"cell {begun[-1]}" if begun else "at its start"
-    if "Kernel died" in str(error):
+    if died:
         return f"{where}: its kernel {KILLED}"
-    if hasattr(error, "ename"):
-        return f"{where} (In [{error.exec_count}]): {error.ename}: {first_line(error.evalue)}"
-    return f"{type(error).__name__}: {first_line(error)}"
+    return f"{where} (In [{error.exec_count}]): {error.ename}: {first_line(error.evalue)}"
 
 
 def main() -> int:
