@@ -11,6 +11,8 @@ from lib.training.loop import TrainConfig
 PRETRAINING_EPOCHS = 10
 PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
 """How plain networks differ from the recipe: without counts the encoder has to learn all there is."""
+SEES_ORDER = {"places": "rotary", "convolution": 5}
+"""What plain encoders have for order: rotary places for the attention, a short convolution for neighbouring events."""
 
 
 def permuted(histories: Histories) -> Histories:
@@ -47,11 +49,13 @@ class Variant:
         return permuted(histories) if self.permuted else histories
 
     def plain(self) -> "Variant":
-        """The same without the counting path."""
-        model = replace(self.model, counting=False)
+        """The same without the counting path, with an encoder that sees order."""
+        model = replace(self.model, counting=False, **SEES_ORDER)
         return replace(self, label=f"plain {self.label}", model=model, changes=f"{self.changes}_plain")
 
 
+COMPARED = [*MECHANISMS, "mean_pooling"]
+"""The main comparison's networks; each has a plain one beside it."""
 SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in MECHANISMS)
 COUNTING = {
     "softmax": Variant("softmax", SOFTMAX, "mean_pooling"),
@@ -67,11 +71,6 @@ COUNTING = {
     "infinite_former_forgetful": Variant(
         "∞-former without its memory", ModelConfig(attention="local_softmax"), "infinite_former"
     ),
-    "softmax_without_places": Variant("softmax without rotary places", replace(SOFTMAX, places="none")),
-    "softmax_without_convolution": Variant("softmax without its convolution", replace(SOFTMAX, convolution=0)),
-    "mean_pooling_without_convolution": Variant(
-        "attention and convolution removed", ModelConfig(attention="none", convolution=0), "mean_pooling"
-    ),
 }
 PRETRAINED = {
     f"{name}_pretrained": replace(
@@ -80,11 +79,23 @@ PRETRAINED = {
     for name in MECHANISMS
 }
 PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
+WITHOUT = {
+    f"{name}_without_{part}": replace(
+        PLAIN[name],
+        label=f"{PLAIN[name].label} without {words}",
+        model=replace(PLAIN[name].model, **off),
+        changes=name,
+    )
+    for part, words, off in (
+        ("places", "rotary places", {"places": "none"}),
+        ("convolution", "its convolution", {"convolution": 0}),
+    )
+    for name in (f"{each}_plain" for each in COMPARED)
+}
 PERMUTED = {
     f"{name}_permuted": replace(each, label=f"{each.label} on permuted events", changes=name, permuted=True)
     for name, each in (COUNTING | PLAIN).items()
 }
-VARIANTS = COUNTING | PLAIN | PRETRAINED | PERMUTED
-"""With the counting path, without it, after learning to guess hidden events, and trained on permuted histories."""
-COMPARED = [*MECHANISMS, "mean_pooling"]
-"""The main comparison's networks; each has a plain one beside it."""
+WITH_ORDER = {"softmax_with_order": Variant("softmax that sees order", replace(SOFTMAX, **SEES_ORDER))}
+VARIANTS = COUNTING | PLAIN | WITHOUT | WITH_ORDER | PRETRAINED | PERMUTED
+"""With the counting path, plain, with one thing switched off, pre-trained, and trained on permuted histories."""

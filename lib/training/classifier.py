@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from lib.attention import Events, Mask
 from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.numerics import constant
@@ -19,8 +20,6 @@ from lib.training.counting import COUNT_SCALE, LogCountLogits, SoftGroupCounts, 
 Categories = Int[Tensor, "batch length kinds"]
 Numbers = Float[Tensor, "batch length numbers"]
 Days = Float[Tensor, "batch length"]
-Mask = Bool[Tensor, "batch length"]
-Events = Float[Tensor, "batch length model_dim"]
 Scores = Float[Tensor, "batch classes"]
 Scalar = Float[Tensor, ""]
 
@@ -53,8 +52,8 @@ class ModelConfig:
     samples: int = 256
     groups: int = 4
     counting: bool = True
-    places: str = "rotary"
-    convolution: int = 5
+    places: str = "none"
+    convolution: int = 0
 
 
 ATTENTIONS: dict[str, type[nn.Module]] = {

@@ -119,14 +119,12 @@ def drawn_projection(configuration: Configuration) -> Float[Tensor, "features he
 
 
 def model_config(configuration: Configuration) -> ModelConfig:
-    """The network that the configuration describes, without dropout, places and convolution."""
+    """The network that the configuration describes, without dropout."""
     alike = ("heads", "layers", "feedforward_dim", "features", "basis", "segment", "sampling")
     return ModelConfig(
         attention=configuration.mechanism,
         model_dim=configuration.heads * configuration.head_dim,
         dropout=0.0,
-        places="none",
-        convolution=0,
         **{name: getattr(configuration, name) for name in alike},
     )
 
