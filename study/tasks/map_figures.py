@@ -52,7 +52,7 @@ def map_figure(final: pd.DataFrame, chance: pd.Series, optimum: pd.Series) -> Fi
     names = in_order(final["model"].unique())
     fig, panels = plt.subplots(1, len(TITLES), sharey=True, figsize=(9, 0.9 + 0.3 * len(names)))
     without = final["model"].isin(["gru", "none"])
-    chosen = final[(final["task"] != "order") | (final["split"] == "rotary") | (without & (final["split"] == "plain"))]
+    chosen = final[(final["task"] != "order") | (final["split"] == "rotary") | (without & (final["split"] == "bare"))]
     for ax, (task, title) in zip(panels, TITLES.items(), strict=True):
         ax.axvline(chance[task], color="#7d7d7d", linestyle=":")
         ax.axvline(optimum[task], color="#7d7d7d")

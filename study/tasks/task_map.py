@@ -28,6 +28,9 @@ from lib.training.loop import warm_up_and_decay
 from lib.training.runs import sources
 from study.tasks.streams import TASKS, Examples, Task
 
+ENOUGH_STEPS = {"counts": 150, "order": 300, "recall_content": 350, "recall_time": 600}
+"""Of a task, without which networks have learned too little to be compared."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -40,7 +43,7 @@ class Trial:
     steps: int
     growth: float  # share of the steps after which all lengths have joined
     seed: int
-    encoder: str = "plain"  # what the encoder knows of places
+    encoder: str = "bare"  # what the encoder knows of places
     events: int = 2048  # of a batch
     learning_rate: float = 5e-3
     warmup: float = 0.1
