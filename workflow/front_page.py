@@ -19,7 +19,7 @@ from workflow.execute import notebooks_in
 from workflow.pages import Part, filled, parts_of, write_page
 from workflow.text import formula
 
-COMPARISON, SCALING = "08_comparison", "07_speed_and_memory"
+COMPARISON, SCALING, TASKS = "08_comparison", "07_speed_and_memory", "09_tasks"
 MAP = "09_map"
 """The figure that stands among the answers: what each mechanism is for."""
 HEADLINES = ("answer", "mechanisms_agree", "counting_makes_the_logit", "order_carries", "tuned_on_other_customers")
@@ -117,6 +117,7 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
         parts=parts,
         titles={part.href.removesuffix(".html"): part.title for part in parts},
         answers=findings.pop(COMPARISON, []),
+        about_tasks=findings.pop(TASKS, []),
         findings=findings,
         about_source=about_source,
         tables=tables,

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from lib.paths import ROOT
 from lib.storage import write_atomic
 from study import report
-from workflow.front_page import COMPARISON, main_table, read_claims, style_of
+from workflow.front_page import COMPARISON, MAP, TASKS, main_table, read_claims, style_of
 from workflow.pages import filled
 
 START, END = "<!-- made by `python -m workflow.readme`, do not edit -->", "<!-- end of what is made -->"
 FIGURE = Path("figures") / "headline.svg"
-SENTENCES = 4
-"""The first claims of the comparison: what fits on a first screen."""
+SENTENCES = {COMPARISON: 3, TASKS: 5}
+"""How many claims of a notebook stand there, the first ones: what fits on a first screen."""
 COSTS = {"epoch_seconds": "seconds per epoch or fit", "peak_memory_mib": "peak memory, MiB"}
 ALT = "For each model the ROC-AUC out of fold with its interval, and beside it the time and memory of training"
 
@@ -61,9 +61,12 @@ def markdown(text: str) -> str:
 
 def answers(study: Path, root: Path) -> str:
     """The sentences and the figure as Markdown, with addresses relative to the repository's root."""
-    claims = [claim for claim in read_claims(study) if claim["notebook"] == COMPARISON][:SENTENCES]
+    saved = read_claims(study)
+    claims = [of for name, most in SENTENCES.items() for of in [c for c in saved if c["notebook"] == name][:most]]
+    drawn = study / "figures" / f"{MAP}.json"
     record = json.loads((study / "provenance.json").read_text(encoding="utf-8"))
     given = {"data": record["data"], "parameters": record["parameters"], "alt": ALT, "figure": FIGURE.as_posix()}
+    given["map"] = json.loads(drawn.read_text(encoding="utf-8"))["alt"] if drawn.exists() else None
     given["answers"] = [(report.MARKS[claim["holds"]], markdown(str(claim["sentence"]))) for claim in claims]
     return filled("readme.md.j2", place=study.resolve().relative_to(root).as_posix(), **given)
 
