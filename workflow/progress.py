@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+from functools import cache
 from logging import LogRecord
 from pathlib import Path
 from threading import Thread
@@ -20,8 +21,9 @@ TRAINING, NOTEBOOK = 6.0, 60.0
 """Seconds of a step that has not run before: only how they compare matters."""
 
 
+@cache
 def usual(rule: str) -> float:
-    """Seconds that a step of the rule took in the last run of this report, on average."""
+    """Seconds that a step of the rule took in the last run of this report, on average; not what this run adds."""
     durations = Path("reports", os.environ["STUDY_NAME"], "durations")
     took = [path.read_text().splitlines()[-1] for path in durations.glob(f"{rule.removeprefix('notebook_')}*.tsv")]
     seconds = [float(line.split("\t")[0]) for line in took if line[:1].isdigit()]
