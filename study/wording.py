@@ -3,7 +3,6 @@
 WORDS = {
     "behind_best": "behind the best",
     "behind_best_error": "behind the best, standard error",
-    "brier": "Brier score",
     "calibration_error_by_chance": "mean were the probabilities true",
     "calibration_error_limit": "95 % quantile were they true",
     "degrees_of_freedom": "free numbers used",
@@ -14,7 +13,6 @@ WORDS = {
     "key_square": "squared length of keys",
     "log_loss": "log-loss, nats",
     "memory_gib": "memory, GiB",
-    "p_value": "p-value",
     "peak_memory_mib": "peak memory, MiB",
     "query_square": "squared length of queries",
     "resident_rise_mib": "rise of resident memory, MiB",

@@ -66,6 +66,7 @@ def answers(study: Path, root: Path) -> str:
     drawn = study / "figures" / f"{MAP}.json"
     record = json.loads((study / "provenance.json").read_text(encoding="utf-8"))
     given = {"data": record["data"], "parameters": record["parameters"], "alt": ALT, "figure": FIGURE.as_posix()}
+    given["map_figure"] = FIGURE.with_name(f"{MAP}.svg").as_posix()
     given["map"] = json.loads(drawn.read_text(encoding="utf-8"))["alt"] if drawn.exists() else None
     given["answers"] = [(report.MARKS[claim["holds"]], markdown(str(claim["sentence"]))) for claim in claims]
     return filled("readme.md.j2", place=study.resolve().relative_to(root).as_posix(), **given)

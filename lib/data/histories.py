@@ -58,6 +58,11 @@ class Histories:
         return np.diff(self.offsets)
 
     @property
+    def owners(self) -> np.ndarray:
+        """Which customer each event belongs to."""
+        return np.repeat(np.arange(len(self.customers)), self.lengths)
+
+    @property
     def labelled(self) -> np.ndarray:
         """Positions of the customers with a label."""
         return np.flatnonzero(self.labels >= 0)

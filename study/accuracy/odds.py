@@ -20,7 +20,7 @@ def code_odds(histories: Histories, least_customers: int) -> pd.DataFrame:
     cell (Haldane).
     """
     size = histories.cardinalities[0]
-    owner = np.repeat(np.arange(len(histories.customers)), histories.lengths)
+    owner = histories.owners
     used = np.unique(owner * size + histories.categories[:, 0])
     users = np.zeros((histories.classes, size))
     label, code = histories.labels[used // size], used % size

@@ -38,11 +38,6 @@ Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
 
 
-def owners(histories: Histories) -> Integer[ndarray, " events"]:
-    """Which customer each event belongs to."""
-    return np.repeat(np.arange(len(histories.customers)), histories.lengths)
-
-
 def log_counts(
     owner: Integer[ndarray, " items"], item: Integer[ndarray, " items"], customers: int, kinds: int
 ) -> sparse.csr_array:
@@ -52,7 +47,7 @@ def log_counts(
 
 def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
     """log(1 + count) of every MCC and every type per customer: the bag of codes."""
-    owner, customers = owners(histories), len(histories.customers)
+    owner, customers = histories.owners, len(histories.customers)
     tables = [
         log_counts(owner, histories.categories[:, kind], customers, size).toarray()
         for kind, size in enumerate(histories.cardinalities[: histories.code_kinds])
@@ -62,7 +57,7 @@ def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
 
 def ngram_counts(histories: Histories, length: int) -> sparse.csr_array:
     """log(1 + count) of every run of so many MCCs of neighbouring events that occurs."""
-    owner, kinds = owners(histories), histories.cardinalities[0]
+    owner, kinds = histories.owners, histories.cardinalities[0]
     starts = len(owner) - length + 1
     inside = owner[:starts] == owner[length - 1 :]
     run = sum(
@@ -83,7 +78,7 @@ def size_counts(histories: Histories) -> sparse.csr_array:
         torch.from_numpy(histories.categories.astype(np.int64))[None], torch.tensor(histories.numbers)[None]
     )
     kinds = histories.cardinalities[0] * SIZES
-    return log_counts(owners(histories), code_by_size[0].numpy(), len(histories.customers), kinds)
+    return log_counts(histories.owners, code_by_size[0].numpy(), len(histories.customers), kinds)
 
 
 def codes_and(*others: Features) -> Features:
@@ -95,7 +90,7 @@ def codes_and(*others: Features) -> Features:
 
 def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
     """Per customer: code counts, moments of numbers, their signs and gaps, shares of hours and weekdays, log length."""
-    owner, hours_and_days = owners(histories), histories.cardinalities[histories.code_kinds :]
+    owner, hours_and_days = histories.owners, histories.cardinalities[histories.code_kinds :]
     numbers = pd.DataFrame(histories.numbers, columns=list(histories.quantities))
     signed = numbers.drop(columns="gap")
     parts = [numbers, signed.clip(upper=0).add_prefix("negative_"), signed.clip(lower=0).add_prefix("positive_")]

@@ -55,7 +55,7 @@ class Trial:
 def networks(features: Sequence[int], bases: Sequence[int], segment: int) -> dict[str, ModelConfig]:
     """The mechanisms and what they are compared with, by name, in one encoder: a layer of two heads."""
     shape = {"model_dim": 64, "heads": 2, "layers": 1, "feedforward_dim": 128, "dropout": 0.0}
-    base = ModelConfig(**shape, segment=segment, places="none", convolution=0)
+    base = ModelConfig(**shape, segment=segment)
     found = {"softmax": base}
     performer = replace(base, attention="performer")
     found |= {f"performer_{m}": replace(performer, features=m) for m in features}
