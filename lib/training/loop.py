@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from lib.data.batches import Batch, collate, length_batches, random_slices
@@ -129,14 +130,22 @@ def one_epoch(plan: Plan, progress: Progress, step: Callable[..., Outcome]) -> t
     losses, hits = 0.0, 0.0
     for group in length_batches(lengths, config.batch_size, progress.order):
         outcome = step(group, batch_of)
-        progress.optimizer.zero_grad(set_to_none=True)
-        (outcome.loss + config.kl_weight * outcome.regulariser).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        progress.optimizer.step()
-        progress.schedule.step()
+        loss = outcome.loss + config.kl_weight * outcome.regulariser
+        descend(model, loss, config.clip, progress.optimizer, progress.schedule)
         losses += outcome.loss.item() * len(group)
         hits += outcome.right.item() * len(group)
     return losses / len(plan.customers), hits / len(plan.customers)
+
+
+def descend(
+    model: nn.Module, loss: Float[Tensor, ""], clip: float, optimizer: torch.optim.Optimizer, schedule: LRScheduler
+) -> None:
+    """One step of the optimizer, whose gradient has at most the norm `clip`, and of its schedule."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    schedule.step()
 
 
 def warm_up_and_decay(step: int, steps: int, warmup: float) -> float:

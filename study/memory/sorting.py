@@ -16,6 +16,7 @@ from lib.attention.baselines import BinnedMemoryAttention
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.segment_memory import SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
+from lib.training.loop import descend
 
 LEARNING_RATE = 1e-2
 UNSEEN = 1_000_000  # added to a seed: sequences that the training of no seed uses
@@ -138,11 +139,7 @@ def train_sorter(config: SortingConfig, seed: int) -> Sorter:
         tokens, target = sequences(config.batch, config.length, config.symbols, generator)
         scores, regulariser = model(tokens, target)
         loss = nn.functional.cross_entropy(scores.flatten(0, 1), target.flatten()) + config.kl_weight * regulariser
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descend(model, loss, 1.0, optimizer, schedule)
     return model.eval()
 
 

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from lib import dependencies, paths
 from lib.storage import read_checksummed, write_checksummed
 from lib.training.classifier import Encoder, EventEmbedding, ModelConfig
-from lib.training.loop import warm_up_and_decay
+from lib.training.loop import descend, warm_up_and_decay
 from lib.training.runs import sources
 from study.tasks.streams import TASKS, Examples, Task
 
@@ -101,11 +101,7 @@ def train(trial: Trial) -> Network:
         examples = task.draw(rng, trial.events // length, length)
         scores, regulariser = model(examples)
         loss = nn.functional.cross_entropy(scores.flatten(0, 1), torch.from_numpy(examples.answers).flatten())
-        optimizer.zero_grad(set_to_none=True)
-        (loss + trial.kl_weight * regulariser).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), trial.clip)
-        optimizer.step()
-        schedule.step()
+        descend(model, loss + trial.kl_weight * regulariser, trial.clip, optimizer, schedule)
     return model.eval()
 
 
