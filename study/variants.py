@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lib.attention.mechanism import load_mechanism
 from lib.data.histories import Histories
-from lib.training.classifier import MECHANISMS, ModelConfig
+from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
+from study.mechanisms import MECHANISMS, OWN, THREE, label
 
-PRETRAINING_EPOCHS = 10
 PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
 """How plain networks differ from the recipe: without counts the encoder has to learn all there is."""
 SEES_ORDER = {"places": "rotary", "convolution": 5}
@@ -35,13 +36,12 @@ class Variant:
     label: str
     model: ModelConfig
     changes: str = "softmax"
-    pretraining_epochs: int = 0
     permuted: bool = False
 
     def configs(self, epochs: int) -> tuple[ModelConfig, TrainConfig]:
         """What `lib.training.runs` needs to train it for so many epochs."""
         recipe = {} if self.model.counting else PLAIN_RECIPE
-        return self.model, TrainConfig(epochs=epochs, pretraining_epochs=self.pretraining_epochs, **recipe)
+        return self.model, TrainConfig(epochs=epochs, **recipe)
 
     def seen(self, histories: Histories) -> Histories:
         """The histories as this network is shown them."""
@@ -55,7 +55,7 @@ class Variant:
 
 COMPARED = [*MECHANISMS, "mean_pooling"]
 """The main comparison's networks; each has a plain one beside it."""
-SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in MECHANISMS)
+SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in THREE)
 COUNTING = {
     "softmax": Variant("softmax", SOFTMAX, "mean_pooling"),
     "performer": Variant("Performer", PERFORMER, "mean_pooling"),
@@ -71,11 +71,9 @@ COUNTING = {
         "∞-former without its memory", ModelConfig(attention="local_softmax"), "infinite_former"
     ),
 }
-PRETRAINED = {
-    f"{name}_pretrained": replace(
-        COUNTING[name], label=f"pre-trained {COUNTING[name].label}", changes=name, pretraining_epochs=PRETRAINING_EPOCHS
-    )
-    for name in MECHANISMS
+COUNTING |= {
+    model: Variant(label(load_mechanism(name)), ModelConfig(attention=name), "mean_pooling")
+    for model, name in OWN.items()
 }
 PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
 WITHOUT = {
@@ -97,5 +95,5 @@ PERMUTED = {
     for name, each in (COUNTING | PLAIN).items()
 }
 WITH_ORDER = {"softmax_with_order": Variant("softmax that sees order", replace(SOFTMAX, **SEES_ORDER))}
-VARIANTS = COUNTING | PLAIN | WITHOUT | WITH_ORDER | PRETRAINED | PERMUTED
-"""With the counting path, plain, with one thing switched off, pre-trained, and trained on permuted histories."""
+VARIANTS = COUNTING | PLAIN | WITHOUT | WITH_ORDER | PERMUTED
+"""With the counting path, plain, with one thing switched off, and trained on permuted histories."""
