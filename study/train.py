@@ -10,17 +10,13 @@ import torch
 
 from lib.storage import write_atomic
 from lib.training.loop import TrainConfig
-from lib.training.processes import joined
 from lib.training.runs import run_name, run_or_load
 from study.sources import prepare
 from study.variants import VARIANTS
 
 
 def main() -> int:
-    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded.
-
-    `torchrun --standalone --nproc-per-node 2 -m study.train …` trains each fold across two processes or graphics cards.
-    """
+    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded."""
     parser = argparse.ArgumentParser(prog="python -m study.train", description=main.__doc__)
     parser.add_argument("mechanism", choices=VARIANTS)
     parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
@@ -30,23 +26,19 @@ def main() -> int:
     parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cpu, under torchrun cuda if there is one")
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     variant, names = VARIANTS[options.mechanism], []
     configs = variant.configs(options.epochs)
-    with joined(options.device) as processes:
-        histories = variant.seen(processes.from_first(lambda: prepare(options.source, options.customers)))
-        for fold in range(options.folds) if options.fold is None else [options.fold]:
-            run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh, processes)
-            names.append(run_name(histories, fold, options.folds, *configs, options.repeat, processes))
-            title = f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}"
-            loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
-            if processes.first:
-                print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
-        if processes.first:
-            write_atomic(options.out, json.dumps(names, indent=1) + "\n")
+    histories = variant.seen(prepare(options.source, options.customers))
+    for fold in range(options.folds) if options.fold is None else [options.fold]:
+        run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
+        names.append(run_name(histories, fold, options.folds, *configs, options.repeat))
+        title = f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}"
+        loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
+        print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+    write_atomic(options.out, json.dumps(names, indent=1) + "\n")
     return 0
 
 
