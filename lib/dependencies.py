@@ -10,18 +10,28 @@ from lib import paths
 FLOORS = ("lib", "study", "workflow")
 
 
-def modules(source: Path, skip: frozenset[str] = frozenset()) -> list[Path]:
+def modules(source: Path, skip: frozenset[str] = frozenset(), beside: Path | None = None) -> list[Path]:
     """Files of the study that a module or notebook imports, directly or through others, itself excluded, sorted.
 
-    Names in `skip`, such as "lib.paths", are neither listed nor followed.
+    Names in `skip`, such as "lib.paths", are neither listed nor followed. Modules in the folder `beside`, of which the
+    source is one, count too.
     """
-    found: set[str] = set()
+    skipped, found = set(map(_file, skip)), set()
     waiting = [source]
     while waiting:
-        new = _imported(waiting.pop()) - found - skip
+        new = _imported(waiting.pop(), beside) - found - skipped
         found |= new
-        waiting += map(_file, new)
-    return sorted(map(_file, found))
+        waiting += new
+    return sorted(found - {source})
+
+
+def mechanism_files(name: str) -> list[Path]:
+    """The file of a class that `lib.attention.mechanism.load_mechanism` loads, and what it imports from its folder."""
+    place = Path(name.rpartition(":")[0]).absolute()
+    source = _file(place.name.removesuffix(".py"), place.parent)
+    if not source.exists():
+        return []  # it is installed, or missing
+    return [source, *(file for file in modules(source, beside=place.parent) if place.parent in file.parents)]
 
 
 def relative(files: list[Path]) -> list[str]:
@@ -46,22 +56,30 @@ class _Undocumented(ast.NodeTransformer):
         return None if text else self.generic_visit(node)
 
 
-def _imported(source: Path) -> set[str]:
+def _imported(source: Path, beside: Path | None) -> set[Path]:
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".ipynb":
         code = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
         text = "\n".join(line for cell in code for line in cell.splitlines() if not line.startswith("%"))  # no magics
-    names: set[str] = set()
+    found: set[Path] = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.Import):
+            names = {alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
             # What is imported is a module of a package, or something inside a module or a package.
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names |= {name if _file(name).exists() else node.module for name in inside}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name for name in names if name.split(".")[0] in FLOORS and _file(name).exists()}
+            module = node.module or ""
+            names = {f"{module}.{alias.name}".lstrip("."): module for alias in node.names}
+        else:
+            continue
+        for name, package in names.items():
+            folders = [source.parents[node.level - 1]] if getattr(node, "level", 0) else [paths.ROOT, beside]
+            for folder in filter(None, folders):
+                if folder == paths.ROOT and name.split(".")[0] not in FLOORS:
+                    continue
+                found |= set([file for file in (_file(name, folder), _file(package, folder)) if file.exists()][:1])
+    return found
 
 
-def _file(name: str) -> Path:
-    path = paths.ROOT / name.replace(".", "/")
+def _file(name: str, folder: Path | None = None) -> Path:
+    path = (folder or paths.ROOT) / name.replace(".", "/")
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

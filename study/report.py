@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from html import escape
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
 from lib.storage import write_atomic
+from study.mechanisms import MECHANISMS, OWN, label
 from study.wording import words
 
 COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
@@ -43,7 +45,26 @@ MODEL_STYLE = {
     "trigram_regression": {"color": "#5f78b8", "marker": "H", "label": "logistic regression (code triples)"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
-PLAIN = ("softmax", "performer", "infinite_former", "mean_pooling")
+OWN_COLOURS = ("#c2388f", "#a67c00", "#8b5fd0", "#5f7f8f")
+OWN_MARKERS = ("<", ">", "8", "D")
+
+
+def own_styles() -> dict[str, dict[str, str]]:
+    """Looks of the user's mechanisms, in colours that nothing else has, unless their classes name others."""
+    if not OWN:
+        return {}
+    from lib.attention.mechanism import load_mechanism  # torch, which pages do without
+
+    looks = zip(OWN.items(), cycle(OWN_COLOURS), cycle(OWN_MARKERS), strict=False)
+    kinds = [(model, load_mechanism(name), colour, marker) for (model, name), colour, marker in looks]
+    return {
+        model: {"color": kind.colour or colour, "marker": marker, "label": label(kind)}
+        for model, kind, colour, marker in kinds
+    }
+
+
+MODEL_STYLE |= own_styles()
+PLAIN = (*MECHANISMS, "mean_pooling")
 MODEL_STYLE |= {
     f"{name}_plain": MODEL_STYLE[name] | {"label": f"plain {MODEL_STYLE[name]['label']}", "fillstyle": "none"}
     for name in PLAIN

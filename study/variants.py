@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lib.attention.mechanism import load_mechanism
 from lib.data.histories import Histories
-from lib.training.classifier import MECHANISMS, ModelConfig
+from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
+from study.mechanisms import MECHANISMS, OWN, THREE, label
 
 PRETRAINING_EPOCHS = 10
 PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
@@ -55,7 +57,7 @@ class Variant:
 
 COMPARED = [*MECHANISMS, "mean_pooling"]
 """The main comparison's networks; each has a plain one beside it."""
-SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in MECHANISMS)
+SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in THREE)
 COUNTING = {
     "softmax": Variant("softmax", SOFTMAX, "mean_pooling"),
     "performer": Variant("Performer", PERFORMER, "mean_pooling"),
@@ -71,11 +73,15 @@ COUNTING = {
         "∞-former without its memory", ModelConfig(attention="local_softmax"), "infinite_former"
     ),
 }
+COUNTING |= {
+    model: Variant(label(load_mechanism(name)), ModelConfig(attention=name), "mean_pooling")
+    for model, name in OWN.items()
+}
 PRETRAINED = {
     f"{name}_pretrained": replace(
         COUNTING[name], label=f"pre-trained {COUNTING[name].label}", changes=name, pretraining_epochs=PRETRAINING_EPOCHS
     )
-    for name in MECHANISMS
+    for name in THREE
 }
 PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
 WITHOUT = {

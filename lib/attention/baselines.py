@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
 from lib.attention.continuous_memory import Update
+from lib.attention.mechanism import AttentionOutput, MultiHeadAttention
 from lib.attention.numerics import wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention, require_padding_last
-from lib.attention.softmax import AttentionOutput, MultiHeadAttention, softmax_attention
+from lib.attention.softmax import softmax_attention
 
 
 class NoAttention(nn.Module):

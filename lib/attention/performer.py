@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Projection, Queries, Values
+from lib.attention.mechanism import MultiHeadAttention
 from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import best_tilt, check_kernel, draw_projection, mean_sum_square
-from lib.attention.softmax import MultiHeadAttention, check_shapes, check_state
+from lib.attention.softmax import check_shapes, check_state
 from lib.attention.tiled import LOG2_E, FeatureMap, State, causal_attention, empty_state, read, summary
 
 # Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.

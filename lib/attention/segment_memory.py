@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
 from lib.attention.continuous_memory import Update
+from lib.attention.mechanism import AttentionOutput, MultiHeadAttention
 from lib.attention.numerics import constant, has_large_entries, needs_plain_operations, wide
-from lib.attention.softmax import AttentionOutput, MultiHeadAttention, check_mask, check_state, softmax_attention
+from lib.attention.softmax import check_mask, check_state, softmax_attention
 
 # How many different updates an even resolution solves in advance; later ones are solved when a history is that long.
 WHOLE_UPDATES = 64

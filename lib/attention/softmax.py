@@ -1,23 +1,13 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2), and the frame that all mechanisms share."""
-
-from typing import NamedTuple
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2)."""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from lib.attention import Events, Heads, KeyMask, Keys, Mask, Outputs, Queries, Values
-from lib.attention.numerics import constant, has_large_entries, is_transformed, wide
-
-SLOWEST_TURN = 1000  # events per radian; with 10,000 (Su et al. 2021) few pairs of a narrow head turn among near events
-
-
-class AttentionOutput(NamedTuple):
-    """What an attention layer returns: its output, and the regulariser (nats, zero if none) that the loss adds."""
-
-    output: Events
-    regulariser: Float[Tensor, ""]
+from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Queries, Values
+from lib.attention.mechanism import MultiHeadAttention
+from lib.attention.numerics import has_large_entries, is_transformed, wide
 
 
 def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor | None, causal: bool) -> None:
@@ -116,71 +106,6 @@ def _causal_over_real_events(
     output = F.scaled_dot_product_attention(*front, is_causal=True)
     back = order.argsort(2)
     return output.take_along_dim(back, 2) * key_mask[:, None, :, None]
-
-
-@constant
-def turns(length: int, pairs: int, device: torch.device, dtype: torch.dtype) -> Complex[Tensor, "length pairs"]:
-    """The complex numbers of length one by which the places 0, 1, … turn each pair of coordinates."""
-    rates = SLOWEST_TURN ** -(torch.arange(pairs, dtype=torch.float64, device="cpu") / pairs)
-    angles = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * rates
-    return torch.polar(torch.ones_like(angles), angles).to(device, dtype.to_complex())
-
-
-def rotated(heads: Heads) -> Heads:
-    """Queries or keys whose pairs of coordinates, as complex numbers, are turned by the event's place (Su et al. 2021).
-
-    Their products then depend on how many events lie between. Raises ValueError for an odd `head_dim`.
-    """
-    length, head_dim = heads.shape[2:]
-    if head_dim % 2:
-        raise ValueError(f"rotary places turn pairs of coordinates, got an odd head_dim of {head_dim}")
-    precise = heads.to(wide(heads.dtype))
-    pairs = torch.view_as_complex(precise.unflatten(-1, (head_dim // 2, 2)))
-    known = turns(1 << max(length - 1, 1).bit_length(), head_dim // 2, heads.device, precise.dtype)  # few to be kept
-    return torch.view_as_real(pairs * known[:length]).flatten(-2).to(heads.dtype)
-
-
-class MultiHeadAttention(nn.Module):
-    """Projections in and out, shared by name between the mechanisms so that weights can be carried over.
-
-    Subclasses define `attend`. Where `rotary` is set, queries and keys are turned by their events' places. Raises
-    ValueError if `heads` does not divide `model_dim`.
-    """
-
-    rotary = False
-
-    def __init__(self, model_dim: int, heads: int, causal: bool = False):
-        super().__init__()
-        if heads < 1 or model_dim < 1 or model_dim % heads:
-            raise ValueError(f"heads must divide model_dim, got {heads} heads for model_dim {model_dim}")
-        self.heads = heads
-        self.head_dim = model_dim // heads
-        self.causal = causal
-        self.in_projection = nn.Linear(model_dim, 3 * model_dim)
-        self.out_projection = nn.Linear(model_dim, model_dim)
-
-    def project(self, events: Events) -> tuple[Heads, Heads, Heads]:
-        """Queries, keys and values of every head."""
-        packed = self.in_projection(events).chunk(3, dim=-1)
-        queries, keys, values = (part.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for part in packed)
-        return *self.placed(queries, keys), values
-
-    def placed(self, queries: Heads, keys: Heads) -> tuple[Heads, Heads]:
-        """Queries and keys, turned by their places if this attention is to see those."""
-        return (rotated(queries), rotated(keys)) if self.rotary else (queries, keys)
-
-    def merge(self, attended: Heads) -> Events:
-        """The heads side by side, through the output projection."""
-        return self.out_projection(attended.transpose(1, 2).flatten(2))
-
-    def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
-        """What each query reads from the values; the one thing in which mechanisms differ."""
-        raise NotImplementedError
-
-    def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
-        """Attention over real events; outputs at padded positions are finite and mean nothing."""
-        output = self.merge(self.attend(*self.project(events), key_mask))
-        return AttentionOutput(output, output.new_zeros(()))
 
 
 class SoftmaxAttention(MultiHeadAttention):

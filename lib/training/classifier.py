@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from lib.attention import Events, Mask
 from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
+from lib.attention.mechanism import MultiHeadAttention, load_mechanism, takes
 from lib.attention.numerics import constant
 from lib.attention.performer import PerformerAttention
-from lib.attention.softmax import ExplicitSoftmaxAttention, MultiHeadAttention, SoftmaxAttention
+from lib.attention.softmax import ExplicitSoftmaxAttention, SoftmaxAttention
 from lib.data.histories import Histories
 from lib.training.counting import COUNT_SCALE, LogCountLogits, SoftGroupCounts, crossed, inverse_occurrence
 
@@ -26,6 +27,7 @@ Scalar = Float[Tensor, ""]
 CONTEXT_SCALE = 0.2
 BYTE_VALUES = 256
 PLACES = ("none", "rotary")
+SHAPE = ("model_dim", "heads")
 
 
 @dataclass(frozen=True)
@@ -71,29 +73,32 @@ MECHANISMS = ("softmax", "performer", "infinite_former")
 """The three that the study compares."""
 
 
-def build_attention(config: ModelConfig, generator: torch.Generator) -> nn.Module:
-    """The attention module that the configuration names. Raises ValueError with the known names for any other."""
-    for kind, name, known in (("attention", config.attention, ATTENTIONS), ("places", config.places, PLACES)):
-        if name not in known:
-            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
-    shape = (config.model_dim, config.heads)
-    match config.attention:
-        case "none":
-            return NoAttention()
-        case "gru":
-            return Recurrence(config.model_dim)
-        case "local_softmax":
-            attention = LocalAttention(*shape, config.segment)
-        case "binned_memory":
-            attention = BinnedMemoryAttention(*shape, config.basis, config.segment)
-        case "performer":
-            attention = PerformerAttention(*shape, generator, config.features, config.kernel, config.projection)
-        case "infinite_former":
-            names = ("basis", "segment", "sampling", "contraction", "samples")
-            settings = MemorySettings(**{name: getattr(config, name) for name in names})
-            attention = InfiniteFormerAttention(*shape, settings)
-        case _:
-            attention = ATTENTIONS[config.attention](*shape)
+def attention_class(name: str) -> type[nn.Module]:
+    """The class that a configuration names: one of the known, or the user's own as `load_mechanism` loads it."""
+    if ":" in name:
+        return load_mechanism(name)
+    if name not in ATTENTIONS:
+        raise ValueError(f"unknown attention {name!r}; known: {', '.join(ATTENTIONS)}, or folder/file.py:Class")
+    return ATTENTIONS[name]
+
+
+def build_attention(config: ModelConfig, generator: torch.Generator, causal: bool = False) -> nn.Module:
+    """The attention module that the configuration names; its constructor takes what it needs of the configuration.
+
+    The user's own are built from `model_dim`, `heads` and, if they take them, `generator` and `causal`. Raises
+    ValueError with the known names for any other, and where causal attention is asked of a class that has none.
+    """
+    if config.places not in PLACES:
+        raise ValueError(f"unknown places {config.places!r}; known: {', '.join(PLACES)}")
+    kind = attention_class(config.attention)
+    known = vars(config) if config.attention in ATTENTIONS else {each: vars(config)[each] for each in SHAPE}
+    if kind is InfiniteFormerAttention:
+        names = ("basis", "segment", "sampling", "contraction", "samples")
+        known = known | {"settings": MemorySettings(**{name: known[name] for name in names})}
+    if causal and not takes(kind, "causal"):
+        raise ValueError(f"{config.attention} has no causal form")
+    known = known | {"generator": generator, "causal": causal}
+    attention = kind(**{name: value for name, value in known.items() if takes(kind, name)})
     attention.rotary = config.places == "rotary"
     return attention
 
@@ -290,7 +295,7 @@ class Classifier(nn.Module):
         return inputs
 
     def redraw(self, generator: torch.Generator) -> None:
-        """Fresh random features for every Performer attention; the other mechanisms have none."""
+        """Fresh random draws for every attention that has any."""
         for layer in self.encoder.layers:
-            if isinstance(layer.attention, PerformerAttention):
+            if isinstance(layer.attention, MultiHeadAttention):
                 layer.attention.redraw(generator)

@@ -80,7 +80,7 @@ def pretrained_weights(
     if not config.pretraining_epochs:
         return None
     decides = fingerprint(histories, model_config, config, processes.facts, seed)
-    folder = paths.RUNS / f"pretrained-{model_config.attention}-repeat{seed}-{decides}"
+    folder = paths.RUNS / f"pretrained-{readable(model_config.attention)}-repeat{seed}-{decides}"
     checkpoint = folder.with_suffix(".checkpoint")
     if fresh:
         checkpoint.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ def run_or_load(
         checkpoint.unlink(missing_ok=True)
     if processes.from_first(lambda: fresh or not intact(folder)):
         train_customers, test_customers = stratified_folds(histories, fold_count, seed)[fold]
-        title = f"{model_config.attention} repeat {seed} fold {fold + 1}/{fold_count}"
+        title = f"{readable(model_config.attention)} repeat {seed} fold {fold + 1}/{fold_count}"
         pretrained = pretrained_weights(histories, model_config, config, seed, fresh and fold == 0, processes)
         arguments = (histories, train_customers, model_config, config, 1000 * seed + fold, title)
         model, history = train(*arguments, checkpoint, pretrained, processes)
@@ -181,10 +181,14 @@ def cross_validate(
 def sources(attention: str) -> list[Path]:
     """The modules that decide a training's result: all of `lib.data`, what this one imports, no other mechanism."""
     mechanisms = frozenset(each.__module__ for each in ATTENTIONS.values())
-    own = Path(sys.modules[ATTENTIONS[attention].__module__].__file__)
-    imported = [*dependencies.modules(Path(__file__), skip=mechanisms), own, *dependencies.modules(own)]
+    if ":" in attention:
+        own = dependencies.mechanism_files(attention)
+    else:
+        own = [Path(sys.modules[ATTENTIONS[attention].__module__].__file__)]
+    following = [file for source in own for file in dependencies.modules(source)]
+    imported = [*dependencies.modules(Path(__file__), skip=mechanisms), *following]
     decisive = [file for file in imported if file.parent.name in ("attention", "training")]
-    return sorted({Path(__file__), *decisive, *Path(batches.__file__).parent.glob("*.py")})
+    return sorted({Path(__file__), *own, *decisive, *Path(batches.__file__).parent.glob("*.py")})
 
 
 def run_name(
@@ -198,7 +202,12 @@ def run_name(
 ) -> str:
     """Folder of a training: readable, and another one when data, configs, code, device or number of processes are."""
     decides = fingerprint(histories, model, config, processes.facts, seed, fold, fold_count)
-    return f"{model.attention}-repeat{seed}-fold{fold}-{decides}"
+    return f"{readable(model.attention)}-repeat{seed}-fold{fold}-{decides}"
+
+
+def readable(attention: str) -> str:
+    """The name without the place of the user's own class."""
+    return attention.rpartition(":")[2]
 
 
 def fingerprint(histories: Histories, model: ModelConfig, config: TrainConfig, *others: object) -> str:

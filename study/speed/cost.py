@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.profiler import ProfilerActivity, profile, record_function
 from tqdm import tqdm
 
-from lib.attention.softmax import MultiHeadAttention
+from lib.attention.mechanism import MultiHeadAttention
 from lib.data.batches import collate, length_batches, random_slices
 from lib.data.histories import Histories
 from lib.training.classifier import MECHANISMS, ByteDropout, ModelConfig

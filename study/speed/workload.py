@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lib.attention.mechanism import AttentionOutput
 from lib.attention.performer import favor_attention
 from lib.attention.random_features import orthogonal_projection
-from lib.attention.softmax import AttentionOutput, explicit_softmax_attention, softmax_attention
+from lib.attention.softmax import explicit_softmax_attention, softmax_attention
 from lib.training.classifier import Encoder, ModelConfig, build_attention
 
 KERNELS = ("softmax", "explicit_softmax", "performer")

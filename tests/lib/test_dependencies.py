@@ -14,11 +14,11 @@ def test_imports_are_followed_in_modules_and_notebooks(tmp_path):
     found = names(dependencies.modules(tmp_path / "a.py"))
     assert {"study/accuracy/evaluate.py", "lib/data/description.py", "lib/paths.py"} <= set(found)
     assert "study/sources.py" not in found
-    code = ["%autoreload 2\n", "from lib.attention.softmax import AttentionOutput\n", "x = 1"]
+    code = ["%autoreload 2\n", "from lib.attention.mechanism import AttentionOutput\n", "x = 1"]
     cells = [{"cell_type": "markdown", "source": ["from lib import train"]}, {"cell_type": "code", "source": code}]
     (tmp_path / "b.ipynb").write_text(json.dumps({"cells": cells}))
     found = names(dependencies.modules(tmp_path / "b.ipynb"))
-    assert "lib/attention/softmax.py" in found
+    assert "lib/attention/mechanism.py" in found
     assert all(name.startswith("lib/attention/") for name in found)
     skipped = dependencies.modules(tmp_path / "a.py", skip=frozenset({"study.accuracy.evaluate"}))
     assert names(skipped) == []

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lib.attention.mechanism import AttentionOutput
 from lib.attention.softmax import (
-    AttentionOutput,
     ExplicitSoftmaxAttention,
     SoftmaxAttention,
     attention_weights,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.attention.softmax import rotated
+from lib.attention.mechanism import rotated
 from lib.data.batches import collate, last_events
 from lib.training.classifier import (
     ATTENTIONS,
