@@ -40,17 +40,11 @@ def show_training(page: Page, model: str, runs: list[Run], fold_count: int) -> p
 
 
 def show_accuracy(page: Page, predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """A table of the metrics and the ROC curves as a figure; every metric with its interval."""
+    """A table of the metrics; every metric with its interval."""
     values = evaluate.score_rows(predictions, seed=seed)
     page.show_table(
         values.set_index("metric")[["value", "low", "high"]].rename(index=words),
         caption="Out-of-fold metrics, mean over repeats, with 95 % intervals",
-    )
-    page.save_figure(
-        figures.roc_curves(predictions),
-        "roc",
-        caption="Out-of-fold ROC curve, one line per repeat; dotted: guessing.",
-        alt="ROC curves of the repeats above the diagonal",
     )
     return values
 

@@ -23,13 +23,14 @@ from lib.data.batches import FEWEST_TO_TRAIN
 from lib.data.histories import Histories
 from lib.training.counting import SIZES, crossed
 from study.accuracy.evaluate import prediction_frame
+from study.accuracy.verdict import CLASSICAL
 
 INNER_FOLDS = FEWEST_TO_TRAIN
 PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
 LEAST_VARIANCE = 0.02
 """Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
 
-RIVALS = ("logistic_regression", "bigram_regression", "size_regression", "count_regression", "gradient_boosting")
+RIVALS = tuple(CLASSICAL)
 """The classical models of the main comparison."""
 NGRAMS = ("bigram_regression", "trigram_regression")
 """Those that see order, by neighbours."""
