@@ -9,14 +9,12 @@ import pandas as pd
 from scipy import stats
 
 from lib.paths import FACTS
-from study.report import COLUMNS, MODEL_STYLE, NOT_MEASURED
+from study.report import COLUMNS, NOT_MEASURED
+from study.speed.panels import CAUSAL, ORDER, UNIFORM, label_of
 from study.speed.workload import Configuration
 
-# From the steepest growth to the flattest: of a pair, the later is the one expected to pay from some length on.
-ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
-LABELS = {model: MODEL_STYLE[model]["label"] for model in ORDER} | {"softmax": "fused softmax"}
+LABELS = {model: label_of(model) for model in ORDER}
 BASELINES = ("explicit_softmax", "softmax")
-CAUSAL, UNIFORM = "_causal", "_uniform"  # what a variant of a mechanism is named by
 CONFIDENCE = 0.95
 BETWEEN = 1.5  # of linear and quadratic growth
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.

@@ -1,48 +1,25 @@
 """Time and memory against length and other settings, along streams and of epochs: figures and words from saved rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from study.report import MODEL_STYLE, NOT_MEASURED
 from study.speed.cost import PARTS
-from study.speed.scaling import CAUSAL, LABELS, ORDER, UNIFORM
+from study.speed.panels import UNITS, look_of, order_of, place_ticks, plain_numbers
+from study.speed.scaling import LABELS
 
-UNITS = {
-    "time_ms": "time of a call, ms",
-    "peak_memory_mib": "peak memory of a call, MiB",
-    "event_us": "time per event, µs",
-    "state_kib": "carried to the next segment, KiB",
-    "resident_mib": "rise of resident memory, MiB",
-}
 SPLITS = {"forward": "inference", "training": "training"}
 REASONS = {"skipped_time": "beyond its budget of time", "skipped_memory": "beyond its budget of memory"}
 # How a budget's skip is drawn: the metric it belongs to, and its unit in that metric's.
 SKIPS = {"time_ms": ("skipped_time", 1000.0), "peak_memory_mib": ("skipped_memory", 2.0**-20)}
-VARIANTS = {"": "", CAUSAL: " (causal)", UNIFORM: " (uniform)"}
 # From what is counted as the mechanism's own work to what is overhead: one hue, fading.
 SHADES = dict(zip(PARTS, ("#1b4965", "#4a7fa5", "#8a6fc9", "#93b7cf", "#c9c3b5", "#d1571f", "#e6e1d6"), strict=True))
-
-
-def order_of(models: Iterable[str]) -> list[str]:
-    """The mechanisms and variants among the models, in the study's order."""
-    present = set(models)
-    return [f"{model}{suffix}" for model in ORDER for suffix in VARIANTS if f"{model}{suffix}" in present]
-
-
-def look_of(model: str) -> dict[str, str]:
-    """Marker, line and label of a mechanism; a variant keeps its mechanism's colour and is dashed."""
-    suffix = next((suffix for suffix in (CAUSAL, UNIFORM) if model.endswith(suffix)), "")
-    mechanism = model.removesuffix(suffix)
-    label = LABELS[mechanism] + VARIANTS[suffix]
-    return MODEL_STYLE[mechanism] | {"linestyle": "--" if suffix else "-", "label": label}
 
 
 def reasons(rows: pd.DataFrame) -> str:
@@ -111,29 +88,6 @@ def draw_range(ax: Axes, table: pd.DataFrame, metric: str, model: str) -> None:
     ends = [f"{metric}_low", f"{metric}_high"]
     bars = np.abs(table[ends].T.to_numpy() - table[metric].to_numpy()) if set(ends) <= set(table.columns) else None
     ax.errorbar(table.index, table[metric], yerr=bars, **look_of(model))
-
-
-def place_ticks(ax: Axes, places: Iterable) -> None:
-    """A logarithmic axis with ticks at up to seven of the places measured."""
-    ordered = sorted(places)
-    if ordered:
-        doublings = [place for place in ordered if np.log2(place) % 1 == 0] or ordered
-        ax.set_xscale("log")
-        ax.set_xticks(doublings[:: -(-len(doublings) // 7)], minor=False)
-        ax.set_xticks([], minor=True)
-        ax.xaxis.set_major_formatter("{x:,g}")
-        ax.tick_params(axis="x", labelrotation=45)
-
-
-def plain_numbers(axis: Axis) -> None:
-    """Ticks of a logarithmic axis as numbers in full: powers of ten, and between them where these would be few."""
-    low, high = axis.get_view_interval()
-    if low > 0:  # otherwise nothing is drawn
-        decades = np.log10(high / low)
-        between = (1.0,) if decades > 3 else (1.0, 2.0, 5.0)
-        axis.set_major_locator(LogLocator(subs=between) if decades > 1 else MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def crossover_intervals(crossings: pd.DataFrame, lengths: Sequence[int]) -> Figure:
