@@ -61,7 +61,7 @@ def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,), device: torch
     return Basis(centres, tuple(width / (len(centres) - 1) for width in widths))
 
 
-def cell_middles(count: int, device: torch.device | None = None) -> Float[Tensor, " count"]:
+def cell_middles(count: int, device: torch.device | str = "cpu") -> Float[Tensor, " count"]:
     """The middles of `count` equal cells of [0, 1]."""
     return (torch.arange(count, dtype=torch.float64, device=device) + 0.5) / count
 

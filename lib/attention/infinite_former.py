@@ -28,7 +28,7 @@ from lib.attention.continuous_memory import (
     quantile_times,
     ridge_update,
 )
-from lib.attention.numerics import wide
+from lib.attention.numerics import constant, wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")
@@ -141,6 +141,23 @@ PUBLISHED = {
 """How the authors' code differs from our own choices."""
 
 
+@constant
+def score_scale(settings: MemorySettings) -> Float[Tensor, ""]:
+    """What scores are multiplied by, so that the start is the same for every number, width and ridge of the functions.
+
+    The regression G = (FᵀF + λI)⁻¹ Fᵀ makes of independent events of unit variance coefficients whose mean variance is
+    κ² = tr(GGᵀ) / N, the mean of g / (g + λ)² over the eigenvalues g of FᵀF. For a segment of S events, enough to
+    resolve the functions, g = S N exp(-w²θ²) at the frequency θ and width w: coefficients shrink as 1 / √(S N), and are
+    larger by what wide functions lose of high frequencies, up to the ridge. PyTorch's first weights give queries and
+    keys a third of the events' variance and the affine map 1 / 3N, so that logits deviate by κ / 3√3. Scaled to
+    π / √3, the deviation of the logistic distribution, they start with μ spread evenly over the past.
+    """
+    points = 4 * settings.basis  # resolve the functions; each counts as a part of an event
+    design = basis_values(cell_middles(points), settings.functions("cpu"))
+    strengths = torch.linalg.eigvalsh(design.mT @ design * (settings.segment / points)).clamp(min=0)
+    return 3 * math.pi * (strengths / (strengths + settings.ridge).square()).mean().rsqrt()
+
+
 class InfiniteFormerAttention(SegmentMemoryAttention):
     """Z = softmax(Q Kᵀ / √d) V inside a segment + E_p[ψ]ᵀ V_B over the memory, p = N(μ, σ²) of each query and head."""
 
@@ -175,14 +192,13 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
     def density(self, queries: Heads, coefficients: Coefficients) -> Density:
         """μ = sigmoid and σ² = softplus of an affine map of each query's scores over the basis.
 
-        The map is applied to the keys before the queries meet them, so that no length by basis scores exist. Scores are
-        multiplied by the number of basis functions, as the coefficients of normalised densities are smaller than the
-        signal by about this factor.
+        The map is applied to the keys before the queries meet them, so that no length by basis scores exist.
         """
         dtype = wide(queries.dtype, coefficients.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            scale = self.basis if self.settings.scaled_scores else 1
-            weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * (scale * self.head_dim**-0.5)
+            weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * self.head_dim**-0.5
+            if self.settings.scaled_scores:
+                weight = weight * score_scale(self.settings)
             mixed = torch.einsum("phn,bnm->bphm", weight, coefficients.to(dtype))
             key_weight = self.memory_keys.weight.to(dtype).unflatten(0, (self.heads, self.head_dim))
             keys = torch.einsum("bphm,hdm->bhpd", mixed, key_weight)

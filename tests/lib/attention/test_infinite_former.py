@@ -31,6 +31,23 @@ def test_initial_densities_differ_between_heads():
     assert torch.allclose(widths, torch.logspace(math.log10(0.4), math.log10(0.05), 4), rtol=3e-4)
 
 
+@pytest.mark.parametrize("basis", [16, 64, 256])
+def test_start_is_the_same_for_every_number_of_functions(basis):
+    """Logits of a first segment of independent events, enough to resolve the functions, deviate by π / √3."""
+    variances, settings = [], MemorySettings(basis, segment=4 * basis, samples=basis)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        module = InfiniteFormerAttention(64, 2, settings)
+        with torch.no_grad():
+            module.affine_bias.zero_()
+            _, memory = module.step(events(4, 4 * basis, 64, seed))
+            queries = module.project(events(4, 32, 64, 100 + seed))[0]
+            variances.append(module.density(queries, memory.coefficients).mean.logit().var())
+    variances = torch.stack(variances)
+    error = variances.std() / len(variances) ** 0.5
+    assert abs(variances.mean() - math.pi**2 / 3) <= 4 * error
+
+
 def test_even_resolution_keeps_every_event_at_the_same_weight():
     """A ramp over six segments is still the same ramp: event n of all N is found at (n + 1/2) / N."""
     module = attention("even", model_dim=1, heads=1, basis=16, samples=64)
