@@ -14,6 +14,7 @@ import yaml
 
 from lib.paths import ROOT
 from study.mechanisms import named, of_each
+from study.report import MODEL_STYLE, OWN_COLOURS
 from workflow.options import parse
 
 LINEAR = ROOT / "docs" / "linear_attention.py"
@@ -58,6 +59,10 @@ def test_tables_call_a_class_by_its_words_and_no_two_alike():
         with pytest.raises(ValueError, match="there is another mechanism called"):
             named(clash)
     assert of_each(["gru", "each_plain"]) == ["gru", "softmax_plain", "performer_plain", "infinite_former_plain"]
+
+
+def test_colours_are_kept_free_for_them():
+    assert not set(OWN_COLOURS) & {style["color"] for style in MODEL_STYLE.values()}
 
 
 def test_a_run_is_given_the_mechanisms_that_keep_the_contract(elsewhere, tmp_path):
