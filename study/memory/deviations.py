@@ -24,7 +24,7 @@ GEOMETRIC = ("events at the middles of cells", "no zeros outside", "sticky, draw
 """Of these, the ones that change what is kept, not only how it is read and trained."""
 
 
-def deviations(**sizes: int) -> dict[str, MemorySettings]:
+def memories_by_switch(**sizes: int) -> dict[str, MemorySettings]:
     """The published memory, each change of it alone, and all together."""
     published = MemorySettings.published(**sizes)
     return {
