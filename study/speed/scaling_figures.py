@@ -27,14 +27,14 @@ def reasons(rows: pd.DataFrame) -> str:
         shortest = part["length"].min()
         at = "" if np.isnan(shortest) else f" from {shortest:,.0f} events on"
         calls.setdefault(REASONS[metric], []).append(f"{look_of(mechanism)['label']} in {SPLITS[split]}{at}")
-    return "; ".join(f"{reason}: {', '.join(each)}" for reason, each in calls.items()) or "too few points asked for"
+    return "; ".join(f"{reason}: {', '.join(each)}" for reason, each in calls.items()) or "too few or too noisy points"
 
 
 def name_lines(fig: Figure) -> None:
     """One legend below all panels, where there is anything to name."""
     named = {label: line for ax in fig.axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     if named:
-        fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4))
+        fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4), handlelength=3)
 
 
 def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) -> Figure:
