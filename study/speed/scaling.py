@@ -144,17 +144,13 @@ def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame], layer: Configur
     return words.reindex(columns=found["machine"].unique()).astype("object").fillna("not measured")
 
 
-def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
-    """Exponents and cross-overs in the study's one table shape; `model` is the one that pays from the length on."""
-    ends = {"exponent": "exponent", "low": "exponent_low", "high": "exponent_high"}
-    growth = slopes.dropna().rename(columns=ends).rename(columns={"metric": "of"})
-    growth = growth.melt(["model", "split", "of"], list(ends.values()), "metric", "value").assign(axis="growth")
-    growth["metric"] = growth.pop("of") + "_" + growth["metric"]
-    ends = {"crossover_length": "crossover_length", "low": "crossover_low", "high": "crossover_high", "pays": "pays"}
-    pays = crossings.dropna().astype({"pays": float}).rename(columns=ends)
-    pays = pays.melt(["model", "split", "against"], list(ends.values()), "metric", "value")
-    pays["axis"] = "against_" + pays.pop("against")
-    return pd.concat([growth, pays]).assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
+def crossing_rows(crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
+    """Cross-overs in the study's one table shape; `model` is the one that is faster from the length on."""
+    ends = {"low": "crossover_low", "high": "crossover_high"}
+    rows = crossings.dropna().astype({"pays": float}).rename(columns=ends)
+    rows = rows.melt(["model", "split", "against"], ["crossover_length", *ends.values(), "pays"], "metric", "value")
+    rows["axis"] = "against_" + rows.pop("against")
+    return rows.assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
 
 
 def only(table: pd.DataFrame, **where: object) -> pd.Series:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from study.speed import scaling
-from study.speed.scaling import CLAIMS, analysis_rows, crossing, crossovers, exponents, result_rows, source_claims
+from study.speed.scaling import CLAIMS, crossing, crossing_rows, crossovers, exponents, result_rows, source_claims
 from study.speed.workload import Configuration
 
 LENGTHS = [256, 512, 1024, 2048, 4096, 8192]
@@ -65,7 +65,6 @@ def test_growth_needs_three_points():
     found = exponents(sweep(LAWS, rounds=1), 8192)
     assert set(found["points"]) == {1}
     assert found[["exponent", "low", "high"]].isna().all(axis=None)
-    assert analysis_rows(found, crossovers(sweep(LAWS)).iloc[:0], "07", "attention").empty
 
 
 @pytest.mark.parametrize(
@@ -146,14 +145,13 @@ def test_variants_have_names_of_their_own():
     assert set(found["model"]) == {"performer", "performer_causal", "infinite_former", "infinite_former_uniform"}
 
 
-def test_analysis_rows_are_unique_and_carry_the_numbers():
-    rows = sweep(LAWS)
-    table = analysis_rows(exponents(rows, 256), crossovers(rows), "07_speed_and_memory", "attention")
+def test_crossing_rows_are_unique_and_carry_the_numbers():
+    table = crossing_rows(crossovers(sweep(LAWS)), "07_speed_and_memory", "attention")
     assert not table.duplicated(["model", "split", "axis", "metric"]).any()
     values = table.set_index(["model", "axis", "metric"])["value"]
     assert values["performer", "against_softmax", "crossover_length"] == pytest.approx(1000)
     assert values["performer", "against_softmax", "pays"] == 1
-    assert values["softmax", "growth", "time_ms_exponent_high"] == pytest.approx(2)
+    assert crossing_rows(crossovers(sweep(LAWS)).iloc[:0], "07", "attention").empty
 
 
 def test_only_machines_that_measured_the_same_layer_are_compared():
