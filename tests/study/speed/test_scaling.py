@@ -43,10 +43,9 @@ def sweep(laws, rounds=3, drift=lambda number: 1.0, **settings):
 def test_exponents_of_power_laws():
     found = exponents(sweep(LAWS), 512).set_index(["model", "metric"])
     for model, power in POWERS.items():
-        for metric, points in (("time_ms", 5 * 3), ("peak_memory_mib", 5)):
+        for metric in ("time_ms", "peak_memory_mib"):
             row = found.loc[(model, metric)]
             assert row[["exponent", "low", "high"]].to_numpy(float) == pytest.approx([power] * 3, abs=1e-6)
-            assert row["points"] == points
 
 
 def test_exponent_interval_is_the_regressions():
@@ -61,10 +60,11 @@ def test_exponent_interval_is_the_regressions():
     assert row[["exponent", "low", "high"]].to_numpy(float) == pytest.approx([slope, slope - margin, slope + margin])
 
 
-def test_growth_needs_three_points():
-    found = exponents(sweep(LAWS, rounds=1), 8192)
-    assert set(found["points"]) == {1}
-    assert found[["exponent", "low", "high"]].isna().all(axis=None)
+def test_growth_needs_three_points_and_little_noise():
+    few = exponents(sweep(LAWS, rounds=1), 8192)
+    noisy = exponents(sweep({"performer": lambda length: length * (1 + 9 * (length == 512))}, rounds=1), 256)
+    for found in (few, noisy):
+        assert found[["exponent", "low", "high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
