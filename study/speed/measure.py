@@ -189,15 +189,9 @@ def block_times(run: Callable[[], object], threads: int, block_seconds: float) -
 
 
 def other_hardware(folder: Path = MEASUREMENTS) -> dict[str, pd.DataFrame]:
-    """Rows kept from other machines, by the name of their folder: every CSV and Parquet file beside a `hardware.json`.
-
-    Raises FileNotFoundError for a `hardware.json` without rows.
-    """
-    found = {}
-    for machine in sorted(path.parent for path in folder.glob("*/hardware.json") if path.parent.name != LOCAL.name):
-        tables = [pd.read_csv(path) for path in sorted(machine.glob("*.csv"))]
-        tables += [pd.read_parquet(path) for path in sorted(machine.glob("*.parquet"))]
-        if not tables:
-            raise FileNotFoundError(f"{machine}: a hardware.json without rows")
-        found[machine.name] = pd.concat(tables, ignore_index=True)
-    return found
+    """Rows kept from other machines, by the name of their folder: every CSV file beside a `hardware.json`."""
+    machines = [path.parent for path in sorted(folder.glob("*/hardware.json")) if path.parent.name != LOCAL.name]
+    return {
+        machine.name: pd.concat(map(pd.read_csv, sorted(machine.glob("*.csv"))), ignore_index=True)
+        for machine in machines
+    }
