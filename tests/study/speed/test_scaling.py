@@ -111,12 +111,10 @@ def test_crossover_interval_by_hand():
     assert (alone["low"], alone["high"]) == (256, 8192), "a single round leaves the interval open"
 
 
-@pytest.mark.parametrize(("axis", "settings"), [("length", {}), ("batch", {"batch": 4})])
-def test_result_rows_take_the_median_and_the_widest_quartiles(axis, settings):
-    rows = sweep({"softmax": LAWS["softmax"]}, drift=lambda number: 1 + number, **settings)
-    found = result_rows(rows[rows["length"] == 1024], "07_speed_and_memory", axis)
-    assert not found.duplicated(["task", "model", "seed", "split", "axis", "x", "metric"]).any()
-    assert (set(found["axis"]), set(found["x"])) == ({axis}, {settings.get(axis, 1024)})
+def test_result_rows_take_the_median_and_the_widest_quartiles():
+    rows = sweep({"softmax": LAWS["softmax"]}, drift=lambda number: 1 + number, batch=4)
+    found = result_rows(rows[rows["length"] == 1024], "07_speed_and_memory", "batch")
+    assert (set(found["axis"]), set(found["x"])) == ({"batch"}, {4})
     base = 1e-3 * 1024**2
     expected = {"time_ms": 2 * base, "time_ms_low": 0.9 * base, "time_ms_high": 3.3 * base, "peak_memory_mib": base / 7}
     assert found.set_index("metric")["value"].to_dict() == pytest.approx(expected)
@@ -171,14 +169,3 @@ def test_source_claims_against_both_softmaxes():
     # What is claimed at 8,192 events is open, and nothing else.
     assert (table[["here", "reproduced"]].isna().all(axis=1) == (table["length"] == 8192)).all()
     assert len(table) == 2 * len(scaling.source_study().query("axis == 'claim'"))
-
-
-def test_published_curves_agree_with_the_claims_they_carry():
-    source = scaling.source_study()
-    curves = source[source["axis"] == "length"].pivot(index=["metric", "x"], columns="model", values="value")
-    claims = source[source["axis"] == "claim"].set_index(["model", "metric"])["value"]
-    for model in ("performer", "infinite_former"):
-        for metric in ("time_ms", "peak_memory_mib"):
-            at = curves.loc[(metric, 8192)]
-            # Read off a figure to two digits: each of the two numbers is good to one in 40 or better.
-            assert at["softmax"] / at[model] == pytest.approx(claims[(model, f"{metric}_ratio")], rel=2 / 40)
