@@ -1,5 +1,6 @@
 """The steps as jobs of a cluster: a small study on a SLURM of one node, started here, against one without it."""
 
+import ast
 import contextlib
 import os
 import re
@@ -134,8 +135,8 @@ def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
 
 
 def test_the_measurements_have_a_node_to_themselves_in_every_profile():
-    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "workflow" / "Snakefile").read_text())
-    rules = {f"notebook_{name}" for name in yaml.safe_load(alone[1])}
+    alone = re.search(r"COMPARING = (\(.*?\))", (ROOT / "workflow" / "Snakefile").read_text())
+    rules = {f"notebook_{name}" for name in ast.literal_eval(alone[1])}
     slurm, kubernetes = (
         yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
         for name in ("slurm", "kubernetes")
@@ -145,12 +146,14 @@ def test_the_measurements_have_a_node_to_themselves_in_every_profile():
     assert kubernetes["set-threads"].keys() == rules
 
 
-def test_a_profile_pins_what_the_study_pins():
+@pytest.mark.parametrize("folder", ["workflow/profiles/kubernetes", "tests"])
+def test_what_is_added_to_the_environment_is_pinned_as_the_study_pins_it(folder):
     lock, own = (
-        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / folder / "requirements.txt").read_text(), flags=re.MULTILINE))
-        for folder in (".", "workflow/profiles/kubernetes")
+        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / place / "requirements.txt").read_text(), flags=re.MULTILINE))
+        for place in (".", folder)
     )
-    assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
+    named = re.findall(r"^(\S+)==(\S+)$", (ROOT / folder / "requirements.in").read_text(), flags=re.MULTILINE)
+    assert dict(named).items() <= own.items()
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
 
 
