@@ -15,4 +15,4 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 if [[ ${1:-} == --mechanism ]]; then
     exec .venv/bin/python -m study.contract --caller "$caller" "${@:2}"
 fi
-exec .venv/bin/python -m pytest --numprocesses auto "$@"
+exec .venv/bin/python -m pytest --numprocesses auto --dist worksteal "$@"
