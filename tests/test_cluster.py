@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import os
 import re
 import runpy
 import signal
