@@ -11,10 +11,16 @@ from hypothesis import HealthCheck, settings
 from lib.data.description import EVENTS, LABELS
 from lib.data.histories import read
 
+LONG = ("test_cluster", "test_survival", "test_disk", "test_lock", "test_notebooks")
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.
 settings.register_profile("study", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("study")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of minutes come first, so that all processes end together."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")
