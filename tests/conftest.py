@@ -8,8 +8,8 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from lib.data.description import EVENTS, LABELS
 from lib.data.histories import read
+from study.bank import EVENTS, LABELS, describe
 
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.
@@ -38,7 +38,7 @@ def bank_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def histories(bank_folder):
-    return read(bank_folder, "checksum")
+    return read(bank_folder, describe(bank_folder), "checksum")
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def visits_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def visits(visits_folder):
-    return read(visits_folder, "checksum")
+    return read(visits_folder, describe(visits_folder), "checksum")
 
 
 @pytest.fixture(scope="session")

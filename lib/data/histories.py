@@ -5,6 +5,7 @@ No statistic of the data enters but the set of codes that occur.
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -13,16 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lib.data.description import DataError, Description, describe
-from lib.data.reading import DAY, Clock, clock_of, table
+from lib.data.description import DAY, Clock, DataError, Description
+from lib.data.reading import clock_of, table
 from lib.storage import atomic_folder
 
 CONTEXT = {"hour": 25, "weekday": 7}
 """Sizes of the categories that are made of an event's time, in their order."""
 UNKNOWN_HOUR = 24
 MOST_CLASSES = 100
+FEWEST_TO_TRAIN = 5
+"""Customers of each class in every training part: the references choose their penalty in five folds of it."""
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: spreads the bits of small numbers."""
 
@@ -93,7 +95,7 @@ class Histories:
 class Events:
     """Columns of all events in the file's order; customers and codes as places in the dictionary of what was seen.
 
-    `instants` are in the clock's parts of a second. Columns are taken out as they are encoded, which frees memory.
+    Columns are taken out as they are encoded, which frees memory.
     """
 
     customer: np.ndarray
@@ -104,7 +106,7 @@ class Events:
     customers_seen: dict[int | str, int]
     codes_seen: list[dict[int | str | None, int]]
     clock: Clock
-    odd: dict[str, int]
+    duplicates: int
 
 
 class Labels(NamedTuple):
@@ -116,9 +118,8 @@ class Labels(NamedTuple):
     without_events: int
 
 
-def read(folder: Path, checksum: str = "") -> Histories:
+def read(folder: Path, description: Description, checksum: str = "") -> Histories:
     """Verified, encoded histories of a folder. Raises DataError naming file, line, column, value and remedy."""
-    description = describe(folder)
     events = read_events(folder, description)
     return encode(events, read_labels(folder, description, events.customers_seen), description, checksum)
 
@@ -126,46 +127,37 @@ def read(folder: Path, checksum: str = "") -> Histories:
 def read_events(folder: Path, description: Description) -> Events:
     """The described columns of the file of events."""
     file = table(folder, description, "events")
-    clock = clock_of(file, description.time, description.time_unit)
-    code, noted = pa.string() if description.vocabularies is None else pa.int64(), description.noted
+    clock = description.clock or clock_of(file, description.time, description.time_unit)
+    code = pa.string() if description.vocabularies is None else pa.int64()
     types = {description.customer: code, description.time: clock.kind} | dict.fromkeys(description.categories, code)
-    types |= dict.fromkeys(description.numbers, pa.float64()) | ({noted: pa.string()} if noted else {})
-    optional = (noted,) if description.vocabularies else (*description.categories, *description.numbers)
+    types |= dict.fromkeys(description.numbers, pa.float64())
+    optional = () if description.vocabularies else (*description.categories, *description.numbers)
     coded = (description.customer, *description.categories)
     seen: list[dict] = [{} for _ in coded]
     units = description.units or (1.0,) * len(description.numbers)
-    kinds = [np.uint64, np.int32, np.int64, np.int64, *[np.int32] * len(description.categories)]
-    kinds += [np.float32] * len(description.numbers)
-    buffers = [bytearray() for _ in kinds]  # they grow in place, and are given back whole
-    odd = {"duplicated_events": 0} | ({"events_at_second_60": 0, f"events_without_{noted}": 0} if noted else {})
+    buffers = [bytearray() for _ in range(2 + len(types))]  # they grow in place, and are given back whole
     for row, batch in file.batches(types, optional):
-        when = batch[description.time]
-        seconds, instants, valid = clock.read(when)
-        file.check(description.time, when, valid, row, clock.remedy)
+        seconds, instants, valid = clock.read(batch[description.time])
+        file.check(description.time, batch[description.time], valid, row, clock.remedy)
         customer, *codes = (_numbered(batch[name], known) for name, known in zip(coded, seen, strict=True))
         numbers = [batch[name].to_numpy(False) for name in description.numbers]
         for name, values in zip(description.numbers, numbers, strict=True):
             right = np.isfinite(values) | batch[name].is_null().to_numpy(False)
             file.check(name, batch[name], right, row, "give a finite number, or none where it is missing")
-        compared = [customer, seconds, instants, *codes, *(values.view(np.int64) for values in numbers)]
-        if noted:
-            sixty = pc.ends_with(when, ":60").to_numpy(False)
-            compared += [sixty, _hashed(batch[noted])]
-            odd["events_at_second_60"] += int(sixty.sum())
-            odd[f"events_without_{noted}"] += batch[noted].null_count
+        digest = row_digest([customer, seconds, instants, *codes, *(values.view(np.int64) for values in numbers)])
         logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
-        columns = [row_digest(compared), customer, seconds, instants, *codes, *logs]
+        columns = [digest, customer, seconds, instants, *codes, *logs]
         for buffer, column in zip(buffers, columns, strict=True):
             buffer += column.tobytes()
     if not buffers[0]:
         raise DataError(f"{file.path}: no rows; one event a row is expected")
     pa.default_memory_pool().release_unused()
+    kinds = [column.dtype for column in columns]
     digest, customer, seconds, instants, *others = map(np.frombuffer, buffers, kinds)
     digest.sort()
-    odd["duplicated_events"] = int((digest[1:] == digest[:-1]).sum())
-    instants = seconds if clock.parts == 1 else instants
-    codes, numbers = others[: len(seen) - 1], others[len(seen) - 1 :]
-    return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock, odd)
+    duplicates = int((digest[1:] == digest[:-1]).sum())
+    codes, numbers = others[: len(description.categories)], others[len(description.categories) :]
+    return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock, duplicates)
 
 
 def signed_log(values: np.ndarray) -> np.ndarray:
@@ -208,9 +200,7 @@ def read_labels(folder: Path, description: Description, customers: Collection[in
     for number, customer, label, *group in known:
         fault = None
         if label not in place:
-            names = description.class_names
-            choices = [f"{value} ({name})" for value, name in zip(classes, names, strict=True)] if names else classes
-            fault = f"column {description.label}: {label}; use {' or '.join(choices)}"
+            fault = f"column {description.label}: {label}; use {' or '.join(classes)}"
         elif labels.setdefault(customer, place[label]) != place[label]:
             fault = f"column {description.label}: customer {customer} has two labels; keep one"
         elif group and groups.setdefault(customer, group[0]) != group[0]:
@@ -258,10 +248,9 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
     customers = sorted(events.customers_seen)
     rank = np.empty(len(customers), np.int64)
     rank[[events.customers_seen[customer] for customer in customers]] = np.arange(len(customers))
-    offsets = np.append(0, np.cumsum(np.bincount(rank[events.customer], minlength=len(customers))))
+    offsets = np.append(0, np.cumsum(np.bincount(rank[events.customer])))
     order = time_order(rank[events.customer], events.instants)
-    written = events.seconds[order]
-    seconds = written if events.clock.parts == 1 else events.instants[order] // events.clock.parts
+    written, seconds = events.seconds[order], events.instants[order] // events.clock.parts
     events.seconds = events.instants = np.empty(0)
     known = description.vocabularies or (None,) * len(description.categories)
     vocabularies, tables = zip(*map(known_codes, events.codes_seen, known), strict=True)
@@ -358,13 +347,31 @@ def summary(events: Events, labels: Labels, description: Description) -> dict[st
         "longest_history": int(sizes.max()),
         "shortest_history": int(sizes.min()),
         "events_out_of_order": int(back.sum()),
-        "duplicated_events": events.odd.pop("duplicated_events"),
+        "duplicated_events": events.duplicates,
         "customers_without_label": len(sizes) - len(labels.places),
     }
     if events.clock.weekday is not None:
         found["events_at_unknown_midnight"] = int((events.seconds % DAY == 0).sum())
-    lost = {"labels_without_events": labels.without_events} if labels.without_events else {}
-    return found | events.odd | lost
+    if labels.without_events:
+        found["labels_without_events"] = labels.without_events
+    return found
+
+
+def check_folds(histories: Histories, count: int) -> None:
+    """Raise DataError when a class has too few customers for the folds, or for choosing a penalty within one."""
+    smallest = np.bincount(histories.labels[histories.labelled], minlength=histories.classes).min()
+    needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))
+    if smallest < needed:
+        raise DataError(
+            f"the rarest label has {smallest} customers, {count} folds need {needed}; label more customers of it "
+            f"({label_counts(histories)})"
+        )
+
+
+def label_counts(histories: Histories) -> str:
+    """Every label, quoted so that spaces are seen, with its customers."""
+    counts = np.bincount(histories.labels[histories.labelled], minlength=histories.classes)
+    return ", ".join(f"{name!r} {count:,}" for name, count in zip(histories.class_names, counts, strict=True))
 
 
 def save(histories: Histories, folder: Path) -> None:
@@ -394,8 +401,3 @@ def _numbered(column: pa.Array, seen: dict) -> np.ndarray:
     encoded = column.dictionary_encode(null_encoding="encode")
     places = [seen.setdefault(value, len(seen)) for value in encoded.dictionary.to_pylist()]
     return np.array(places, np.int32)[encoded.indices.to_numpy()]
-
-
-def _hashed(column: pa.Array) -> np.ndarray:
-    encoded = column.dictionary_encode(null_encoding="encode")
-    return np.array([hash(value) for value in encoded.dictionary.to_pylist()])[encoded.indices.to_numpy()]

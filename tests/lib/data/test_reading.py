@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lib.data import reading
 from lib.data.description import DataError
+from lib.data.description import read as read_description
 from lib.data.histories import MOST_CLASSES, row_digest
 from lib.data.histories import read as read_folder
 
@@ -37,7 +38,7 @@ def read(tmp_path, clicks=GOOD, labels=LABELS, described=DESCRIBED):
     (tmp_path / "dataset.yaml").write_text(described)
     (tmp_path / "clicks.csv").write_bytes(clicks if isinstance(clicks, bytes) else clicks.encode())
     (tmp_path / "churn.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
-    return read_folder(tmp_path)
+    return read_folder(tmp_path, read_description(tmp_path / "dataset.yaml"))
 
 
 def test_own_events_are_read(tmp_path):

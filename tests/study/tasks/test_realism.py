@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.data.histories import read
+from study.bank import describe
 from study.tasks import realism, synthetic
 
 
@@ -10,7 +11,7 @@ from study.tasks import realism, synthetic
 def generated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generated")
     synthetic.generate(folder, 120, 0)
-    return read(folder)
+    return read(folder, describe(folder))
 
 
 def test_recent_counts_are_of_the_last_events(histories):
