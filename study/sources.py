@@ -28,7 +28,7 @@ PUBLIC_FACTS = {
     "distinct_tr_type": 77,
     "last_day": 456,
 }
-ODD = re.compile("^(events|duplicated|customers_without|labels_without)_")
+ODD = re.compile("^(events|customers_without|labels_without)_")
 
 
 def locate(source: str, customers: int, seed: int) -> Path:

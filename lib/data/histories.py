@@ -25,8 +25,6 @@ UNKNOWN_HOUR = 24
 MOST_CLASSES = 100
 FEWEST_TO_TRAIN = 5
 """Customers of each class in every training part: the references choose their penalty in five folds of it."""
-MIXER = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: spreads the bits of small numbers."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +89,8 @@ class Histories:
         return (*codes, *(CONTEXT[name] for name in self.kinds[len(codes) :]))
 
 
-@dataclass
-class Events:
-    """Columns of all events in the file's order; customers and codes as places in the dictionary of what was seen.
-
-    Columns are taken out as they are encoded, which frees memory.
-    """
+class Events(NamedTuple):
+    """Columns of all events in the file's order; customers and codes as places in the dictionary of what was seen."""
 
     customer: np.ndarray
     seconds: np.ndarray
@@ -106,7 +100,6 @@ class Events:
     customers_seen: dict[int | str, int]
     codes_seen: list[dict[int | str | None, int]]
     clock: Clock
-    duplicates: int
 
 
 class Labels(NamedTuple):
@@ -135,7 +128,7 @@ def read_events(folder: Path, description: Description) -> Events:
     coded = (description.customer, *description.categories)
     seen: list[dict] = [{} for _ in coded]
     units = description.units or (1.0,) * len(description.numbers)
-    buffers = [bytearray() for _ in range(2 + len(types))]  # they grow in place, and are given back whole
+    buffers = [bytearray() for _ in range(1 + len(types))]  # they grow in place, and are given back whole
     for row, batch in file.batches(types, optional):
         seconds, instants, valid = clock.read(batch[description.time])
         file.check(description.time, batch[description.time], valid, row, clock.remedy)
@@ -144,35 +137,21 @@ def read_events(folder: Path, description: Description) -> Events:
         for name, values in zip(description.numbers, numbers, strict=True):
             right = np.isfinite(values) | batch[name].is_null().to_numpy(False)
             file.check(name, batch[name], right, row, "give a finite number, or none where it is missing")
-        digest = row_digest([customer, seconds, instants, *codes, *(values.view(np.int64) for values in numbers)])
         logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
-        columns = [digest, customer, seconds, instants, *codes, *logs]
+        columns = [customer, seconds, instants, *codes, *logs]
         for buffer, column in zip(buffers, columns, strict=True):
             buffer += column.tobytes()
     if not buffers[0]:
         raise DataError(f"{file.path}: no rows; one event a row is expected")
     pa.default_memory_pool().release_unused()
-    kinds = [column.dtype for column in columns]
-    digest, customer, seconds, instants, *others = map(np.frombuffer, buffers, kinds)
-    digest.sort()
-    duplicates = int((digest[1:] == digest[:-1]).sum())
+    customer, seconds, instants, *others = map(np.frombuffer, buffers, [column.dtype for column in columns])
     codes, numbers = others[: len(description.categories)], others[len(description.categories) :]
-    return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock, duplicates)
+    return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock)
 
 
 def signed_log(values: np.ndarray) -> np.ndarray:
     """sign(x) log(1 + |x|): spreads amounts of any magnitude, in either direction; NaN stays for a missing one."""
     return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
-
-
-def row_digest(columns: list[np.ndarray]) -> np.ndarray:
-    """64 bits that are the same in equal rows; in others with a probability of 2^-64, so practically never."""
-    digest = np.zeros(len(columns[0]), np.uint64)
-    for column in columns:
-        digest ^= column.astype(np.uint64)
-        digest *= MIXER
-        digest ^= digest >> np.uint64(29)
-    return digest
 
 
 def read_labels(folder: Path, description: Description, customers: Collection[int | str]) -> Labels:
@@ -242,7 +221,7 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
     Categories: the codes; where days have dates the hour, when any event has one (24 at 00:00:00, which stands for an
     unknown time), and the weekday. Numbers: sign(x) log(1 + |x|) of the described ones, and log(1 + days) since the
     customer's previous event; a missing one is 0, and 1 in a column that says so, which only numbers with missing ones
-    have. Hours and weekdays are those written, all else follows the instant. The columns of `events` are used up.
+    have. Hours and weekdays are those written, all else follows the instant.
     """
     found = summary(events, labels, description)
     customers = sorted(events.customers_seen)
@@ -250,32 +229,28 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
     rank[[events.customers_seen[customer] for customer in customers]] = np.arange(len(customers))
     offsets = np.append(0, np.cumsum(np.bincount(rank[events.customer])))
     order = time_order(rank[events.customer], events.instants)
-    written, seconds = events.seconds[order], events.instants[order] // events.clock.parts
-    events.seconds = events.instants = np.empty(0)
+    written, instants = events.seconds[order], events.instants[order]
+    seconds = instants // events.clock.parts
     known = description.vocabularies or (None,) * len(description.categories)
     vocabularies, tables = zip(*map(known_codes, events.codes_seen, known), strict=True)
+    kind = np.min_scalar_type(max(UNKNOWN_HOUR, *map(len, vocabularies)))
+    codes = [places.astype(kind)[column[order]] for places, column in zip(tables, events.codes, strict=True)]
     context = time_context(written, events.clock.weekday)
-    names = (*description.categories, *context)
-    categories = np.empty((len(order), len(names)), np.min_scalar_type(max(UNKNOWN_HOUR, *map(len, vocabularies))))
-    for place, places in enumerate(tables):
-        categories[:, place] = places.astype(categories.dtype)[events.codes.pop(0)][order]
-        found[f"events_with_unknown_{names[place]}"] = int((categories[:, place] == 0).sum())
-    for place, values in enumerate(context.values(), len(tables)):
-        categories[:, place] = values
-    del context
-    gap, gappy = len(description.numbers), [place for place, v in enumerate(events.numbers) if np.isnan(v).any()]
-    numbers = np.empty((len(order), gap + 1 + len(gappy)), np.float32)
-    for place, name in enumerate(description.numbers):
-        numbers[:, place] = events.numbers.pop(0)[order]
-        if place in gappy:
-            missing = np.isnan(numbers[:, place])
-            numbers[missing, place] = 0
-            numbers[:, gap + 1 + gappy.index(place)] = missing
-            found[f"events_without_{name}"] = int(missing.sum())
-    del order
-    numbers[:, gap] = np.diff(seconds, prepend=seconds[:1])
-    numbers[offsets[:-1], gap] = 0
-    numbers[:, gap] = np.log1p(numbers[:, gap] / DAY)
+    categories = np.stack([*codes, *context.values()], axis=1, dtype=kind)
+    values = [column[order] for column in events.numbers]
+    missing = {name: np.isnan(column) for name, column in zip(description.numbers, values, strict=True)}
+    missing = {name: column for name, column in missing.items() if column.any()}
+    gap = np.diff(seconds, prepend=seconds[:1]).astype(np.float32)
+    gap[offsets[:-1]] = 0
+    numbers = [*map(np.nan_to_num, values), np.log1p(gap / DAY), *missing.values()]
+    numbers = np.stack(numbers, axis=1, dtype=np.float32, casting="unsafe")
+    again = (np.diff(instants) == 0) & (categories[1:] == categories[:-1]).all(1)
+    again &= (np.delete(numbers[1:], len(values), 1) == np.delete(numbers[:-1], len(values), 1)).all(1)
+    again[offsets[1:-1] - 1] = False
+    found["events_equal_to_the_one_before"] = int(again.sum())
+    for name, column in zip(description.categories, codes, strict=True):
+        found[f"events_with_unknown_{name}"] = int((column == 0).sum())
+    found |= {f"events_without_{name}": int(column.sum()) for name, column in missing.items()}
     group_of = {name: number for number, name in enumerate(sorted(set(labels.groups.values())))}
     return Histories(
         customers=np.array(customers),
@@ -288,8 +263,8 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
         found=found,
         task=description.label,
         class_names=description.class_names or labels.classes,
-        kinds=names,
-        quantities=(*description.numbers, "gap", *(f"no {description.numbers[place]}" for place in gappy)),
+        kinds=(*description.categories, *context),
+        quantities=(*description.numbers, "gap", *(f"no {name}" for name in missing)),
         vocabularies=vocabularies,
         groups=np.array([group_of.get(labels.groups.get(customer), -1) for customer in customers])
         if group_of
@@ -302,9 +277,7 @@ def time_order(rank: np.ndarray, times: np.ndarray) -> np.ndarray:
     span = int(times.max()) - int(times.min()) + 1
     if span * (int(rank.max()) + 1) >= 2**62:
         return np.lexsort((times, rank))
-    key = rank * span
-    key += times
-    return np.argsort(key, kind="stable")
+    return np.argsort(rank * span + times, kind="stable")  # twice as fast
 
 
 def time_context(seconds: np.ndarray, weekday: int | None) -> dict[str, np.ndarray]:
@@ -347,7 +320,6 @@ def summary(events: Events, labels: Labels, description: Description) -> dict[st
         "longest_history": int(sizes.max()),
         "shortest_history": int(sizes.min()),
         "events_out_of_order": int(back.sum()),
-        "duplicated_events": events.duplicates,
         "customers_without_label": len(sizes) - len(labels.places),
     }
     if events.clock.weekday is not None:

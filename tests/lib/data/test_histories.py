@@ -64,9 +64,9 @@ def test_what_is_odd_is_counted(tmp_path):
         "longest_history": 3,
         "shortest_history": 1,
         "events_out_of_order": 1,
-        "duplicated_events": 1,
         "customers_without_label": 1,
         "events_at_unknown_midnight": 1,
+        "events_equal_to_the_one_before": 1,
         "events_with_unknown_mcc_code": 1,
         "events_with_unknown_tr_type": 0,
     }
