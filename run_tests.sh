@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
 # The environment when it is missing, then the tests; arguments go to pytest.
+# ./run_tests.sh --mechanism NAME tests a class of your own against the contract of docs/mechanism.md instead.
 set -euo pipefail
+caller=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
 ./run_all.sh --setup >&2
 unset ${!PYTHON@} JUPYTER_PATH # what is set for other Pythons
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec .venv/bin/python -m pytest --numprocesses auto "$@"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+if [[ ${1:-} == --mechanism ]]; then
+    exec .venv/bin/python -m study.contract --caller "$caller" "${@:2}"
+fi
+exec .venv/bin/python -m pytest --numprocesses auto "$@"

@@ -33,6 +33,7 @@ def parse(arguments, caller):
         parser.add_argument(name, default=default)
     for name in SWITCHES:
         parser.add_argument(name, action="store_true")
+    parser.add_argument("--mechanism", action="append", default=[])
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         refuse(f"unknown option {unknown[0]}; see ./run_all.sh --help")
@@ -52,7 +53,19 @@ def parse(arguments, caller):
         what = options.out or options.data
         refuse(f"{what}: cannot name a report; give --out NAME of Latin letters, digits, dots, dashes and underscores")
     options.profile = options.profile and cluster_profile(options.profile, caller)
+    options.mechanisms = [mechanism(given, caller) for given in options.mechanism]
     return options
+
+
+def mechanism(given, folder):
+    """The name of a class with its place made absolute: that of a file, or of a module that the folder may hold."""
+    place, _, called = given.rpartition(":")
+    if not (place and called.isidentifier()):
+        refuse(f"--mechanism {given}: give package.module:Class or folder/file.py:Class")
+    path = Path(folder, place).resolve()
+    if place.endswith(".py") and not path.is_file():
+        refuse(f"--mechanism {given}: no such file: {path}")
+    return f"{path}:{called}"
 
 
 def events_folder(folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from workflow.options import parse, refuse
+from workflow.options import mechanism, parse, refuse
 
 LOG, SLURM = Path(".snakemake/log/study.log"), Path(".snakemake/slurm_logs")
 SOURCES = "lib study workflow notebooks data/facts data/measurements data/tuning".split()
@@ -99,7 +99,10 @@ def main() -> int:
         refuse(f"{report} was made from {made_from}; give --out NAME or remove that report")
     if options.verify:
         report = start_verification(options, published, made_from)
-    folds = str(yaml.safe_load(Path("study.yaml").read_text("utf-8"))[options.size]["folds"])
+    parameters = yaml.safe_load(Path("study.yaml").read_text("utf-8"))[options.size]
+    folds = str(parameters["folds"])
+    listed = [mechanism(name, Path.cwd()) for name in parameters.get("mechanisms") or []]
+    os.environ["STUDY_MECHANISMS"] = json.dumps(list(dict.fromkeys([*listed, *options.mechanisms])))
     if options.check:
         return python("study.sources", options.data, "--check", "--folds", folds)
     os.environ |= {"STUDY_DATA": options.data, "STUDY_NAME": report.name, "STUDY_PROFILE": options.size}
@@ -111,7 +114,11 @@ def main() -> int:
     if options.dry_run:
         status = python(*work, "--dry-run")
         return status and refuse("\n".join(["the steps cannot be planned:", *LOG.read_text("utf-8").splitlines()[-5:]]))
-    # Wrong data are refused in one line before the workflow starts.
+    # Wrong data and a mechanism that breaks its contract are refused in one line before the workflow starts.
+    if listed or options.mechanisms:
+        status = python("study.contract")
+        if status:
+            return status
     if options.data != "synthetic" and unseen(options, report):
         status = python("study.sources", options.data, "--folds", folds, stdout=subprocess.DEVNULL)
         if status:

@@ -49,12 +49,14 @@ def rotated(heads: Heads) -> Heads:
 class MultiHeadAttention(nn.Module, ABC):
     """Projections in and out of every mechanism; a subclass overrides `attend`, and what else it needs.
 
-    A subclass is built as `(model_dim, heads)`, with `generator` where its constructor takes one, for random draws. One
-    that takes `causal` must not look at later events where it is true. Where `rotary` is set, queries and keys are
-    turned by their events' places. Raises ValueError if `heads` does not divide `model_dim`.
+    A subclass is built as `(model_dim, heads)`, with `generator` where its constructor takes one, for random draws.
+    Where `rotary` is set, queries and keys are turned by their events' places. Raises ValueError if `heads` does not
+    divide `model_dim`, and where a causal form is asked of a class that has none.
     """
 
     rotary = False
+    has_causal_form: ClassVar[bool] = False
+    """Whether it looks at no later event where `causal` is true."""
     label: ClassVar[str | None] = None
     """What tables and figures call it; None for the words of the class's name."""
     colour: ClassVar[str | None] = None
@@ -64,6 +66,8 @@ class MultiHeadAttention(nn.Module, ABC):
         super().__init__()
         if heads < 1 or model_dim < 1 or model_dim % heads:
             raise ValueError(f"heads must divide model_dim, got {heads} heads for model_dim {model_dim}")
+        if causal and not self.has_causal_form:
+            raise ValueError(f"{type(self).__name__} has no causal form")
         self.heads = heads
         self.head_dim = model_dim // heads
         self.causal = causal

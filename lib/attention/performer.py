@@ -168,6 +168,8 @@ class PerformerAttention(MultiHeadAttention):
     would be off.
     """
 
+    has_causal_form = True
+
     def __init__(
         self,
         model_dim: int,

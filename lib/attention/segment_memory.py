@@ -71,6 +71,8 @@ class SegmentMemoryAttention(MultiHeadAttention):
     at least, whatever the type of the weights. Real events must come first.
     """
 
+    has_causal_form = True
+
     def __init__(self, model_dim: int, heads: int, geometry: Geometry, causal: bool, through_memory: bool):
         super().__init__(model_dim, heads, causal)
         self.geometry = geometry

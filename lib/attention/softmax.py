@@ -111,12 +111,16 @@ def _causal_over_real_events(
 class SoftmaxAttention(MultiHeadAttention):
     """Softmax attention through the fused kernel."""
 
+    has_causal_form = True
+
     def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return softmax_attention(queries, keys, values, key_mask, self.causal)
 
 
 class ExplicitSoftmaxAttention(MultiHeadAttention):
     """Softmax attention that holds its matrix: the quadratic baseline."""
+
+    has_causal_form = True
 
     def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return explicit_softmax_attention(queries, keys, values, key_mask, self.causal)

@@ -86,7 +86,7 @@ def build_attention(config: ModelConfig, generator: torch.Generator, causal: boo
     """The attention module that the configuration names; its constructor takes what it needs of the configuration.
 
     The user's own are built from `model_dim`, `heads` and, if they take them, `generator` and `causal`. Raises
-    ValueError with the known names for any other, and where causal attention is asked of a class that has none.
+    ValueError with the known names for any other, and where there is no causal form.
     """
     if config.places not in PLACES:
         raise ValueError(f"unknown places {config.places!r}; known: {', '.join(PLACES)}")
@@ -96,7 +96,7 @@ def build_attention(config: ModelConfig, generator: torch.Generator, causal: boo
         names = ("basis", "segment", "sampling", "contraction", "samples")
         known = known | {"settings": MemorySettings(**{name: known[name] for name in names})}
     if causal and not takes(kind, "causal"):
-        raise ValueError(f"{config.attention} has no causal form")
+        raise ValueError(f"{kind.__name__} has no causal form")
     known = known | {"generator": generator, "causal": causal}
     attention = kind(**{name: value for name, value in known.items() if takes(kind, name)})
     attention.rotary = config.places == "rotary"
