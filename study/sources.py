@@ -7,6 +7,7 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,17 +67,16 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     folder = locate(source, customers, seed)
     description = bank.describe(folder)
     digest = checksum(description.files(folder))
-    reader, banks = Path(encoded.__file__), Path(bank.__file__)
-    code = code_hash([reader, *modules(reader), banks])[:6]
-    vocabularies = checksum([paths.FACTS / name for name in bank.VOCABULARIES.values()])[:6]
+    encoder, vocabularies = Path(encoded.__file__), [paths.FACTS / name for name in bank.VOCABULARIES.values()]
+    encoded_by = code_hash([Path(bank.__file__), encoder, *modules(encoder)])[:6] + checksum(vocabularies)[:6]
     name = folder.name if source != str(folder) else folder.resolve().name
-    cache = paths.PROCESSED / f"{name}-{digest[:12]}-{code}{vocabularies}"
+    cache = paths.PROCESSED / f"{name}-{digest[:12]}-{encoded_by}"
     if not fresh and intact(cache):
         return load(cache)
     histories = read(folder, description, digest)
     if source == "sberbank":
         verify_public(histories.found)
-    save(histories, cache)
+    save(replace(histories, encoded_by=encoded_by), cache)
     return load(cache)
 
 

@@ -34,7 +34,7 @@ class Histories:
     The columns of `categories` are named by `kinds`: first the codes of the data, 0 for unknown and p for the p-th of
     their vocabulary, then context. Those of `numbers` are named by `quantities`. Labels are positions among
     `class_names`, -1 for none; `task` is what they tell. `groups` numbers the group of every labelled customer, -1 for
-    none; it is None where each customer stands alone.
+    none; it is None where each customer stands alone. `checksum` is that of the files, `encoded_by` one of the code.
     """
 
     customers: np.ndarray
@@ -51,6 +51,7 @@ class Histories:
     quantities: tuple[str, ...]
     vocabularies: tuple[tuple[int | str, ...], ...]
     groups: np.ndarray | None = None
+    encoded_by: str = ""
 
     @property
     def lengths(self) -> np.ndarray:

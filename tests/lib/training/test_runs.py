@@ -87,6 +87,7 @@ def test_loading_equals_training_and_what_matters_makes_another_run(histories, t
         {"config": dataclasses.replace(SHORT, epochs=3)},
         {"model_config": dataclasses.replace(MODEL, heads=4)},
         {"histories": dataclasses.replace(histories, checksum="other")},
+        {"histories": dataclasses.replace(histories, encoded_by="other")},
     ):
         with pytest.raises(RuntimeError, match="trains again"):
             runs.run_or_load(**(same | change))
@@ -96,7 +97,7 @@ def test_a_mechanism_does_not_hang_on_the_others_code():
     names = {mechanism: {path.stem for path in runs.sources(mechanism)} for mechanism in MECHANISMS}
     assert not {"performer", "evaluate", "variants", "storage"} & names["softmax"]
     assert "infinite_former" not in names["performer"]
-    assert {"performer", "classifier", "batches", "histories", "softmax"} <= names["performer"]
+    assert {"performer", "classifier", "batches", "softmax"} <= names["performer"]
     assert "infinite_former" in names["infinite_former"]
 
 
