@@ -29,13 +29,13 @@ def label(model: str) -> str:
 
 
 def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One line per model: scores with intervals, calibration error, costs; what was not measured is missing."""
-    wide = values.assign(
-        shown=[f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in values[["value", "low", "high"]].to_numpy()]
-    )
-    table = wide.pivot(index="model", columns="metric", values="shown").loc[values["model"].unique()]
-    table = table[list(evaluate.METRICS)].join(calibration["calibration_error"].map("{:.3f}".format)).join(costs)
-    return table.rename(index=label)
+    """One line per model: ROC-AUC with its interval, other scores, costs; what was not measured is missing."""
+    scores = values.pivot(index="model", columns="metric", values="value").loc[values["model"].unique()]
+    ends = values[values["metric"] == "roc_auc"].set_index("model")
+    interval = ends["low"].map("{:.3f} to ".format) + ends["high"].map("{:.3f}".format)
+    others = scores[["accuracy", "log_loss"]].join(calibration["calibration_error"])
+    table = pd.concat([scores["roc_auc"].round(3), interval.rename("95 % interval"), others.round(3)], axis=1)
+    return table.join(costs).rename(index=label)
 
 
 def against(differences: pd.DataFrame, bases: dict[str, str]) -> pd.DataFrame:

@@ -31,9 +31,13 @@ def published_results() -> pd.DataFrame:
 
 
 def beside_published(predictions: pd.DataFrame, labels: int, protocol: str, names: dict[str, str]) -> pd.DataFrame:
-    """The published rows with our models' below, best first: means and spread over the repeats."""
+    """The published rows and our models' among them, best first: means and spread over the repeats."""
     spread, accuracy = (evaluate.spread(predictions, metric) for metric in ("roc_auc", "accuracy"))
     ours = pd.DataFrame({"roc_auc": spread["mean"], "spread": spread["std"], "accuracy": accuracy["mean"]})
     ours = ours.rename(index=names).reset_index().assign(labels=labels, protocol=protocol, source="this study")
-    table = pd.concat([published_results(), ours], ignore_index=True)
-    return table.sort_values("roc_auc", ascending=False, ignore_index=True)
+    table = pd.concat([published_results(), ours], ignore_index=True).round(3)
+    table = table.sort_values("roc_auc", ascending=False, ignore_index=True)
+    spread = table["spread"].map(" ± {:.3f}".format).where(table["spread"].notna(), "")
+    score = (table["roc_auc"].map("{:.3f}".format) + spread).where(table["roc_auc"].notna(), None)
+    learned = table["protocol"] + table["labels"].map(", {:,} customers".format)
+    return table[["model"]].assign(roc_auc=score, accuracy=table["accuracy"], protocol=learned, source=table["source"])

@@ -37,7 +37,8 @@ def searches(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One line per search: how many networks were tried, and the lowest and the highest ROC-AUC."""
     scores = {told: _networks(tables[table])[column].dropna() for (table, column), told in SEARCHES.items()}
     rows = [(*told, len(found), found.min(), found.max()) for told, found in scores.items()]
-    return pd.DataFrame(rows, columns=["searched", "customers", "networks", "lowest_roc_auc", "highest_roc_auc"])
+    columns = ["searched", "customers", "networks", "lowest_roc_auc", "highest_roc_auc"]
+    return pd.DataFrame(rows, columns=columns).round(3)
 
 
 def _networks(table: pd.DataFrame) -> pd.DataFrame:
@@ -64,6 +65,16 @@ def own_best(rows: pd.DataFrame) -> pd.DataFrame:
     shared = rows[rows["trial"] == found["trial"].iloc[-1]].set_index("mechanism")
     lacks = ["behind_best", "behind_best_error"]
     return found[["roc_auc"]].join(recipe[lacks]).join(shared[lacks].add_prefix("shared_"))
+
+
+def in_words(best: pd.DataFrame) -> pd.DataFrame:
+    """The table of `own_best` with each difference and its error in one column."""
+    lacks = {"this study's recipe": "behind_best", "best for all": "shared_behind_best"}
+    columns = {
+        title: best[name].map("{:.3f}".format) + best[f"{name}_error"].map(" ± {:.3f}".format)
+        for title, name in lacks.items()
+    }
+    return best[["roc_auc"]].round(3).assign(**columns)
 
 
 def visible(gain: pd.Series, error: pd.Series, others: int) -> pd.Series:
