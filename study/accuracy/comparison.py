@@ -32,7 +32,7 @@ def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFr
     """One line per model: ROC-AUC with its interval, other scores, costs; what was not measured is missing."""
     scores = values.pivot(index="model", columns="metric", values="value").loc[values["model"].unique()]
     ends = values[values["metric"] == "roc_auc"].set_index("model")
-    interval = ends["low"].map("{:.3f} to ".format) + ends["high"].map("{:.3f}".format)
+    interval = ends["low"].map("{:.3f}\u00a0to\u00a0".format) + ends["high"].map("{:.3f}".format)
     others = scores[["accuracy", "log_loss"]].join(calibration["calibration_error"])
     table = pd.concat([scores["roc_auc"].round(3), interval.rename("95 % interval"), others.round(3)], axis=1)
     return table.join(costs).rename(index=label)

@@ -37,7 +37,7 @@ def beside_published(predictions: pd.DataFrame, labels: int, protocol: str, name
     ours = ours.rename(index=names).reset_index().assign(labels=labels, protocol=protocol, source="this study")
     table = pd.concat([published_results(), ours], ignore_index=True).round(3)
     table = table.sort_values("roc_auc", ascending=False, ignore_index=True)
-    spread = table["spread"].map(" ± {:.3f}".format).where(table["spread"].notna(), "")
+    spread = table["spread"].map("\u00a0±\u00a0{:.3f}".format).where(table["spread"].notna(), "")
     score = (table["roc_auc"].map("{:.3f}".format) + spread).where(table["roc_auc"].notna(), None)
     learned = table["protocol"] + table["labels"].map(", {:,} customers".format)
     return table[["model"]].assign(roc_auc=score, accuracy=table["accuracy"], protocol=learned, source=table["source"])

@@ -71,7 +71,7 @@ def in_words(best: pd.DataFrame) -> pd.DataFrame:
     """The table of `own_best` with each difference and its error in one column."""
     lacks = {"this study's recipe": "behind_best", "best for all": "shared_behind_best"}
     columns = {
-        title: best[name].map("{:.3f}".format) + best[f"{name}_error"].map(" ± {:.3f}".format)
+        title: best[name].map("{:.3f}".format) + best[f"{name}_error"].map("\u00a0±\u00a0{:.3f}".format)
         for title, name in lacks.items()
     }
     return best[["roc_auc"]].round(3).assign(**columns)

@@ -24,4 +24,4 @@ def test_each_of_the_five_models_is_one_repeat(histories):
     own = shown[shown["source"] == "this study"]
     assert own["model"].tolist() == ["our boosting"]
     values = evaluate.value("roc_auc", *evaluate.score_table(table, "gradient_boosting"))
-    assert own["roc_auc"].item() == f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+    assert own["roc_auc"].item() == f"{values.mean():.3f}\u00a0±\u00a0{values.std(ddof=1):.3f}"
