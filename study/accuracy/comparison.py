@@ -7,6 +7,7 @@ from scipy.special import expit
 
 from lib.data.batches import stratified_folds
 from lib.data.histories import Histories
+from lib.paths import FACTS
 from lib.training.runs import Run
 from study.accuracy import evaluate, references
 from study.accuracy.evaluate import out_of_fold
@@ -105,6 +106,16 @@ def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> tuple[st
     ends = {"": "difference", "_low": "low", "_high": "high"}
     places = [(first, differences.loc[f"{first} − {second}"]) for first, second in pairs]
     return text, {f"{first}{end}": row[column] for first, row in places for end, column in ends.items()}
+
+
+def beside_published(predictions: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The published results and our models', best first: mean ROC-AUC and accuracy, and by which protocol."""
+    scores = {metric: evaluate.spread(predictions, metric)["mean"] for metric in ("roc_auc", "accuracy")}
+    ours = pd.DataFrame(scores).rename(index=label).reset_index().assign(protocol=protocol, source="this study")
+    published = pd.read_csv(FACTS / "published_results.csv")
+    published["protocol"] += published["labels"].map(", {:,} customers".format)
+    table = pd.concat([published[list(ours)], ours], ignore_index=True).round(3)
+    return table.sort_values("roc_auc", ascending=False, ignore_index=True)
 
 
 def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""What a reader is told of the searches for a recipe, kept in data/tuning.
+"""The searches for a recipe, kept in data/tuning.
 
-In search.csv a row is a mechanism and a candidate, at the end the mean of mechanisms and a candidate; `behind_best` is
-what it lacks to the mechanism's best on the same customers, so that its error is that of a paired difference.
+A row of search.csv is a mechanism (or their mean) and a candidate; `behind_best` is what it lacks to the mechanism's
+best on the same customers.
 """
 
 import dataclasses
@@ -17,15 +17,6 @@ from lib.training.loop import TrainConfig
 
 RECIPE = dataclasses.asdict(ModelConfig()) | dataclasses.asdict(TrainConfig())
 """The study's own settings by name."""
-SEARCHES = {
-    ("recipe", "roc_auc"): ("the recipe with the counting path", "public sample"),
-    ("counting", "roc_auc_public_sample"): ("what is counted", "public sample"),
-    ("counting", "roc_auc_generated"): ("what is counted", "generated"),
-    ("encoder", "roc_auc"): ("a plain encoder that sees order", "generated"),
-    ("plain", "roc_auc"): ("the recipe of plain networks", "generated"),
-    ("search", "roc_auc"): ("a recipe for each mechanism", "generated"),
-}
-"""By table and column of scores: what was searched, and on which customers."""
 
 
 def saved_tables(folder: Path = DATA / "tuning") -> dict[str, pd.DataFrame]:
@@ -33,22 +24,11 @@ def saved_tables(folder: Path = DATA / "tuning") -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
-def searches(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One line per search: how many networks were tried, and the lowest and the highest ROC-AUC."""
-    scores = {told: _networks(tables[table])[column].dropna() for (table, column), told in SEARCHES.items()}
-    rows = [(*told, len(found), found.min(), found.max()) for told, found in scores.items()]
-    columns = ["searched", "customers", "networks", "lowest_roc_auc", "highest_roc_auc"]
-    return pd.DataFrame(rows, columns=columns).round(3)
-
-
-def _networks(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of networks, without the regressions and the optimum beside them."""
-    return table[~table.iloc[:, 0].str.startswith(("regression", "Bayes"))]
-
-
 def tried_on(checksum: str, tables: dict[str, pd.DataFrame]) -> pd.Series:
     """ROC-AUC of the networks that were tried by hand on the data of this checksum; empty where there were none."""
-    scores = [_networks(tables["counting"])["roc_auc_public_sample"], tables["recipe"]["roc_auc"]]
+    counting = tables["counting"]
+    networks = ~counting.iloc[:, 0].str.startswith("regression")
+    scores = [counting.loc[networks, "roc_auc_public_sample"], tables["recipe"]["roc_auc"]]
     tried = pd.concat(scores, ignore_index=True).dropna()
     return tried if checksum in set(tables["tuned_on"]["checksum"]) else tried.iloc[:0]
 
@@ -65,16 +45,6 @@ def own_best(rows: pd.DataFrame) -> pd.DataFrame:
     shared = rows[rows["trial"] == found["trial"].iloc[-1]].set_index("mechanism")
     lacks = ["behind_best", "behind_best_error"]
     return found[["roc_auc"]].join(recipe[lacks]).join(shared[lacks].add_prefix("shared_"))
-
-
-def in_words(best: pd.DataFrame) -> pd.DataFrame:
-    """The table of `own_best` with each difference and its error in one column."""
-    lacks = {"this study's recipe": "behind_best", "best for all": "shared_behind_best"}
-    columns = {
-        title: best[name].map("{:.3f}".format) + best[f"{name}_error"].map("\u00a0±\u00a0{:.3f}".format)
-        for title, name in lacks.items()
-    }
-    return best[["roc_auc"]].round(3).assign(**columns)
 
 
 def visible(gain: pd.Series, error: pd.Series, others: int) -> pd.Series:

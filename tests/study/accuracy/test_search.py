@@ -40,12 +40,3 @@ def test_data_on_which_settings_were_tried_are_known_by_their_checksum():
     assert len(scores) > 20
     assert scores.between(0.7, 0.9).all()
     assert search.tried_on("another", tables).empty
-
-
-def test_searches_count_networks_alone():
-    tables = search.saved_tables()
-    table = search.searches(tables)
-    counted = table[table["searched"] == "what is counted"].set_index("customers")["networks"]
-    networks = ~tables["counting"].iloc[:, 0].str.contains("regression|Bayes")
-    assert counted["public sample"] == tables["counting"]["roc_auc_public_sample"][networks].notna().sum()
-    assert (table["lowest_roc_auc"] <= table["highest_roc_auc"]).all()
