@@ -1,7 +1,6 @@
 """Figures that more than one notebook draws, from rows or runs."""
 
 from collections.abc import Sequence
-from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,26 +35,6 @@ def training_curves(rows: pd.DataFrame, model: str) -> Figure:
         mean = chosen.groupby("x")["value"].mean()
         ax.plot(mean.index, mean, color=MODEL_STYLE[model]["color"])
         ax.set(xlabel="epoch", ylabel=f"{label} on training customers")
-    return fig
-
-
-def reliability_curves(curves: dict[str, pd.DataFrame]) -> Figure:
-    """Frequency against probability, one panel per model, with intervals; dotted where they are equal."""
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
-    fig, panels = plt.subplots(
-        rows, columns, figsize=(2.7 * columns, 2.6 * rows), sharex=True, sharey=True, squeeze=False
-    )
-    for ax in panels.flat[len(curves) :]:
-        ax.set_visible(False)
-    for ax, (model, curve) in zip(panels.flat, curves.items(), strict=False):
-        style = MODEL_STYLE[model]
-        ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
-        error = [curve["value"] - curve["low"], curve["high"] - curve["value"]]
-        ax.errorbar(curve["x"], curve["value"], yerr=error, color=style["color"], marker=style["marker"], markersize=4)
-        ax.set(title=fill(style["label"], 20), aspect="equal")
-    fig.supxlabel("predicted probability")
-    fig.supylabel("frequency")
     return fig
 
 
