@@ -98,14 +98,12 @@ def order_table(
     return table.set_axis(pd.Index(names, name="model"))
 
 
-def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> tuple[str, dict[str, float]]:
-    """The differences of these pairs as part of a claim's sentence, by first model, and the values it needs."""
-    text = "; ".join(
-        f"{label(first)} {{{first}:+.3f}} ({{{first}_low:+.3f}} to {{{first}_high:+.3f}})" for first, _ in pairs
+def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
+    """The differences of these pairs as part of a claim's sentence, by first model."""
+    rows = [(label(first), *differences.loc[f"{first} − {second}"]) for first, second in pairs]
+    return "; ".join(
+        f"{name} {difference:+.3f} ({low:+.3f} to {high:+.3f})" for name, difference, low, high, *_ in rows
     )
-    ends = {"": "difference", "_low": "low", "_high": "high"}
-    places = [(first, differences.loc[f"{first} − {second}"]) for first, second in pairs]
-    return text, {f"{first}{end}": row[column] for first, row in places for end, column in ends.items()}
 
 
 def beside_published(predictions: pd.DataFrame, protocol: str) -> pd.DataFrame:

@@ -1,22 +1,10 @@
-"""The searches for a recipe, kept in data/tuning.
+"""The searches for a recipe, kept in data/tuning."""
 
-A row of search.csv is a mechanism (or their mean) and a candidate; `behind_best` is what it lacks to the mechanism's
-best on the same customers.
-"""
-
-import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lib.paths import DATA
-from lib.training.classifier import ModelConfig
-from lib.training.loop import TrainConfig
-
-RECIPE = dataclasses.asdict(ModelConfig()) | dataclasses.asdict(TrainConfig())
-"""The study's own settings by name."""
 
 
 def saved_tables(folder: Path = DATA / "tuning") -> dict[str, pd.DataFrame]:
@@ -33,20 +21,11 @@ def tried_on(checksum: str, tables: dict[str, pd.DataFrame]) -> pd.Series:
     return tried if checksum in set(tables["tuned_on"]["checksum"]) else tried.iloc[:0]
 
 
-def own_best(rows: pd.DataFrame) -> pd.DataFrame:
-    """By mechanism the ROC-AUC of its own best candidate, and what two others lack to it.
+def best_for_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """By mechanism, the candidate of search.csv that is best by their mean, and what it lacks to the mechanism's best.
 
-    `behind_best` is that of the study's recipe, missing where it was not tried; `shared_behind_best` that of the
-    candidate which is best by the mean of the mechanisms.
+    `behind_best` and its error are of paired differences on the same customers.
     """
-    found = rows.loc[rows.groupby("mechanism", sort=False)["roc_auc"].idxmax()].set_index("mechanism")
-    names = [name for name in rows.columns if name in RECIPE]
-    recipe = rows[np.isclose(rows[names], [RECIPE[name] for name in names]).all(axis=1)].set_index("mechanism")
-    shared = rows[rows["trial"] == found["trial"].iloc[-1]].set_index("mechanism")
-    lacks = ["behind_best", "behind_best_error"]
-    return found[["roc_auc"]].join(recipe[lacks]).join(shared[lacks].add_prefix("shared_"))
-
-
-def visible(gain: pd.Series, error: pd.Series, others: int) -> pd.Series:
-    """Whether the best of so many others is better by more than luck: at five percent for all of them (Bonferroni)."""
-    return gain > stats.norm.ppf(1 - 0.025 / max(1, others)) * error
+    mean = rows[rows["mechanism"] == "mean"].set_index("trial")["roc_auc"]
+    chosen = rows[(rows["trial"] == mean.idxmax()) & (rows["mechanism"] != "mean")]
+    return chosen.set_index("mechanism")[["roc_auc", "behind_best", "behind_best_error"]]
