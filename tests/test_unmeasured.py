@@ -101,4 +101,4 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
     (tmp_path / "README.md").write_text(f"{readme.START}\n{readme.END}\n", encoding="utf-8")
     readme.write(study, tmp_path)
     headline = (study / readme.FIGURE).read_text(encoding="utf-8")
-    assert headline.count("not measured here") == 2 * 13
+    assert headline.count("not measured here") == 2 * 9
