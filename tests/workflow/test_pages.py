@@ -189,10 +189,8 @@ def test_text_that_would_be_shown_wrongly_is_refused(source, why, tmp_path):
 
 def test_the_front_page_answers_first_and_folds_the_rest(texts):
     index = texts["index.html"]
-    assert (
-        "Performer is faster than fused softmax from about 560 events and ∞-former from about 610; at 4,096 events they are 9.1 and 8.3 times faster."
-        in index
-    )
+    assert "Performer is faster than fused softmax from about 560 events and ∞-former from about 610; at" in index
+    assert "at 4,096 events they are 9.1 and 8.3 times faster." in index
     assert "All three reach ROC-AUC 0.70 to 0.84." in index
     order = [
         "headline",
