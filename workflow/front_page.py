@@ -32,18 +32,11 @@ def main_table(rows: pd.DataFrame, epochs: int) -> dict[str, dict[str, float]]:
     """
     final = rows[(rows["experiment"] == COMPARISON) & (rows["axis"] == "final")]
     values = final.pivot(index="model", columns="metric", values="value")
-    known = {model: f"{place:03}" for place, model in enumerate(MODEL_STYLE)}
-    values = values.sort_index(key=lambda names: names.map(lambda name: known.get(name, name)))
-    table = {str(model): row.dropna().to_dict() for model, row in values.iterrows()}
+    table = {model: values.loc[model].dropna().to_dict() for model in MODEL_STYLE if model in values.index}
     for each in table.values():
         if "epoch_seconds" in each:
             each["training_seconds"] = each["epoch_seconds"] * (epochs if "parameters" in each else 1)
     return table
-
-
-def style_of(model: str) -> dict[str, str]:
-    """Label and colour of a model."""
-    return MODEL_STYLE.get(model, {"label": model, "color": "currentColor"})
 
 
 def read_all(folder: Path) -> list[dict]:
@@ -96,7 +89,7 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
         claims=[claim for saved in read_all(study / "claims") for claim in saved],
         figures=figures,
         drawing=lambda name: (study / "figures" / f"{name}.svg").read_text(encoding="utf-8"),
-        style_of=style_of,
+        style=MODEL_STYLE,
         outcomes=OUTCOMES,
         figure_html=figure_html,
         record=record,
