@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.accuracy.verdict import accuracy_panel, accuracy_sentences, verdict
-from study.report import named_svg, use_style
+from study.report import mark_empty_panels, named_svg, use_style
 from study.speed.panels import advantages, conditions, label_of, median_history, memory_panel, time_panel
 
 FAR = 4096
@@ -39,6 +39,7 @@ def headline_figure(rows: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(1, len(widths), figsize=(sum(widths), HEIGHT), width_ratios=widths)
     for ax, draw in zip(axes, panels(rows).values(), strict=True):
         draw(ax)
+    mark_empty_panels(fig, "no rows")
     return fig
 
 
@@ -105,8 +106,6 @@ def memory_sentence(layer: pd.DataFrame) -> str:
     saving = known[known["memory_softmax"] >= SAVES]["memory_softmax"]
     savings = [f"{label_of(model)} takes {rounded(factor)} times less memory" for model, factor in saving.items()]
     fused = f"{listed(savings)} than fused softmax" if savings else "no mechanism saves memory against fused softmax"
-    first, *others = [
-        f"{rounded(x)} times{{}} {label_of(name)}" for name, x in known["memory_explicit_softmax"].items()
-    ]
-    naive = listed([first.format(" the memory of"), *(each.format(" that of") for each in others)])
-    return f"At {FAR:,} events {fused}; naive softmax takes {naive}."
+    times = known["memory_explicit_softmax"].dropna().items()
+    naive = [f"{rounded(factor)} times the memory of {label_of(model)}" for model, factor in times]
+    return f"At {FAR:,} events {fused}{'; naive softmax takes ' if naive else ''}{listed(naive)}."
