@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 from lib import paths
@@ -19,7 +20,8 @@ def modules(source: Path, skip: frozenset[str] = frozenset(), beside: Path | Non
     skipped, found = set(map(_file, skip)), set()
     waiting = [source]
     while waiting:
-        new = _imported(waiting.pop(), beside) - found - skipped
+        file = waiting.pop()
+        new = _imported(file, _written(file), beside) - found - skipped
         found |= new
         waiting += new
     return sorted(found - {source})
@@ -41,11 +43,7 @@ def relative(files: list[Path]) -> list[str]:
 
 def code_hash(files: list[Path]) -> str:
     """Digest of what the files do: comments, documentation and layout do not enter."""
-    digest = hashlib.sha256()
-    for file in files:
-        done = _Undocumented().visit(ast.parse(file.read_text(encoding="utf-8")))
-        digest.update(ast.dump(done).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(_code_digest(file, _written(file)) for file in files)).hexdigest()
 
 
 class _Undocumented(ast.NodeTransformer):
@@ -56,7 +54,19 @@ class _Undocumented(ast.NodeTransformer):
         return None if text else self.generic_visit(node)
 
 
-def _imported(source: Path, beside: Path | None) -> set[Path]:
+def _written(file: Path) -> tuple[int, int]:
+    """When the file was last written, and its size: as long as both stay the same, a file is parsed once."""
+    return file.stat().st_mtime_ns, file.stat().st_size
+
+
+@cache
+def _code_digest(file: Path, written: tuple[int, int]) -> bytes:
+    done = _Undocumented().visit(ast.parse(file.read_text(encoding="utf-8")))
+    return hashlib.sha256(ast.dump(done).encode()).digest()
+
+
+@cache
+def _imported(source: Path, written: tuple[int, int], beside: Path | None) -> set[Path]:
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".ipynb":
         code = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]

@@ -7,6 +7,7 @@ loads; run_all.sh sets it from --mechanism and from study.yaml. Nothing here imp
 import json
 import os
 import re
+from collections.abc import Sequence
 
 VARIABLE = "STUDY_MECHANISMS"
 THREE = ("softmax", "performer", "infinite_former")
@@ -32,6 +33,12 @@ OWN = named(os.environ.get(VARIABLE) or "[]")
 """The user's: what tables call them, and how they are loaded."""
 MECHANISMS = (*THREE, *OWN)
 """All that are compared, as tables call them."""
+
+
+def of_each(names: Sequence[str]) -> list[str]:
+    """The networks, where "each_plain" stands for the plain networks of all mechanisms."""
+    split = [(name, name.removeprefix("each_")) for name in names]
+    return [full for name, rest in split for full in ([name] if name == rest else [f"{m}_{rest}" for m in MECHANISMS])]
 
 
 def label(kind: type) -> str:

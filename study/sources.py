@@ -19,9 +19,8 @@ from lib.data.histories import Histories, load, read, save
 from lib.data.reading import DAY
 from lib.dependencies import code_hash, modules
 from lib.storage import atomic_folder, checksum, intact, write_atomic
-from study.download import download
-from study.tasks import synthetic
 
+GENERATOR = paths.ROOT / "study" / "tasks" / "synthetic.py"
 PUBLIC_FACTS = {
     "events": 6_849_346,
     "customers": 15_000,
@@ -41,14 +40,17 @@ def locate(source: str, customers: int, seed: int) -> Path:
     if source == "synthetic":
         if customers < 1:
             raise DataError(f"--customers {customers}: give at least one")
-        module = Path(synthetic.__file__)
-        version = code_hash([module, *modules(module)])[:6] + checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
+        version = code_hash([GENERATOR, *modules(GENERATOR)])[:6] + checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
         folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
         if not intact(folder):
+            from study.tasks import synthetic
+
             with atomic_folder(folder) as partial:
                 synthetic.generate(partial, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
+        from study.download import download
+
         return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
         raise DataError(

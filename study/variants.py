@@ -10,7 +10,6 @@ from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from study.mechanisms import MECHANISMS, OWN, THREE, label
 
-PRETRAINING_EPOCHS = 10
 PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
 """How plain networks differ from the recipe: without counts the encoder has to learn all there is."""
 SEES_ORDER = {"places": "rotary", "convolution": 5}
@@ -37,13 +36,12 @@ class Variant:
     label: str
     model: ModelConfig
     changes: str = "softmax"
-    pretraining_epochs: int = 0
     permuted: bool = False
 
     def configs(self, epochs: int) -> tuple[ModelConfig, TrainConfig]:
         """What `lib.training.runs` needs to train it for so many epochs."""
         recipe = {} if self.model.counting else PLAIN_RECIPE
-        return self.model, TrainConfig(epochs=epochs, pretraining_epochs=self.pretraining_epochs, **recipe)
+        return self.model, TrainConfig(epochs=epochs, **recipe)
 
     def seen(self, histories: Histories) -> Histories:
         """The histories as this network is shown them."""
@@ -77,12 +75,6 @@ COUNTING |= {
     model: Variant(label(load_mechanism(name)), ModelConfig(attention=name), "mean_pooling")
     for model, name in OWN.items()
 }
-PRETRAINED = {
-    f"{name}_pretrained": replace(
-        COUNTING[name], label=f"pre-trained {COUNTING[name].label}", changes=name, pretraining_epochs=PRETRAINING_EPOCHS
-    )
-    for name in THREE
-}
 PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
 WITHOUT = {
     f"{name}_without_{part}": replace(
@@ -103,5 +95,5 @@ PERMUTED = {
     for name, each in (COUNTING | PLAIN).items()
 }
 WITH_ORDER = {"softmax_with_order": Variant("softmax that sees order", replace(SOFTMAX, **SEES_ORDER))}
-VARIANTS = COUNTING | PLAIN | WITHOUT | WITH_ORDER | PRETRAINED | PERMUTED
-"""With the counting path, plain, with one thing switched off, pre-trained, and trained on permuted histories."""
+VARIANTS = COUNTING | PLAIN | WITHOUT | WITH_ORDER | PERMUTED
+"""With the counting path, plain, with one thing switched off, and trained on permuted histories."""

@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from lib.data.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
+from study.mechanisms import of_each
 from workflow import options
 from workflow.execute import check_parameters, default_parameters
 
@@ -306,7 +307,7 @@ def test_the_graph_has_all_steps_and_takes_any_path_and_name(bank_folder, tmp_pa
     study = yaml.safe_load((ROOT / "study.yaml").read_text())["quick"]
     # The mechanisms and attention removed, with counts and plain, in every repeat; the controls in theirs.
     assert int(counts["train"]) == study["folds"] * (
-        8 * study["repeats"] + len(study["controls"]) * study["control_repeats"]
+        8 * study["repeats"] + len(of_each(study["controls"])) * study["control_repeats"]
     )
     assert sum(name.startswith("notebook_") for name in counts) == len(list(NOTEBOOKS.glob("*.ipynb")))
     assert counts["pages"] == "1"

@@ -25,7 +25,6 @@ def constant(function: Callable) -> Callable:
     """
     cached = lru_cache(maxsize=256)(function)
 
-    @torch.compiler.assume_constant_result
     @wraps(function)
     def call(*settings):
         with torch.inference_mode(False), torch.no_grad():
@@ -34,6 +33,7 @@ def constant(function: Callable) -> Callable:
             plain = type(probe) is Tensor and not is_transformed(probe)
             return (cached if plain else function)(*settings)
 
+    call._dynamo_marked_constant = True  # as torch.compiler.assume_constant_result does, importing it all
     return call
 
 

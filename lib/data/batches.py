@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from lib.data.description import DataError
@@ -21,6 +20,9 @@ def stratified_folds(histories: Histories, count: int, seed: int) -> list[tuple[
     No group is in both. Raises DataError when a class has too few customers for the folds, or for choosing a penalty
     within one.
     """
+    # Most of a training's imports, and not needed where a finished one is loaded.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     labelled, labels = histories.labelled, histories.labels[histories.labelled]
     smallest = np.bincount(labels, minlength=histories.classes).min()
     needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))

@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +12,26 @@ import torch
 from torch import nn
 
 from lib.storage import read_checksummed, write_checksummed
-from lib.training.processes import ALONE, Processes
+
+
+def default_generators(device: torch.device) -> list[torch.Generator]:
+    """PyTorch's own, which dropout draws from: the processor's, and the graphics card's where this is one."""
+    cards = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
+    return [torch.default_generator, *cards]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """PyTorch draws what follows from the seed; after it all is as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for generator in default_generators(device):
+            generator.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Everything that changes while a model is trained, and the file that keeps it; without a file nothing is kept.
-
-    PyTorch's own generator, which dropout draws from, belongs to it as well: every process has another state of it.
-    """
+    """Everything that changes while a model is trained, and the file that keeps it; without a file nothing is kept."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -26,11 +39,16 @@ class Progress:
     order: np.random.Generator
     draws: torch.Generator
     history: list[dict[str, float]]
+    device: torch.device
     file: Path | None = None
-    processes: Processes = ALONE
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """All that PyTorch draws from."""
+        return [*default_generators(self.device), self.draws]
 
     def save(self) -> None:
-        """Replace what is stored, in one step, by what the first process writes for all."""
+        """Replace what is stored, in one step."""
         if self.file is None:
             return
         state = {
@@ -38,28 +56,22 @@ class Progress:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "order": json.dumps(self.order.bit_generator.state),  # integers of 128 bits, which torch.save refuses
-            "generators": self.processes.gathered([each.get_state() for each in self._generators()]),
+            "generators": [each.get_state() for each in self.generators],
             "history": self.history,
         }
-        if self.processes.first:
-            content = io.BytesIO()
-            torch.save(state, content)
-            write_checksummed(self.file, content.getvalue())
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_checksummed(self.file, content.getvalue())
 
     def load(self) -> None:
         """Back to where the last epoch ended; nothing happens where none is stored, or a damaged one."""
-        if self.file is None:
-            return
-        content = self.processes.from_first(lambda: read_checksummed(self.file))
+        content = self.file and read_checksummed(self.file)
         if content is None:
             return
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         for name in ("model", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.order.bit_generator.state = json.loads(state["order"])
-        for each, values in zip(self._generators(), state["generators"][self.processes.rank], strict=True):
+        for each, values in zip(self.generators, state["generators"], strict=True):
             each.set_state(values)
         self.history[:] = state["history"]
-
-    def _generators(self) -> list[torch.Generator]:
-        return [*self.processes.generators, self.draws]

@@ -94,7 +94,7 @@ def build_attention(config: ModelConfig, generator: torch.Generator, causal: boo
     known = vars(config) if config.attention in ATTENTIONS else {each: vars(config)[each] for each in SHAPE}
     if kind is InfiniteFormerAttention:
         names = ("basis", "segment", "sampling", "contraction", "samples")
-        known = known | {"settings": MemorySettings(**{name: known[name] for name in names})}
+        known = known | {"settings": MemorySettings.named(**{name: known[name] for name in names})}
     if causal and not takes(kind, "causal"):
         raise ValueError(f"{kind.__name__} has no causal form")
     known = known | {"generator": generator, "causal": causal}
@@ -239,7 +239,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig, histories: Histories, generator: torch.Generator) -> None:
         super().__init__()
-        self.code_kinds, self.segment = histories.code_kinds, config.segment
+        self.code_kinds = histories.code_kinds
         codes, kinds = histories.cardinalities[: self.code_kinds], histories.cardinalities
         self.embedding = EventEmbedding(kinds, self.code_kinds, histories.numbers.shape[1], config.model_dim)
         self.encoder = Encoder(config, generator)
@@ -279,10 +279,6 @@ class Classifier(nn.Module):
         """Every event in the light of the others, normalised, and the attentions' regulariser."""
         encoded, regulariser = self.encoder(self.dropout(self.embedding(categories, numbers, days)), key_mask)
         return self.norm(encoded), regulariser
-
-    def regularised_events(self, key_mask: Mask) -> int:
-        """Of how many events the regulariser is the mean: those after the first segment, which read a memory."""
-        return int(key_mask[:, self.segment :].sum())
 
     def attention_inputs(
         self, categories: Categories, numbers: Numbers, days: Days, key_mask: Mask

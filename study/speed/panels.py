@@ -12,10 +12,11 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
+from study.mechanisms import MECHANISMS
 from study.report import MODEL_STYLE
 
 # From the steepest growth to the flattest: of a pair, the later is the one expected to pay from some length on.
-ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
+ORDER = ("explicit_softmax", *MECHANISMS)
 CAUSAL, UNIFORM = "_causal", "_uniform"
 VARIANTS = {"": "", CAUSAL: " (causal)", UNIFORM: " (uniform)"}
 """What a variant of a mechanism is named by in rows, and what a label adds for it."""
@@ -35,15 +36,13 @@ def label_of(model: str) -> str:
 
 def split_variant(model: str) -> tuple[str, str]:
     """The mechanism, and what names its variant."""
-    variant = next((suffix for suffix in (CAUSAL, UNIFORM) if model.endswith(suffix)), "")
+    variant = "" if model in ORDER else next(suffix for suffix in (CAUSAL, UNIFORM) if model.endswith(suffix))
     return model.removesuffix(variant), variant
 
 
 def order_of(models: Iterable[str]) -> list[str]:
     """The mechanisms and variants in the study's order, a user's own ones last."""
-    rank = {model: place for place, model in enumerate(ORDER)}
-    place = {model: rank.get(split_variant(model)[0], len(rank)) for model in set(models)}
-    return sorted(place, key=lambda model: (place[model], model))
+    return sorted(set(models), key=lambda model: (ORDER.index(split_variant(model)[0]), model))
 
 
 def look_of(model: str) -> dict[str, str]:
