@@ -1,6 +1,6 @@
-"""Figures to play with: each is drawn from a few numbers or some customers, and controls draw it anew in its place.
+"""Figures with controls: moving one redraws the figure in its place.
 
-The figure as it first stands belongs to the report. The controls need a live kernel; a page leaves them out.
+The first drawing belongs to the report; controls need a live kernel, so pages leave them out.
 """
 
 from collections.abc import Callable, Sequence
