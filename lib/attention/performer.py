@@ -114,8 +114,8 @@ def favor_stream(
     if state is None:
         start = empty_state(len(inputs[0]), values.shape[-1], feature_map)
     else:
-        columns = (*heads, feature_map.columns)
-        check_state(state, State((*columns, values.shape[-1] + 1), columns), queries)
+        shapes = State((*heads, values.shape[-1] + 1, feature_map.columns), (*heads, feature_map.columns))
+        check_state(state, shapes, queries)
         start = State(*(part.flatten(0, 1).to(precision) for part in state))
     output, end = causal_attention(*inputs, start, feature_map)
     return output.unflatten(0, heads).to(values.dtype), State(*(part.unflatten(0, heads) for part in end))

@@ -59,9 +59,9 @@ class FeatureMap(NamedTuple):
 
 
 class State(NamedTuple):
-    """Sums over keys of feature · [value, 1], each column relative to 2^level."""
+    """Sums over keys of [value, 1] · feature, each column relative to 2^level."""
 
-    sums: Float[Tensor, "rows columns value_dim+1"]
+    sums: Float[Tensor, "rows value_dim+1 columns"]
     level: Float[Tensor, "rows columns"]
 
 
@@ -92,17 +92,9 @@ def log_zero(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 4
 
 
-def over_columns(features: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over columns for each token; as a row times a matrix, which is what the framework does fast."""
-    return (weights[:, None] @ features.mT)[:, 0]
-
-
-def sums_over_tokens(features: Tensor, values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Φᵀ [values, weights], weights of one unless given; the last column apart, as one more costs up to a half more."""
-    sums = features.new_empty(len(features), features.shape[-1], values.shape[-1] + 1)
-    torch.bmm(features.mT, values, out=sums[..., :-1])
-    sums[..., -1] = features.sum(1) if weights is None else (weights[:, None] @ features)[:, 0]
-    return sums
+def extended(values: Tensor) -> Tensor:
+    """V⁺: values and a one."""
+    return F.pad(values, (0, 1), value=1.0)
 
 
 def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -113,10 +105,9 @@ def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
 
 def logits_of_keys(keys: Tensor, key_level: Tensor, feature_map: FeatureMap) -> Tensor:
     """w·x, or the logarithms of exponential features."""
-    directions = feature_map.directions.T.expand(len(keys), -1, -1)
     if not feature_map.exponential:
-        return keys @ directions
-    return torch.baddbmm(key_level[..., None], keys, directions, alpha=LOG2_E)
+        return keys @ feature_map.directions.T
+    return (keys @ (LOG2_E * feature_map.directions).T).add_(key_level[..., None])
 
 
 def highest(logits: Tensor, key_level: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -140,11 +131,23 @@ def waves(logits: Tensor) -> Tensor:
 
 def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap) -> Tensor:
     """Features of queries, times 2^level, up to a factor per query; the largest exponential of a query is one."""
-    directions = feature_map.directions.T.expand(len(queries), -1, -1)
     if not feature_map.exponential:
-        return waves(queries @ directions)
-    logits = torch.baddbmm(level[:, None], queries, directions, alpha=LOG2_E)
+        return waves(queries @ feature_map.directions.T)
+    logits = (queries @ (LOG2_E * feature_map.directions).T).add_(level[:, None])
     return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
+
+
+def read(total: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and mass from numerator and mass; zero where there is no mass."""
+    mass = total[:, -1:]
+    mass = mass.masked_fill(mass == 0, 1)
+    return (total[:, :-1] / mass).mT, mass.mT
+
+
+def gradients_of_reading(by_output: Tensor, output: Tensor, mass: Tensor) -> Tensor:
+    """D⁺: the gradients of numerator and mass."""
+    by_numerator = by_output / mass
+    return torch.cat([by_numerator, -(by_numerator * output).sum(-1, keepdim=True)], -1)
 
 
 def gradients_of_logits(features: Tensor, gradient: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -164,21 +167,13 @@ def gradients_of_keys(keys: Tensor, features: Tensor, gradient: Tensor, feature_
     return (by_logits @ feature_map.directions).addcmul_(keys, by_level, value=2 * feature_map.norm_share)
 
 
-def gradients_of_reading(by_output: Tensor, output: Tensor, mass: Tensor) -> Tensor:
-    """D⁺: the gradients of numerator and mass."""
-    by_read = by_output / mass[..., None]
-    return torch.cat([by_read, -(by_read * output).sum(-1, keepdim=True)], -1)
-
-
 def plain_attention(queries: Queries, keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap) -> Outputs:
     """Both directions in plain operations, for second derivatives and for those who follow every step."""
     key_level = key_levels(keys, hidden, feature_map)
     logits = logits_of_keys(keys, key_level, feature_map)
     level = highest(logits, key_level, feature_map)
     features = features_of_keys(logits, key_level, level, feature_map) * ~hidden[..., None]
-    total = features_of_queries(queries, level, feature_map) @ (features.mT @ F.pad(values, (0, 1), value=1.0))
-    mass = total[..., -1:]
-    return total[..., :-1] / mass.masked_fill(mass == 0, 1)
+    return read(extended(values).mT @ features @ features_of_queries(queries, level, feature_map).mT)[0]
 
 
 class _BothDirections(torch.autograd.Function):
@@ -187,28 +182,25 @@ class _BothDirections(torch.autograd.Function):
     @staticmethod
     @full_precision
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, feature_map: FeatureMap):
-        sums = values.new_zeros(len(keys), feature_map.columns, values.shape[-1] + 1)
-        level = torch.full_like(sums[..., 0], log_zero(sums.dtype))
+        sums = values.new_zeros(len(keys), values.shape[-1] + 1, feature_map.columns)
+        level = torch.full_like(sums[:, 0], log_zero(sums.dtype))
         output = values.new_empty(*queries.shape[:2], values.shape[-1])
-        mass = values.new_empty(queries.shape[:2])
+        mass = values.new_empty(*queries.shape[:2], 1)
         for row in groups(len(keys), feature_map.columns, keys.device):
             for token in tiles(keys.shape[1]):
                 key_level = key_levels(keys[row, token], hidden[row, token], feature_map)
                 logits = logits_of_keys(keys[row, token], key_level, feature_map)
                 higher = torch.maximum(level[row], highest(logits, key_level, feature_map))
                 features = features_of_keys(logits, key_level, higher, feature_map)
-                sums[row] *= (level[row] - higher).exp2_()[..., None]
-                sums[row] += sums_over_tokens(features, values[row, token])
+                sums[row] *= (level[row] - higher).exp2_()[:, None]
+                sums[row].baddbmm_(extended(values[row, token]).mT, features)
                 level[row] = higher
-            nothing = hidden[row].all(-1)
-            sums[row].masked_fill_(nothing[:, None, None], 0)
-            level[row].masked_fill_(nothing[:, None], 0)
+            nothing = hidden[row].all(-1)[:, None]
+            sums[row].masked_fill_(nothing[..., None], 0)
+            level[row].masked_fill_(nothing, 0)
             for token in tiles(queries.shape[1]):
                 features = features_of_queries(queries[row, token], level[row], feature_map)
-                torch.bmm(features, sums[row, :, :-1], out=output[row, token])
-                mass[row, token] = over_columns(features, sums[row, :, -1])
-        mass.masked_fill_(mass == 0, 1)
-        output /= mass[..., None]
+                output[row, token], mass[row, token] = read(sums[row] @ features.mT)
         ctx.save_for_backward(queries, keys, values, hidden, sums, level, output, mass)
         ctx.feature_map = feature_map
         ctx.mark_non_differentiable(level)
@@ -227,31 +219,32 @@ class _BothDirections(torch.autograd.Function):
             by_sums = torch.zeros_like(sums[row])
             for token in tiles(queries.shape[1]):
                 features = features_of_queries(queries[row, token], level[row], feature_map)
-                by_reading = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
-                by_sums += sums_over_tokens(features, by_reading[..., :-1], by_reading[..., -1])
-                by_logits = gradients_of_logits(features, by_reading @ sums[row].mT, feature_map)
+                by_total = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
+                by_sums.baddbmm_(by_total.mT, features)
+                by_logits = gradients_of_logits(features, by_total @ sums[row], feature_map)
                 by_queries[row, token] = by_logits @ feature_map.directions
             for token in tiles(keys.shape[1]):
-                key, value = keys[row, token], F.pad(values[row, token], (0, 1), value=1.0)
+                key = keys[row, token]
                 key_level = key_levels(key, hidden[row, token], feature_map)
                 logits = logits_of_keys(key, key_level, feature_map)
                 features = features_of_keys(logits, key_level, level[row], feature_map)
-                torch.bmm(features, by_sums[..., :-1], out=by_values[row, token])
-                by_keys[row, token] = gradients_of_keys(key, features, value @ by_sums.mT, feature_map)
+                by_values[row, token] = (by_sums[:, :-1] @ features.mT).mT
+                by_features = extended(values[row, token]) @ by_sums
+                by_keys[row, token] = gradients_of_keys(key, features, by_features, feature_map)
         return by_queries, by_keys, by_values, None, None
 
 
 def attention(
     queries: Queries, keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap
-) -> tuple[Outputs, Float[Tensor, "rows columns"]]:
-    """What each query reads from all keys that are not hidden, zero where there is none; and every column's level."""
+) -> tuple[Outputs, Float[Tensor, "rows columns"] | None]:
+    """What each query reads from the keys that are not hidden, zero where there is none; every column's level if seen."""
     if needs_plain_operations(queries, keys, values):
         return plain_attention(queries, keys, values, hidden, feature_map), None
     return _BothDirections.apply(queries, keys, values, hidden, feature_map)
 
 
 class _Tile(NamedTuple):
-    """What the forward and backward pass need of one tile, chunk by chunk; tensors are (rows · chunks, …)."""
+    """A tile's features and scores and the sums before each of its chunks; tensors are (rows · chunks, …)."""
 
     query_features: Tensor
     key_features: Tensor
@@ -263,6 +256,7 @@ class _Tile(NamedTuple):
 
 
 def chunk_length(length: int, value_dim: int) -> int:
+    """Long enough for products of matrices, short enough that half of the scores, which are hidden, cost little."""
     return min(64 if value_dim > 32 else 32, length)
 
 
@@ -270,58 +264,55 @@ def in_chunks(tensor: Tensor, chunk: int) -> Tensor:
     return tensor.reshape(-1, chunk, tensor.shape[-1])
 
 
+def sums_before(own: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
+    """What all chunks before each (after it, if `reverse`) add to `start`: one product with a triangle of ones."""
+    own = own.unflatten(0, (len(start), -1))
+    before = own.new_ones(own.shape[1], own.shape[1]).tril_(-1)
+    before = (before.T if reverse else before).expand(len(start), -1, -1)
+    return torch.bmm(before, own.flatten(2)).view_as(own).add_(start[:, None]).flatten(0, 1)
+
+
 def level_of_tile(keys: Tensor, key_level: Tensor, past: State, feature_map: FeatureMap) -> tuple[Tensor, Tensor]:
     """The level that the past alone determines, and the factor that takes the past's sums to it."""
     zero = log_zero(keys.dtype)
-    nothing = (past.sums[..., -1] == 0).all(-1)
+    nothing = (past.sums[:, -1] == 0).all(-1)
     first = torch.where(nothing, (key_level > zero / 2).int().argmax(1), 0)[:, None]
-    key_level = key_level.gather(1, first)
-    key = keys.take_along_dim(first[..., None], 1)
-    first_level = highest(logits_of_keys(key, key_level, feature_map), key_level, feature_map)
+    first_level = key_level.gather(1, first)
+    logits = logits_of_keys(keys.take_along_dim(first[..., None], 1), first_level, feature_map)
     before = past.level.masked_fill(nothing[:, None], zero)
-    level = torch.maximum(before, first_level)
+    level = torch.maximum(before, highest(logits, first_level, feature_map))
     return level.masked_fill(level < zero / 2, 0), (before - level).exp2_()
 
 
 def tile_of(
     queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, past: State, feature_map: FeatureMap
 ) -> _Tile:
-    """Features, scores and the sums at the start of every chunk."""
+    """Features, scores and the sums before every chunk."""
+    chunk, rows = chunk_length(*values.shape[1:]), len(keys)
     key_level = key_levels(keys, hidden, feature_map)
     level, decay = level_of_tile(keys, key_level, past, feature_map)
     logits = logits_of_keys(keys, key_level, feature_map)
-    chunk = chunk_length(*values.shape[1:])
+    top = highest(logits, key_level, feature_map) if not feature_map.exponential else None
     key_features = in_chunks(features_of_keys(logits, key_level, level, feature_map), chunk)
     query_features = in_chunks(features_of_queries(queries, level, feature_map), chunk)
     scores = (query_features @ key_features.mT).tril_()
-    begin = past.sums * decay[..., None]
-    own = sums_over_tokens(key_features, in_chunks(values, chunk)).unflatten(0, (len(keys), -1))
-    starts = exclusive_sums(own, begin)
-    end = starts[:, -1] + own[:, -1]
-    if feature_map.exponential:
-        size = end[..., -1].masked_fill(end[..., -1] == 0, 1)
+    own = extended(in_chunks(values, chunk)).mT @ key_features
+    starts = sums_before(own, past.sums * decay[:, None])
+    end = starts.unflatten(0, (rows, -1))[:, -1] + own.unflatten(0, (rows, -1))[:, -1]
+    if top is None:
+        size = end[:, -1].masked_fill(end[:, -1] == 0, 1)
     else:
-        size = (torch.maximum(highest(logits, key_level, feature_map), level) - level).exp2_()
-    end = State(end / size[..., None], level + size.log2())
-    return _Tile(query_features, key_features, scores, starts.flatten(0, 1), decay, size, end)
-
-
-def exclusive_sums(own: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
-    """Sums of what stands before each chunk (after it, if `reverse`), from `start`, as one product of matrices."""
-    rows, chunks = own.shape[:2]
-    before = own.new_ones(chunks, chunks).tril_(-1)
-    before = before.T if reverse else before
-    return torch.baddbmm(start.flatten(1)[:, None], before.expand(rows, -1, -1), own.flatten(2)).view_as(own)
+        size = (torch.maximum(top, level) - level).exp2_()
+    end = State(end / size[:, None], level + size.log2())
+    return _Tile(query_features, key_features, scores, starts, decay, size, end)
 
 
 def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs and masses."""
-    output = torch.bmm(tile.query_features, tile.starts[..., :-1])
-    output.baddbmm_(tile.scores, in_chunks(values, output.shape[1]))
-    mass = over_columns(tile.query_features, tile.starts[..., -1]) + tile.scores.sum(-1)
-    mass.masked_fill_(mass == 0, 1)
-    output /= mass[..., None]
-    return output.view_as(values), mass.view(values.shape[:2])
+    """Outputs and masses of a tile."""
+    total = tile.starts @ tile.query_features.mT
+    total.baddbmm_(extended(in_chunks(values, tile.scores.shape[1])).mT, tile.scores.mT)
+    output, mass = read(total)
+    return output.reshape(values.shape), mass.reshape(*values.shape[:2], 1)
 
 
 def walk(
@@ -343,25 +334,22 @@ def walk(
 
 
 def tile_backward(
-    tile: _Tile, keys: Tensor, values: Tensor, by_reading: Tensor, by_end: Tensor, feature_map: FeatureMap
+    tile: _Tile, keys: Tensor, values: Tensor, by_total: Tensor, by_end: Tensor, feature_map: FeatureMap
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of queries, keys, values and of the sums before the tile."""
     query_features, key_features, scores, starts, decay, size, _ = tile
-    chunk = scores.shape[1]
-    by_reading = in_chunks(by_reading, chunk)
-    by_read = by_reading[..., :-1]
-    value = F.pad(in_chunks(values, chunk), (0, 1), value=1.0)
-    by_scores = (by_reading @ value.mT).tril_()
-    own = sums_over_tokens(query_features, by_read, by_reading[..., -1]).unflatten(0, (len(keys), -1))
-    by_ends = exclusive_sums(own, by_end / size[..., None], reverse=True)
-    by_begin = (by_ends[:, 0] + own[:, 0]) * decay[..., None]
-    by_ends = by_ends.flatten(0, 1)
-    by_query_features = (by_reading @ starts.mT).baddbmm_(by_scores, key_features)
-    by_key_features = (value @ by_ends.mT).baddbmm_(by_scores.mT, query_features)
-    by_values = (key_features @ by_ends[..., :-1]).baddbmm_(scores.mT, by_read)
+    chunk, rows = scores.shape[1], len(keys)
+    by_total, value = in_chunks(by_total, chunk), extended(in_chunks(values, chunk))
+    by_scores = (by_total @ value.mT).tril_()
+    own = by_total.mT @ query_features
+    by_sums = sums_before(own, by_end / size[:, None], reverse=True)
+    by_past = (by_sums.unflatten(0, (rows, -1))[:, 0] + own.unflatten(0, (rows, -1))[:, 0]) * decay[:, None]
+    by_query_features = (by_total @ starts).baddbmm_(by_scores, key_features)
+    by_key_features = (value @ by_sums).baddbmm_(by_scores.mT, query_features)
+    by_values = (by_sums[:, :-1] @ key_features.mT).baddbmm_(by_total[..., :-1].mT, scores)
     by_queries = gradients_of_logits(query_features, by_query_features, feature_map) @ feature_map.directions
     by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_key_features, feature_map)
-    return by_queries.view_as(keys), by_keys.view_as(keys), by_values.view_as(values), by_begin
+    return by_queries.view_as(keys), by_keys.view_as(keys), by_values.mT.reshape(values.shape), by_past
 
 
 class _Causal(torch.autograd.Function):
@@ -372,7 +360,7 @@ class _Causal(torch.autograd.Function):
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, *start):
         sums, level, feature_map = start
         inputs = (queries, keys, values, hidden)
-        output, mass = torch.empty_like(values), values.new_empty(values.shape[:2])
+        output, mass = torch.empty_like(values), values.new_empty(*values.shape[:2], 1)
         starts, ends = [], []
         for row in groups(len(keys), feature_map.columns, keys.device):
             state = State(sums[row], level[row])
@@ -403,9 +391,10 @@ class _Causal(torch.autograd.Function):
                 level, sums = saved.pop(), saved.pop()
                 inputs = (tensor[row, part] for tensor in (queries, keys, values, hidden))
                 for token, tile in reversed(list(walk(*inputs, State(sums, level), feature_map))):
-                    read = (tensor[row, part][:, token] for tensor in (by_output, output, mass))
+                    reading = (tensor[row, part][:, token] for tensor in (by_output, output, mass))
                     key, value = keys[row, part][:, token], values[row, part][:, token]
-                    *found, by_sums = tile_backward(tile, key, value, gradients_of_reading(*read), by_sums, feature_map)
+                    by_total = gradients_of_reading(*reading)
+                    *found, by_sums = tile_backward(tile, key, value, by_total, by_sums, feature_map)
                     for gradient, piece in zip(gradients, found, strict=True):
                         gradient[row, part][:, token] = piece
             by_start[row] = by_sums
@@ -414,8 +403,8 @@ class _Causal(torch.autograd.Function):
 
 def empty_state(rows: int, value_dim: int, feature_map: FeatureMap) -> State:
     """The state before the first event."""
-    sums = feature_map.directions.new_zeros(rows, feature_map.columns, value_dim + 1)
-    return State(sums, torch.zeros_like(sums[..., 0]))
+    sums = feature_map.directions.new_zeros(rows, value_dim + 1, feature_map.columns)
+    return State(sums, torch.zeros_like(sums[:, 0]))
 
 
 def causal_attention(
