@@ -97,17 +97,33 @@ def extended(values: Tensor) -> Tensor:
     return F.pad(values, (0, 1), value=1.0)
 
 
+class Scratch:
+    """A buffer that tiles reuse: fresh memory for each is not in the cache, which costs more than the arithmetic."""
+
+    def __init__(self):
+        self.kept: Tensor | None = None
+
+    def product(self, one: Tensor, other: Tensor) -> Tensor:
+        """The product of every row's matrices, in the buffer."""
+        shape = (*one.shape[:2], other.shape[-1])
+        if self.kept is None or self.kept.shape != shape:
+            self.kept = one.new_empty(shape)
+        return torch.bmm(one, other.expand(len(one), -1, -1), out=self.kept)
+
+
 def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
     """The logarithm of every key's own factor exp(s|x|²); that of zero where it is hidden."""
     level = keys.square().sum(-1) * (feature_map.norm_share * LOG2_E)
     return level.masked_fill(hidden, log_zero(level.dtype))
 
 
-def logits_of_keys(keys: Tensor, key_level: Tensor, feature_map: FeatureMap) -> Tensor:
+def logits_of_keys(
+    keys: Tensor, key_level: Tensor, feature_map: FeatureMap, product: Callable = torch.matmul
+) -> Tensor:
     """w·x, or the logarithms of exponential features."""
     if not feature_map.exponential:
-        return keys @ feature_map.directions.T
-    return (keys @ (LOG2_E * feature_map.directions).T).add_(key_level[..., None])
+        return product(keys, feature_map.directions.T)
+    return product(keys, (LOG2_E * feature_map.directions).T).add_(key_level[..., None])
 
 
 def highest(logits: Tensor, key_level: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -129,19 +145,19 @@ def waves(logits: Tensor) -> Tensor:
     return torch.cat([logits.cos(), logits.sin()], -1)
 
 
-def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap) -> Tensor:
+def features_of_queries(
+    queries: Tensor, level: Tensor, feature_map: FeatureMap, product: Callable = torch.matmul
+) -> Tensor:
     """Features of queries, times 2^level, up to a factor per query; the largest exponential of a query is one."""
     if not feature_map.exponential:
-        return waves(queries @ feature_map.directions.T)
-    logits = (queries @ (LOG2_E * feature_map.directions).T).add_(level[:, None])
+        return waves(product(queries, feature_map.directions.T))
+    logits = product(queries, (LOG2_E * feature_map.directions).T).add_(level[:, None])
     return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
 
 
-def read(total: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and mass from numerator and mass; zero where there is no mass."""
-    mass = total[:, -1:]
-    mass = mass.masked_fill(mass == 0, 1)
-    return (total[:, :-1] / mass).mT, mass.mT
+def masses(features: Tensor, sums: Tensor) -> Tensor:
+    """The mass that each query reads; as a row times a matrix, which is what the framework does fast."""
+    return (sums[:, -1:] @ features.mT).mT
 
 
 def gradients_of_reading(by_output: Tensor, output: Tensor, mass: Tensor) -> Tensor:
@@ -173,7 +189,9 @@ def plain_attention(queries: Queries, keys: Keys, values: Values, hidden: Hidden
     logits = logits_of_keys(keys, key_level, feature_map)
     level = highest(logits, key_level, feature_map)
     features = features_of_keys(logits, key_level, level, feature_map) * ~hidden[..., None]
-    return read(extended(values).mT @ features @ features_of_queries(queries, level, feature_map).mT)[0]
+    total = features_of_queries(queries, level, feature_map) @ (features.mT @ extended(values))
+    mass = total[..., -1:]
+    return total[..., :-1] / mass.masked_fill(mass == 0, 1)
 
 
 class _BothDirections(torch.autograd.Function):
@@ -183,13 +201,14 @@ class _BothDirections(torch.autograd.Function):
     @full_precision
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, feature_map: FeatureMap):
         sums = values.new_zeros(len(keys), values.shape[-1] + 1, feature_map.columns)
+        scratch = Scratch()
         level = torch.full_like(sums[:, 0], log_zero(sums.dtype))
         output = values.new_empty(*queries.shape[:2], values.shape[-1])
         mass = values.new_empty(*queries.shape[:2], 1)
         for row in groups(len(keys), feature_map.columns, keys.device):
             for token in tiles(keys.shape[1]):
                 key_level = key_levels(keys[row, token], hidden[row, token], feature_map)
-                logits = logits_of_keys(keys[row, token], key_level, feature_map)
+                logits = logits_of_keys(keys[row, token], key_level, feature_map, scratch.product)
                 higher = torch.maximum(level[row], highest(logits, key_level, feature_map))
                 features = features_of_keys(logits, key_level, higher, feature_map)
                 sums[row] *= (level[row] - higher).exp2_()[:, None]
@@ -199,8 +218,11 @@ class _BothDirections(torch.autograd.Function):
             sums[row].masked_fill_(nothing[..., None], 0)
             level[row].masked_fill_(nothing, 0)
             for token in tiles(queries.shape[1]):
-                features = features_of_queries(queries[row, token], level[row], feature_map)
-                output[row, token], mass[row, token] = read(sums[row] @ features.mT)
+                features = features_of_queries(queries[row, token], level[row], feature_map, scratch.product)
+                torch.bmm(features, sums[row][:, :-1].mT, out=output[row, token])
+                mass[row, token] = masses(features, sums[row])
+        mass.masked_fill_(mass == 0, 1)
+        output /= mass
         ctx.save_for_backward(queries, keys, values, hidden, sums, level, output, mass)
         ctx.feature_map = feature_map
         ctx.mark_non_differentiable(level)
@@ -214,22 +236,23 @@ class _BothDirections(torch.autograd.Function):
         if torch.is_grad_enabled():
             plain = lambda *inputs: (plain_attention(*inputs, hidden, feature_map),)  # noqa: E731
             return *differentiable_gradients(plain, (queries, keys, values), (by_output,)), None, None
+        directions, scratch, other = feature_map.directions, Scratch(), Scratch()
         by_queries, by_keys, by_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
         for row in groups(len(keys), feature_map.columns, keys.device):
             by_sums = torch.zeros_like(sums[row])
             for token in tiles(queries.shape[1]):
-                features = features_of_queries(queries[row, token], level[row], feature_map)
+                features = features_of_queries(queries[row, token], level[row], feature_map, scratch.product)
                 by_total = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
                 by_sums.baddbmm_(by_total.mT, features)
-                by_logits = gradients_of_logits(features, by_total @ sums[row], feature_map)
-                by_queries[row, token] = by_logits @ feature_map.directions
+                by_logits = gradients_of_logits(features, other.product(by_total, sums[row]), feature_map)
+                torch.bmm(by_logits, directions.expand(len(by_logits), -1, -1), out=by_queries[row, token])
             for token in tiles(keys.shape[1]):
                 key = keys[row, token]
                 key_level = key_levels(key, hidden[row, token], feature_map)
-                logits = logits_of_keys(key, key_level, feature_map)
+                logits = logits_of_keys(key, key_level, feature_map, scratch.product)
                 features = features_of_keys(logits, key_level, level[row], feature_map)
-                by_values[row, token] = (by_sums[:, :-1] @ features.mT).mT
-                by_features = extended(values[row, token]) @ by_sums
+                torch.bmm(features, by_sums[:, :-1].mT, out=by_values[row, token])
+                by_features = other.product(extended(values[row, token]), by_sums)
                 by_keys[row, token] = gradients_of_keys(key, features, by_features, feature_map)
         return by_queries, by_keys, by_values, None, None
 
@@ -309,10 +332,12 @@ def tile_of(
 
 def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs and masses of a tile."""
-    total = tile.starts @ tile.query_features.mT
-    total.baddbmm_(extended(in_chunks(values, tile.scores.shape[1])).mT, tile.scores.mT)
-    output, mass = read(total)
-    return output.reshape(values.shape), mass.reshape(*values.shape[:2], 1)
+    output = tile.query_features @ tile.starts[:, :-1].mT
+    output.baddbmm_(tile.scores, in_chunks(values, tile.scores.shape[1]))
+    mass = masses(tile.query_features, tile.starts) + tile.scores.sum(-1, keepdim=True)
+    mass.masked_fill_(mass == 0, 1)
+    output /= mass
+    return output.view(values.shape), mass.reshape(*values.shape[:2], 1)
 
 
 def walk(
@@ -346,10 +371,10 @@ def tile_backward(
     by_past = (by_sums.unflatten(0, (rows, -1))[:, 0] + own.unflatten(0, (rows, -1))[:, 0]) * decay[:, None]
     by_query_features = (by_total @ starts).baddbmm_(by_scores, key_features)
     by_key_features = (value @ by_sums).baddbmm_(by_scores.mT, query_features)
-    by_values = (by_sums[:, :-1] @ key_features.mT).baddbmm_(by_total[..., :-1].mT, scores)
+    by_values = (key_features @ by_sums[:, :-1].mT).baddbmm_(scores.mT, by_total[..., :-1])
     by_queries = gradients_of_logits(query_features, by_query_features, feature_map) @ feature_map.directions
     by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_key_features, feature_map)
-    return by_queries.view_as(keys), by_keys.view_as(keys), by_values.mT.reshape(values.shape), by_past
+    return by_queries.view_as(keys), by_keys.view_as(keys), by_values.view(values.shape), by_past
 
 
 class _Causal(torch.autograd.Function):
