@@ -9,22 +9,25 @@ all keys before it and adds its own, where P holds the products of its own queri
 
     S_{c+1} = S_c + Φ(K_c)ᵀ V⁺_c,    [numerator, mass]_c = Φ(Q_c) S_c + P_c V⁺_c,    P_c = tril(Φ(Q_c) Φ(K_c)ᵀ).
 
-Backwards, with D⁺ = [D, -D·output] for D = ∂output / mass, the gradients of the sums run from the last chunk to the first:
+Backwards, with D⁺ = [D, -D·output] for D = ∂output / mass, the gradients of the sums run from the last chunk to the
+first:
 
     ∂S_c = ∂S_{c+1} + Φ(Q_c)ᵀ D⁺_c,           ∂P_c = tril(D⁺_c V⁺_cᵀ),
     ∂Φ(Q_c) = D⁺_c S_cᵀ + ∂P_c Φ(K_c),        ∂Φ(K_c) = V⁺_c ∂S_{c+1}ᵀ + ∂P_cᵀ Φ(Q_c),
     ∂V_c = Φ(K_c) ∂S_{c+1} + P_cᵀ D_c.
 
-Tiles of features are recomputed in the backward pass, from the sums saved at the start of every tile. Sums are kept
-relative to 2^level of their column, and levels are constants to differentiation: sums carry the whole gradient. A query
-is stabilised by its largest feature, which cancels. The level of a causal tile follows from the past alone: it is that of
-the sums so far or, where it is higher or nothing was seen, of the first key. No mass is then below one, and a tile whose
-keys rise so far above its level that sums might overflow is halved, down to single events, which cannot. Levels are
-binary logarithms: exp2 takes a quarter of the time of exp.
+Sums are kept transposed, one row for each column of V⁺, and saved at the start of every tile, whose features are
+recomputed in the backward pass. They are relative to 2^level of their column; levels are constants to differentiation.
+A query is stabilised by its largest feature, which cancels. A causal tile has the level of the sums before it or, where
+it is higher or nothing was seen, of its first key, so that nothing depends on a later event and no mass is below one.
+Where later keys rise so far above it that sums might overflow, the tile is halved, down to single events, which cannot.
+Levels are binary logarithms: exp2 takes a quarter of the time of exp.
+
+Longer than 300 lines because both directions share features, levels and sums, and each is derived by hand twice.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import NamedTuple
 
@@ -84,6 +87,7 @@ def groups(rows: int, columns: int, device: torch.device) -> list[slice]:
 
 
 def tiles(length: int) -> list[slice]:
+    """Slices of so many events, the last one perhaps shorter."""
     return [slice(begin, min(begin + TILE, length)) for begin in range(0, length, TILE)]
 
 
@@ -199,7 +203,8 @@ class _BothDirections(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, feature_map: FeatureMap):
+    def forward(ctx: FunctionCtx, queries: Tensor, *inputs):
+        keys, values, hidden, feature_map = inputs
         sums = values.new_zeros(len(keys), values.shape[-1] + 1, feature_map.columns)
         scratch = Scratch()
         level = torch.full_like(sums[:, 0], log_zero(sums.dtype))
@@ -260,7 +265,7 @@ class _BothDirections(torch.autograd.Function):
 def attention(
     queries: Queries, keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap
 ) -> tuple[Outputs, Float[Tensor, "rows columns"] | None]:
-    """What each query reads from the keys that are not hidden, zero where there is none; every column's level if seen."""
+    """What each query reads from the keys that are not hidden, zero where there are none; levels, unless traced."""
     if needs_plain_operations(queries, keys, values):
         return plain_attention(queries, keys, values, hidden, feature_map), None
     return _BothDirections.apply(queries, keys, values, hidden, feature_map)
@@ -284,6 +289,7 @@ def chunk_length(length: int, value_dim: int) -> int:
 
 
 def in_chunks(tensor: Tensor, chunk: int) -> Tensor:
+    """Every chunk of every row as a row."""
     return tensor.reshape(-1, chunk, tensor.shape[-1])
 
 
@@ -310,24 +316,23 @@ def level_of_tile(keys: Tensor, key_level: Tensor, past: State, feature_map: Fea
 def tile_of(
     queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, past: State, feature_map: FeatureMap
 ) -> _Tile:
-    """Features, scores and the sums before every chunk."""
+    """Features, scores and the sums before every chunk, from the state before the tile."""
     chunk, rows = chunk_length(*values.shape[1:]), len(keys)
     key_level = key_levels(keys, hidden, feature_map)
     level, decay = level_of_tile(keys, key_level, past, feature_map)
     logits = logits_of_keys(keys, key_level, feature_map)
-    top = highest(logits, key_level, feature_map) if not feature_map.exponential else None
     key_features = in_chunks(features_of_keys(logits, key_level, level, feature_map), chunk)
     query_features = in_chunks(features_of_queries(queries, level, feature_map), chunk)
     scores = (query_features @ key_features.mT).tril_()
     own = extended(in_chunks(values, chunk)).mT @ key_features
     starts = sums_before(own, past.sums * decay[:, None])
     end = starts.unflatten(0, (rows, -1))[:, -1] + own.unflatten(0, (rows, -1))[:, -1]
-    if top is None:
+    if feature_map.exponential:
         size = end[:, -1].masked_fill(end[:, -1] == 0, 1)
     else:
-        size = (torch.maximum(top, level) - level).exp2_()
-    end = State(end / size[:, None], level + size.log2())
-    return _Tile(query_features, key_features, scores, starts, decay, size, end)
+        size = (key_level.amax(1, keepdim=True) - level).clamp_min_(0).exp2_()
+    state = State(end / size[:, None], level + size.log2())
+    return _Tile(query_features, key_features, scores, starts, decay, size, state)
 
 
 def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -340,17 +345,14 @@ def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
     return output.view(values.shape), mass.reshape(*values.shape[:2], 1)
 
 
-def walk(
-    queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, state: State, feature_map: FeatureMap
-) -> Iterator[tuple[slice, _Tile]]:
-    """Tiles one after the other, each as long as sums stay far from overflow."""
-    begin, most = 0, TILE
-    while begin < keys.shape[1]:
-        length = min(most, keys.shape[1] - begin)
-        chunk = chunk_length(length, values.shape[-1])
-        token = slice(begin, begin + length // chunk * chunk)
-        tile = tile_of(*(tensor[:, token] for tensor in (queries, keys, values, hidden)), state, feature_map)
-        length = token.stop - begin
+def walk(inputs: Sequence[Tensor], state: State, feature_map: FeatureMap) -> Iterator[tuple[slice, _Tile]]:
+    """Tiles of queries, keys, values and what is hidden, each as long as its sums stay far from overflow."""
+    begin, end, most = 0, inputs[0].shape[1], TILE
+    while begin < end:
+        length = min(most, end - begin)
+        length -= length % chunk_length(length, inputs[2].shape[-1])
+        token = slice(begin, begin + length)
+        tile = tile_of(*(tensor[:, token] for tensor in inputs), state, feature_map)
         if length > 1 and not (tile.size <= LARGEST_SUM).all():
             most = length // 2
             continue
@@ -382,20 +384,22 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, *start):
-        sums, level, feature_map = start
-        inputs = (queries, keys, values, hidden)
+    def forward(ctx: FunctionCtx, queries: Tensor, *rest):
+        keys, values, hidden, sums, level, feature_map = rest
         output, mass = torch.empty_like(values), values.new_empty(*values.shape[:2], 1)
         starts, ends = [], []
         for row in groups(len(keys), feature_map.columns, keys.device):
             state = State(sums[row], level[row])
             for part in tiles(keys.shape[1]):
                 starts.append(state)
-                for token, tile in walk(*(tensor[row, part] for tensor in inputs), state, feature_map):
-                    output[row, part][:, token], mass[row, part][:, token] = read_tile(tile, values[row, part][:, token])
+                inputs = [tensor[row, part] for tensor in (queries, keys, values, hidden)]
+                for token, tile in walk(inputs, state, feature_map):
+                    found = read_tile(tile, inputs[2][:, token])
+                    output[row, part][:, token], mass[row, part][:, token] = found
                     state = tile.end
             ends.append(state)
-        ctx.save_for_backward(*inputs, output, mass, *(tensor for state in starts for tensor in state))
+        saved = (tensor for state in starts for tensor in state)
+        ctx.save_for_backward(queries, keys, values, hidden, output, mass, *saved)
         ctx.feature_map = feature_map
         end = State(*(torch.cat(parts) for parts in zip(*ends, strict=True))) if ends else State(sums, level)
         ctx.mark_non_differentiable(end.level)
@@ -406,19 +410,19 @@ class _Causal(torch.autograd.Function):
     def backward(ctx: FunctionCtx, by_output: Tensor, by_end: Tensor, _: Tensor):
         if torch.is_grad_enabled():
             raise NotImplementedError("causal FAVOR+ has no second derivatives; the form in both directions has")
-        queries, keys, values, hidden, output, mass, *saved = ctx.saved_tensors
-        feature_map = ctx.feature_map
-        gradients = tuple(torch.empty_like(tensor) for tensor in (queries, keys, values))
+        *inputs, output, mass = ctx.saved_tensors[:6]
+        saved, feature_map = list(ctx.saved_tensors[6:]), ctx.feature_map
+        gradients = [torch.empty_like(tensor) for tensor in inputs[:3]]
         by_start = torch.empty_like(by_end)
-        for row in reversed(groups(len(keys), feature_map.columns, keys.device)):
+        for row in reversed(groups(len(by_end), feature_map.columns, by_end.device)):
             by_sums = by_end[row]
-            for part in reversed(tiles(keys.shape[1])):
+            for part in reversed(tiles(output.shape[1])):
                 level, sums = saved.pop(), saved.pop()
-                inputs = (tensor[row, part] for tensor in (queries, keys, values, hidden))
-                for token, tile in reversed(list(walk(*inputs, State(sums, level), feature_map))):
-                    reading = (tensor[row, part][:, token] for tensor in (by_output, output, mass))
-                    key, value = keys[row, part][:, token], values[row, part][:, token]
-                    by_total = gradients_of_reading(*reading)
+                pieces = [tensor[row, part] for tensor in inputs]
+                reading = [tensor[row, part] for tensor in (by_output, output, mass)]
+                for token, tile in reversed(list(walk(pieces, State(sums, level), feature_map))):
+                    by_total = gradients_of_reading(*(tensor[:, token] for tensor in reading))
+                    _, key, value, _ = (tensor[:, token] for tensor in pieces)
                     *found, by_sums = tile_backward(tile, key, value, by_total, by_sums, feature_map)
                     for gradient, piece in zip(gradients, found, strict=True):
                         gradient[row, part][:, token] = piece
