@@ -11,7 +11,6 @@ from lib.training import loop
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import run_or_load, train
-from study.mechanisms import MECHANISMS
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.2)
 CONFIG = TrainConfig(epochs=3, batch_size=8, max_events=32)
