@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lib.data.histories import read
+from study.bank import describe
 from study.tasks import realism, synthetic
 
 
@@ -9,7 +10,7 @@ from study.tasks import realism, synthetic
 def generated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generated")
     synthetic.generate(folder, 120, 0)
-    return read(folder)
+    return read(folder, describe(folder))
 
 
 def test_recent_counts_are_of_the_last_events(histories):
