@@ -9,9 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from sklearn.metrics import roc_curve
 
-from study.accuracy.evaluate import class_columns
 from study.report import MODEL_STYLE
 
 
@@ -40,28 +38,6 @@ def training_curves(rows: pd.DataFrame, model: str) -> Figure:
         ax.plot(mean.index, mean, color=MODEL_STYLE[model]["color"])
         ax.set(xlabel="epoch", ylabel=f"{label} on training customers")
     return fig
-
-
-def roc_curves(predictions: pd.DataFrame) -> Figure:
-    """Out-of-fold ROC curve of every model, one thin line per repeat."""
-    fig, ax = plt.subplots(figsize=(4.6, 4.4))
-    ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
-    for model, of_model in predictions.groupby("model", sort=False):
-        for number, (_, repeat) in enumerate(of_model.groupby("seed")):
-            false_rate, true_rate, _ = roc_curve(*against_the_rest(repeat))
-            label = MODEL_STYLE[model]["label"] if number == 0 else None
-            ax.plot(false_rate, true_rate, color=MODEL_STYLE[model]["color"], linewidth=1, alpha=0.8, label=label)
-    ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    ax.legend()
-    return fig
-
-
-def against_the_rest(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and score of being class 1 or not; of more than two classes, of every customer and class together."""
-    names = class_columns(predictions)
-    if len(names) == 2:
-        return predictions["label"].to_numpy(), predictions["class_1"].to_numpy()
-    return np.eye(len(names))[predictions["label"]].ravel(), predictions[names].to_numpy().ravel()
 
 
 def reliability_curves(curves: dict[str, pd.DataFrame]) -> Figure:

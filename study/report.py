@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from lib.paths import REPORTS
 from lib.storage import write_atomic
 from study.mechanisms import MECHANISMS, OWN, label
-from study.wording import words
+from study.wording import typeset, words
 
 COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
 KEYS = COLUMNS[:-1]
@@ -147,7 +147,7 @@ def shown(value: object) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")
+        return typeset(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
     return str(value)
 
 
@@ -240,8 +240,7 @@ class Page:
         """
         if not caption.strip() or not alt.strip():
             raise ValueError(f"figure {name}: a caption and a description (alt) are needed")
-        if unmeasured:
-            caption += mark_empty_panels(fig, unmeasured)
+        caption = typeset(caption + (mark_empty_panels(fig, unmeasured) if unmeasured else ""))
         stem = f"{self.notebook.split('_')[0]}_{name}"
         svg = named_svg(fig, stem, alt)
         plt.close(fig)
@@ -260,6 +259,7 @@ class Page:
         """Show the frame as a table with a caption, which says why (`unmeasured`) where the table has no line."""
         if unmeasured and frame.empty:
             caption += f" {NOT_MEASURED}: {unmeasured}."
+        caption = typeset(caption)
         display({"text/html": html_table(frame, caption), "text/plain": f"{caption}\n{frame}"}, raw=True)
 
     def claim(
@@ -292,7 +292,7 @@ class Page:
             if isinstance(value, float) and not math.isfinite(value) and not (unmeasured and key in missing):
                 raise ValueError(f"claim {name}: {key} is {value}")
         try:
-            sentences = {True: holds.format(**plain), False: fails.format(**plain)}
+            sentences = {True: typeset(holds.format(**plain)), False: typeset(fails.format(**plain))}
         except (KeyError, IndexError) as error:
             raise KeyError(f"claim {name}: a sentence needs the value {error}") from error
         outcome, machine = None if missing else bool(when), machine or self.machine

@@ -1,4 +1,4 @@
-"""One step of the study: a network trained on folds of one repeat."""
+"""One step of the study: a network trained on every fold of every repeat, or on one of them."""
 
 import argparse
 import json
@@ -16,28 +16,29 @@ from study.variants import VARIANTS
 
 
 def main() -> int:
-    """Train one mechanism on one fold, or on every fold, of one repeat; finished folds are loaded."""
+    """Train one network; what is finished is loaded, and what was killed goes on after its last epoch."""
     parser = argparse.ArgumentParser(prog="python -m study.train", description=main.__doc__)
-    parser.add_argument("mechanism", choices=VARIANTS)
-    parser.add_argument("--repeat", type=int, default=0, help="which repeat: seeds the folds and the training")
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("--repeats", type=int, nargs="+", default=[0], help="each seeds its folds and its trainings")
+    parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    variant, names = VARIANTS[options.mechanism], []
+    variant, names = VARIANTS[options.variant], []
     configs = variant.configs(options.epochs)
     histories = variant.seen(prepare(options.source, options.customers))
-    for fold in range(options.folds) if options.fold is None else [options.fold]:
-        run = run_or_load(histories, fold, options.folds, *configs, options.repeat, options.fresh)
-        names.append(run_name(histories, fold, options.folds, *configs, options.repeat))
-        title = f"{options.mechanism} repeat {options.repeat} fold {fold + 1}/{options.folds}"
+    folds = range(options.folds) if options.fold is None else [options.fold]
+    for repeat, fold in [(repeat, fold) for repeat in options.repeats for fold in folds]:
+        print(f"at work: {options.variant} {repeat} {fold}", file=sys.stderr, flush=True)  # workflow.progress shows it
+        run = run_or_load(histories, fold, options.folds, *configs, repeat, options.fresh)
         loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
-        print(f"{title}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+        print(f"training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+        names.append(run_name(histories, fold, options.folds, *configs, repeat))
     write_atomic(options.out, json.dumps(names, indent=1) + "\n")
     return 0
 

@@ -1,4 +1,6 @@
-"""Words for readers where the code and its rows have names."""
+"""Words and signs for readers where the code and its rows have names and formatted numbers."""
+
+import re
 
 WORDS = {
     "behind_best": "behind the best",
@@ -28,6 +30,13 @@ BEGINNINGS = {
     "features_for_": "features for an error of {} %",
     "sum_square_": "|x+y|², {} % quantile",
 }
+
+
+def typeset(sentence: str) -> str:
+    """Formatted numbers as they are printed: 86 %, −0.5, and no sign before a zero."""
+    sentence = re.sub(r"(?<=\d)%", " %", sentence)
+    sentence = re.sub(r"(?<![\w.,–-])-(?=\d)", "−", sentence)
+    return re.sub(r"[−+](?=0(\.0+)?(?![\d.]))", "", sentence)
 
 
 def words(name: object) -> str:

@@ -26,7 +26,7 @@ done
 """The study $1 on a disk that is by $3, $4, ... KiB larger than what is on it, in turn; what it says goes to $2."""
 ROOMS = {
     100: "FAILED reports/synthetic/data.json: ",
-    1100: "FAILED reports/synthetic/runs/softmax-0-",
+    1100: "FAILED reports/synthetic/runs/softmax.json: ",
     6000: "FAILED notebooks/04_train_softmax.ipynb, ",
     9000: "FAILED reports/synthetic/index.html: ",
 }

@@ -100,7 +100,7 @@ def test_a_study_killed_at_random_moments_ends_as_an_uninterrupted_one(clone, un
 
 KILLED = {
     "workflow.engine": r"FAILED: the workflow \(Snakemake\) was killed, as happens when memory runs out",
-    "study.train": r"FAILED reports/synthetic/runs/softmax-0-.\.json: was killed, as happens when memory runs out",
+    "study.train": r"FAILED reports/synthetic/runs/softmax\.json: was killed, as happens when memory runs out",
     "ipykernel_launcher": r"FAILED notebooks/04_train_softmax.ipynb, .*: its kernel was killed, as happens when .*",
 }
 """What is killed, and the last line of a run then."""
@@ -168,12 +168,12 @@ def test_nothing_stale_hides_behind_dates_or_lost_records(uninterrupted, tmp_pat
         stream.write("ANOTHER = 1\n")
     os.utime(clone / "workflow" / "pages.py", (1, 1))  # unpacked from an archive of older files
     assert would().startswith("reports/synthetic/index.html and others: ")
-    for record, content in ("data.json", '{"rule": "da'), ("runs/softmax-0-0.json", ""):
+    for record, content in ("data.json", '{"rule": "da'), ("runs/softmax.json", ""):
         name = urlsafe_b64encode(f"reports/synthetic/{record}".encode()).decode()
         (clone / ".snakemake" / "metadata" / name).write_text(content)
     made = report / "notebooks" / "04_train_softmax.ipynb"
     made.write_bytes(made.read_bytes()[:-7])  # what a power cut leaves
-    for file in ("data.json", "runs/softmax-0-0.json", "notebooks/04_train_softmax.ipynb"):
+    for file in ("data.json", "runs/softmax.json", "notebooks/04_train_softmax.ipynb"):
         assert f"reports/synthetic/{file}: " in would()
 
 

@@ -3,8 +3,10 @@
 python -m workflow.engine reports/synthetic --cores all     (the report, then options of Snakemake)
 """
 
+import atexit
 import os
 import sys
+import time
 from pathlib import Path
 
 from snakemake.cli import main as snakemake
@@ -13,7 +15,6 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from workflow import progress
 
-LOG = Path(".snakemake/log/study.log")
 MADE = ("data.json", "runs/*.json", "notebooks/??_*.ipynb", "*.html")
 ENDS = (b"}", b"]", b"</html>")
 """Of JSON and pages that are whole."""
@@ -34,12 +35,13 @@ def main() -> None:
     options, anew = sys.argv[2:], to_make_anew(Path(sys.argv[1]))
     screen = os.dup(1 if "--dry-run" in options else 2)
     progress.SCREEN = os.fdopen(screen, "w", buffering=1, encoding="utf-8")
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("w") as log:
+    progress.LOG.parent.mkdir(parents=True, exist_ok=True)
+    with progress.LOG.open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     LoggerPluginRegistry().register_plugin("snakemake_logger_plugin_study", progress)
-    snakemake([*options, "--logger", "study", *(["--forcerun", *anew] if anew else [])])
+    atexit.register(lambda: print(f"the workflow itself: {time.process_time():.1f} s of CPU", flush=True))
+    snakemake([*options, "--scheduler", "greedy", "--logger", "study", *(["--forcerun", *anew] if anew else [])])
 
 
 if __name__ == "__main__":

@@ -148,6 +148,11 @@ def write_report(study: Path, notebooks: Path = NOTEBOOKS) -> None:
     write_front_page(study, ran_with, parts)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Keep the study's parameters, then write its pages."""
     write_atomic(REPORTS / sys.argv[1] / "parameters.json", f"{sys.argv[2]}\n")
     write_report(REPORTS / sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()

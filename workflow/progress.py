@@ -1,5 +1,6 @@
 """Snakemake's logger for the study: what runs, how far, how long still; of a dry run, what would run and why."""
 
+import io
 import os
 import re
 import shutil
@@ -17,8 +18,10 @@ from workflow.environment import show
 
 SCREEN = sys.stderr
 """Where progress is shown: `workflow.engine` makes it what stderr was before all else went to the log."""
-TRAINING, NOTEBOOK = 6.0, 60.0
-"""Seconds of a step that has not run before: only how they compare matters."""
+LOG = Path(".snakemake/log/study.log")
+"""What all steps print, where they run on this machine."""
+UNKNOWN = 60.0
+"""Seconds of a step that has not run before, of all but the data and the pages, which take few."""
 
 
 @cache
@@ -27,16 +30,18 @@ def usual(rule: str) -> float:
     durations = Path("reports", os.environ["STUDY_NAME"], "durations")
     took = [path.read_text().splitlines()[-1] for path in durations.glob(f"{rule.removeprefix('notebook_')}*.tsv")]
     seconds = [float(line.split("\t")[0]) for line in took if line[:1].isdigit()]
-    return sum(seconds) / len(seconds) if seconds else NOTEBOOK if rule.startswith("notebook_") else TRAINING
+    return sum(seconds) / len(seconds) if seconds else UNKNOWN / 10 if rule in ("data", "pages") else UNKNOWN
 
 
-def words(rule: str, variant: str = "", repeat: str = "0", fold: str = "0") -> str:
-    """A step in plain words."""
+def words(rule: str, variant: str = "", split: str = "") -> str:
+    """A step in plain words; `split` is a dash, the repeat, a dash and the fold, where it has only these."""
     if rule != "train":
         return rule.replace("notebook_", "notebook ")
     name = variant.replace("infinite_former", "∞-former").replace("_", " ")
-    again = f", repeat {int(repeat) + 1}" if repeat != "0" else ""
-    return f"{name}{again}, fold {int(fold) + 1} of {os.environ['STUDY_FOLDS']}"
+    if not split:
+        return f"training {name}"
+    repeat, fold = map(int, split[1:].split("-"))
+    return f"{name}{f', repeat {repeat + 1}' * bool(repeat)}, fold {fold + 1} of {os.environ['STUDY_FOLDS']}"
 
 
 def planned(output: list[str], reason: str) -> str:
@@ -60,6 +65,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         self.start, self.steps, self.running, self.open = time.monotonic(), {}, {}, True
         self.total = self.done = self.work = self.expected = 0
+        self.trainings, self.log = {}, LOG.open(encoding="utf-8", errors="replace") if LOG.exists() else io.StringIO()
         if SCREEN.isatty() and not self.common_settings.dryrun:
             Thread(target=self.tick, daemon=True).start()
 
@@ -68,7 +74,15 @@ class LogHandler(LogHandlerBase):
         while self.open:
             time.sleep(1)
             with self.lock:
-                self.draw("; ".join(self.running.values()))
+                if self.open:
+                    self.look_at_folds()
+                    self.draw("; ".join(self.running.values()))
+
+    def look_at_folds(self) -> None:
+        """Of trainings that say in the log which fold they are at, show that."""
+        for variant, repeat, fold in re.findall(r"^at work: (\w+) (\d+) (\d+)$", self.log.read(), flags=re.MULTILINE):
+            if (job := self.trainings.get(variant)) in self.running:
+                self.running[job] = words("train", variant, f"-{repeat}-{fold}")
 
     def draw(self, names: str) -> None:
         """One line: n of m, the steps, elapsed and left."""
@@ -93,6 +107,7 @@ class LogHandler(LogHandlerBase):
             case LogEvent.JOB_INFO if record.rule_name != "all":
                 self.running[record.jobid] = name = words(record.rule_name, **record.wildcards)
                 self.steps[record.jobid] = usual(record.rule_name)
+                self.trainings[record.wildcards.get("variant")] = record.jobid
                 self.draw("; ".join(self.running.values()) if SCREEN.isatty() else name)
             case LogEvent.JOB_FINISHED if self.running.pop(record.job_id, None):
                 self.done += self.steps[record.job_id]
@@ -106,5 +121,7 @@ class LogHandler(LogHandlerBase):
             print(f"{len(self.steps)} steps would run" if self.steps else "nothing would run", file=SCREEN)
         elif self.open and self.steps and SCREEN.isatty():
             print(file=SCREEN)
-        self.open = False
+        with self.lock:
+            self.open = False
+            self.log.close()
         super().close()

@@ -107,6 +107,7 @@ def main() -> int:
         return python("study.sources", options.data, "--check", "--folds", folds)
     os.environ |= {"STUDY_DATA": options.data, "STUDY_NAME": report.name, "STUDY_PROFILE": options.size}
     os.environ |= {"STUDY_FRESH": "yes" * options.fresh, "STUDY_THREADS": options.threads, "STUDY_FOLDS": folds}
+    os.environ["STUDY_CLUSTER"] = "yes" * bool(options.profile)
     # This run has its lock already; Snakemake's own would take braces in the folder's name for wildcards.
     work = ["workflow.engine", str(report), "--nolock", "--rerun-incomplete", *["--forceall"] * options.fresh]
     work += ["--workflow-profile", options.profile] if options.profile else ["--cores", "all"]

@@ -1,16 +1,18 @@
 """One step of the workflow: when it fails, or is killed, one line is left that says so, for the end of the run.
 
-python -m workflow.step reports/synthetic/runs/softmax-0-0.json study.train softmax --repeat 0 --out …
+python -m workflow.step reports/synthetic/runs/softmax.json study.train softmax --out …
 
 The line is there from the start, as that of a killed step: what runs out of memory is killed and says nothing any more,
-and what runs out of disk finds the place for its line already taken.
+and what runs out of disk finds the place for its line already taken. What a finished step took lies in `durations`.
 """
 
 import contextlib
 import os
-import runpy
+import resource
 import sys
+import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 PLACE = "STUDY_FAILED"
@@ -42,29 +44,48 @@ def first_line(message: object) -> str:
     return next((line.strip() for line in str(message).splitlines() if line.strip("- \n")), "no message")
 
 
+def write_duration(target: Path, seconds: float, imports: float) -> None:
+    """Keep seconds, CPU seconds, those of them that were imports, and peak memory (MiB) of this step and its children.
+
+    For a target below `reports/NAME`: in `durations/train-softmax.tsv` there, of a training.
+    """
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(each.ru_utime + each.ru_stime for each in used)
+    memory = max(each.ru_maxrss for each in used) / 1024
+    name = "train-" * (target.parent.name == "runs") + target.stem
+    place = Path(*target.parts[:2], "durations", f"{name}.tsv")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(f"s\tcpu_time\timports\tmax_rss\n{seconds:.2f}\t{cpu:.2f}\t{imports:.2f}\t{memory:.1f}\n")
+
+
 def main() -> int:
-    """Run a module as a command: the step's target, the module, its arguments."""
-    made, module, *sys.argv[1:] = sys.argv[1:]
+    """Run the `main` of a module as a command: the step's target, the module, its arguments."""
+    start, (made, module, *sys.argv[1:]) = time.monotonic(), sys.argv[1:]
     target = durable_path(Path(made))
     place, killed = target.with_name(f"{target.name}.failed"), f"FAILED {target}: {KILLED}\n"
     os.environ[PLACE] = str(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(killed, encoding="utf-8")
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        command = import_module(module).main
+        imports = time.process_time()
+        status = command()
+        if not status and target.parts[0] == "reports":
+            write_duration(target, time.monotonic() - start, imports)
     except SystemExit as done:
-        if done.code and place.read_text(encoding="utf-8") == killed:
-            status = f"exit status {done.code}, for the reason that is printed above"
-            report_failure(f"FAILED {target}: {status if isinstance(done.code, int) else done.code}")
-        if done.code:
-            return done.code if isinstance(done.code, int) else 1
+        status = done.code
     except Exception as error:
         report_failure(f"FAILED {target}: {type(error).__name__}: {first_line(error)}")
         if not isinstance(error, OSError | MemoryError):
             traceback.print_exc()
         return 1
-    place.unlink()
-    return 0
+    if not status:
+        place.unlink()
+        return 0
+    if place.read_text(encoding="utf-8") == killed:
+        reason = f"exit status {status}, for the reason that is printed above" if isinstance(status, int) else status
+        report_failure(f"FAILED {target}: {reason}")
+    return status if isinstance(status, int) else 1
 
 
 if __name__ == "__main__":

@@ -101,16 +101,8 @@ class Bins(Geometry):
 class BinnedMemoryAttention(SegmentMemoryAttention):
     """Segment-local softmax attention plus softmax attention over `basis` bin means of all earlier segments."""
 
-    def __init__(
-        self,
-        model_dim: int,
-        heads: int,
-        basis: int = 64,
-        segment: int = 128,
-        causal: bool = False,
-        through_memory: bool = True,
-    ):
-        super().__init__(model_dim, heads, Bins(basis, segment), causal, through_memory)
+    def __init__(self, model_dim: int, heads: int, basis: int = 64, segment: int = 128, causal: bool = False):
+        super().__init__(model_dim, heads, Bins(basis, segment), causal)
 
     def read(self, queries: Heads, coefficients: Coefficients) -> tuple[Heads, PerQuery]:
         projections = (self.memory_keys, self.memory_values)

@@ -1,14 +1,14 @@
 """A history as a continuous signal on [0, 1]: basis, regression, Gaussian reading and rewriting (Martins et al. 2022).
 
-The signal is x(t) = Bᵀ ψ(t): `coefficients` B weigh radial basis functions ψ. Events sit at the middles of equal cells,
-the oldest near 0 and the newest near 1.
+The signal is x(t) = Bᵀ ψ(t): `coefficients` B weigh radial basis functions ψ. Each event has one of equal cells, the
+oldest near 0 and the newest near 1.
 """
 
 import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib.attention import Heads, Mask, PerQuery
@@ -22,7 +22,7 @@ LEAST_EXPONENT = -64.0
 class Basis(NamedTuple):
     """Gaussian densities with the same `centres` for every one of the `deviations`; both in units of the unit interval.
 
-    A coefficient's index runs over the centres first and over the deviations second.
+    A coefficient's index runs over the deviations of the first centre, then over those of the second, as published.
     """
 
     centres: Float[Tensor, " centres"]
@@ -61,19 +61,18 @@ def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,), device: torch
     return Basis(centres, tuple(width / (len(centres) - 1) for width in widths))
 
 
-def cell_middles(count: int, device: torch.device | None = None) -> Float[Tensor, " count"]:
+def cell_middles(count: int, device: torch.device | str = "cpu") -> Float[Tensor, " count"]:
     """The middles of `count` equal cells of [0, 1]."""
     return (torch.arange(count, dtype=torch.float64, device=device) + 0.5) / count
 
 
 def basis_values(positions: Float[Tensor, "*shape"], basis: Basis) -> Float[Tensor, "*shape basis"]:
     """ψ(t) at the given positions: normalised densities N(t; μ_j, σ_j²)."""
-    variances = [torch.full_like(positions, s**2) for s in basis.deviations]
-    densities = [_gaussians(positions, v, basis.centres.to(positions)) for v in variances]
-    scaled = [
-        gaussian.div_(s * math.sqrt(2 * math.pi)) for gaussian, s in zip(densities, basis.deviations, strict=True)
-    ]
-    return torch.cat(scaled, dim=-1) if len(scaled) > 1 else scaled[0]
+    densities = []
+    for deviation in basis.deviations:
+        gaussians = _gaussians(positions, torch.full_like(positions, deviation**2), basis.centres.to(positions))
+        densities.append(gaussians.div_(deviation * math.sqrt(2 * math.pi)))
+    return torch.stack(densities, dim=-1).flatten(-2) if len(densities) > 1 else densities[0]
 
 
 def ridge_coefficients(
@@ -96,21 +95,40 @@ def ridge_update(
     samples: int,
     segment: int,
     ridge: float,
+    right_ends: bool = False,
+    zeros_outside: bool = False,
 ) -> Update:
     """The regression on `samples` points of the past in [0, τ] and `counts` new events in [τ, 1] (“unbounded memory”).
 
     A contraction τ of zero means that there is no past. Only the first `counts` of a segment's events enter, so that
-    padding has no weight; without any the update is zero. Solved in double precision.
+    padding has no weight; without any the update is zero. Solved in double precision. As the authors' code has it,
+    points may sit at the `right_ends` of their cells in all updates but the first, and the regression may be told that
+    the signal is zero outside [0, 1].
     """
-    contraction = contraction.double()[:, None]
-    share = 1 - contraction
+    contraction, real_counts = contraction.double()[:, None], counts[:, None].clamp(min=1)
+    has_past = contraction > 0
+    in_cell = torch.where(has_past, 1.0, 0.5) if right_ends else 0.5
     index = torch.arange(segment, device=counts.device)
-    places = contraction + share * (index + 0.5) / counts[:, None].clamp(min=1)
+    places = contraction + (1 - contraction) * (index + in_cell) / real_counts
     real = index < counts[:, None]
-    past = basis_values(contraction * cell_middles(samples, counts.device), basis) * (contraction > 0)[..., None]
-    new = basis_values(places, basis) * real[..., None]
-    solved = ridge_coefficients(torch.cat([past, new], dim=1), ridge) * real.any(-1)[:, None, None]
-    return Update(*solved.split([samples, segment], dim=-1))
+    old = torch.arange(samples, dtype=torch.float64, device=counts.device)
+    past = basis_values(contraction * ((old + in_cell) / samples), basis) * has_past[..., None]
+    designs = [past, basis_values(places, basis) * real[..., None]]
+    if zeros_outside:
+        outside, is_used = places_outside(real_counts, samples * has_past)
+        designs.append(basis_values(outside, basis) * is_used[..., None])
+    solved = ridge_coefficients(torch.cat(designs, dim=1), ridge) * real.any(-1)[:, None, None]
+    return Update(*solved[..., : samples + segment].split([samples, segment], dim=-1))
+
+
+def places_outside(
+    counts: Int[Tensor, "rows 1"], samples: Int[Tensor, "rows 1"]
+) -> tuple[Float[Tensor, "rows places"], Bool[Tensor, "rows places"]]:
+    """Where the authors' code expects zeros, about half as many as points on each side; which of these a row uses."""
+    points, margin = 2 * (counts + samples), 1 / (2 * counts + samples).double()
+    index = torch.arange(int(points.max()), device=counts.device)
+    places = margin - 0.5 + index * (2 - 2 * margin) / (points - 1)
+    return places, ((places < 0) | (places > 1)) & (index < points)
 
 
 def expected_basis(
@@ -118,7 +136,8 @@ def expected_basis(
 ) -> Float[Tensor, "*shape basis"]:
     """E_p[ψ_j] = N(μ; μ_j, σ_j² + σ²) for p = N(μ, σ²), the integral of continuous softmax attention in closed form."""
     offsets = mean[..., None] - basis.centres.to(mean)
-    return torch.cat([_density(offsets, variance[..., None] + s**2) for s in basis.deviations], dim=-1)
+    densities = [_density(offsets, variance[..., None] + s**2) for s in basis.deviations]
+    return torch.stack(densities, dim=-1).flatten(-2)
 
 
 def _density(offsets: Tensor, variance: Tensor) -> Tensor:
@@ -137,11 +156,11 @@ def gaussian_read(
     if needs_plain_operations(mean, variance, values):
         return expected_basis(mean, variance, basis) @ values
     centres = basis.centres.to(mean)
+    of_deviations = values.flatten(0, 1).unflatten(1, (len(centres), -1)).unbind(2)
+    means, variances = mean.flatten(0, 1), variance.flatten(0, 1)
     context = 0
-    for deviation, part in zip(basis.deviations, values.flatten(0, 1).split(len(centres), dim=1), strict=True):
-        context = context + _GaussianRead.apply(
-            mean.flatten(0, 1), variance.flatten(0, 1) + deviation**2, centres, part
-        )
+    for deviation, part in zip(basis.deviations, of_deviations, strict=True):
+        context = context + _GaussianRead.apply(means, variances + deviation**2, centres, part)
     return context.unflatten(0, mean.shape[:2])
 
 

@@ -2,8 +2,8 @@
 
 A history is walked in segments. The output of a segment is Z = Z_T + Z_LTM: softmax attention among its own events,
 and a read, by the same queries, of a memory of the segments before it that holds nothing of the segment itself. In the
-first segment the memory is empty and Z_LTM is zero. Gradients flow through the memory to the events written into it,
-unless `through_memory` is off.
+first segment the memory is empty and Z_LTM is zero. Gradients flow through the memory to the events written into it.
+`MemorySettings.published` is the memory of the authors' code, from which our own differs by the switches of its table.
 """
 
 import math
@@ -28,12 +28,11 @@ from lib.attention.continuous_memory import (
     quantile_times,
     ridge_update,
 )
-from lib.attention.numerics import wide
+from lib.attention.numerics import constant, wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")
-# Far below the variance of any useful basis; keeps the logarithm in the regulariser finite.
-LEAST_VARIANCE = 1e-6
+PUBLISHED_SAMPLINGS = {"published": "uniform", "published_sticky": "sticky_random"}
 # In nats; where large norms make a density so flat that single precision could not add its divergences up.
 MOST_DIVERGENCE = 1e30
 # The inverse of the softplus of its square is still finite in single precision.
@@ -48,8 +47,20 @@ class MemorySettings(Geometry):
     ("sticky", stratified and deterministic; "sticky_random", the paper's independent draws, from PyTorch's generator as
     in dropout); or at equal steps with the share τ = n / (n + r) for n events seen and r new ones ("even"), which keeps
     the whole past at one resolution instead of letting it shrink by `contraction` each time. `widths` are in units of
-    the centres' spacing; `bins` is the resolution of what is sticky; `initial_widths` are the heads' first standard
-    deviations on [0, 1], narrow for the newest events; `prior_width` is the deviation that the regulariser pulls to.
+    the centres' spacing; `bins` is the resolution of what is sticky; `prior_width` is the deviation that the
+    regulariser pulls to. The authors' code differs in what follows; notebook 03 shows what each costs.
+
+    switch            ours and, after it, `published`
+    right_ends        points at the middles of their cells; at the right ends, in all updates but the first
+    zeros_outside     nothing is known outside [0, 1]; the regression is told that the signal is zero there
+    scaled_scores     logits whose start is the same for any number of functions; scores as they are
+    initial_widths    an affine map for each head, first standard deviations from the oldest events to the newest; None:
+                      one linear map for all heads
+    least_variance    1e-6, far below that of any useful basis; 1e-4
+    through_memory    gradients reach the events that were written; they do not
+    sampling          "sticky"; "uniform", or "sticky_random" for sticky memories
+    prior_width       0.1; 0.05
+
     Raises ValueError for values that cannot work.
     """
 
@@ -60,23 +71,37 @@ class MemorySettings(Geometry):
     ridge: float = 0.5
     bins: int = 128
     prior_width: float = 0.1
-    initial_widths: tuple[float, float] = (0.4, 0.05)
+    initial_widths: tuple[float, float] | None = (0.4, 0.05)
+    scaled_scores: bool = True
+    right_ends: bool = False
+    zeros_outside: bool = False
+    least_variance: float = 1e-6
+
+    @classmethod
+    def published(cls, **settings) -> "MemorySettings":
+        """The memory of the authors' code, but for the settings given."""
+        return cls(**(PUBLISHED | settings))
+
+    @classmethod
+    def named(cls, sampling: str, **settings) -> "MemorySettings":
+        """By the name of a sampling, or "published" or "published_sticky" for the memory of the authors' code."""
+        if sampling in PUBLISHED_SAMPLINGS:
+            return cls.published(sampling=PUBLISHED_SAMPLINGS[sampling], **settings)
+        return cls(sampling=sampling, **settings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sampling not in SAMPLINGS:
-            raise ValueError(f"unknown sampling {self.sampling!r}; known: {', '.join(SAMPLINGS)}")
+            known = ", ".join([*SAMPLINGS, *PUBLISHED_SAMPLINGS])
+            raise ValueError(f"unknown sampling {self.sampling!r}; known: {known}")
         if not 0 < self.contraction < 1:
             raise ValueError(f"contraction must lie between 0 and 1, got {self.contraction}")
-        if self.samples < self.basis:
-            message = f"fewer samples than basis functions let the memory explode, got {self.samples} < {self.basis}"
-            raise ValueError(message)
         if self.bins < 1:
             raise ValueError(f"bins must be at least one, got {self.bins}")
-        for name in ("ridge", "prior_width"):
+        for name in ("ridge", "prior_width", "least_variance"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not all(0 < width <= MOST_INITIAL_WIDTH for width in self.initial_widths):
+        if not all(0 < width <= MOST_INITIAL_WIDTH for width in self.initial_widths or ()):
             raise ValueError(f"initial_widths must lie between 0 and {MOST_INITIAL_WIDTH}, got {self.initial_widths}")
         self.functions("cpu")
 
@@ -94,12 +119,43 @@ class MemorySettings(Geometry):
         return gaussian_basis(self.basis, self.widths, device)
 
     def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        functions = self.functions(counts.device)
-        update = ridge_update(functions, kept, counts, self.samples, self.segment, self.ridge)
+        functions, points = self.functions(counts.device), (self.samples, self.segment)
+        update = ridge_update(functions, kept, counts, *points, self.ridge, self.right_ends, self.zeros_outside)
         if self.sticky:
             return update
         # At times that never change, reading back and regressing are one constant matrix.
-        return Update(update.past @ basis_values(cell_middles(self.samples, counts.device), functions), update.new)
+        times = cell_middles(self.samples, counts.device) + (0.5 / self.samples if self.right_ends else 0.0)
+        return Update(update.past @ basis_values(times, functions), update.new)
+
+
+PUBLISHED = {
+    "sampling": "uniform",
+    "prior_width": 0.05,
+    "initial_widths": None,
+    "scaled_scores": False,
+    "right_ends": True,
+    "zeros_outside": True,
+    "least_variance": 1e-4,
+    "through_memory": False,
+}
+"""How the authors' code differs from our own choices."""
+
+
+@constant
+def score_scale(settings: MemorySettings) -> Float[Tensor, ""]:
+    """What scores are multiplied by, so that the start is the same for every number, width and ridge of the functions.
+
+    The regression G = (FᵀF + λI)⁻¹ Fᵀ makes of independent events of unit variance coefficients whose mean variance is
+    κ² = tr(GGᵀ) / N, the mean of g / (g + λ)² over the eigenvalues g of FᵀF. For a segment of S events, enough to
+    resolve the functions, g = S N exp(-w²θ²) at the frequency θ and width w: coefficients shrink as 1 / √(S N), and are
+    larger by what wide functions lose of high frequencies, up to the ridge. PyTorch's first weights give queries and
+    keys a third of the events' variance and the affine map 1 / 3N, so that logits deviate by κ / 3√3. Scaled to
+    π / √3, the deviation of the logistic distribution, they start with μ spread evenly over the past.
+    """
+    points = 4 * settings.basis  # resolve the functions; each counts as a part of an event
+    design = basis_values(cell_middles(points), settings.functions("cpu"))
+    strengths = torch.linalg.eigvalsh(design.mT @ design * (settings.segment / points)).clamp(min=0)
+    return 3 * math.pi * (strengths / (strengths + settings.ridge).square()).mean().rsqrt()
 
 
 class InfiniteFormerAttention(SegmentMemoryAttention):
@@ -111,11 +167,17 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         heads: int,
         settings: MemorySettings = MemorySettings(),
         causal: bool = False,
-        through_memory: bool = True,
     ):
-        super().__init__(model_dim, heads, settings, causal, through_memory)
+        super().__init__(model_dim, heads, settings, causal)
+        if settings.samples < settings.basis:
+            message = f"got {settings.samples} samples for {settings.basis} functions"
+            raise ValueError(f"fewer samples than basis functions let the memory explode: {message}")
         self.settings = settings
-        self.affine_weight = nn.Parameter(torch.empty(2, heads, self.basis).uniform_(-1, 1) * self.basis**-0.5)
+        maps = 1 if settings.initial_widths is None else heads
+        self.affine_weight = nn.Parameter(torch.empty(2, maps, self.basis).uniform_(-1, 1) * self.basis**-0.5)
+        self.affine_bias = None
+        if settings.initial_widths is None:
+            return
         places = torch.linspace(0.1, 0.9, heads, dtype=torch.float32) if heads > 1 else torch.tensor([0.5]).float()
         limits = (math.log10(width) for width in settings.initial_widths)
         spreads = torch.logspace(*limits, heads, dtype=torch.float32).square()
@@ -130,19 +192,21 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
     def density(self, queries: Heads, coefficients: Coefficients) -> Density:
         """μ = sigmoid and σ² = softplus of an affine map of each query's scores over the basis.
 
-        The map is applied to the keys before the queries meet them, so that no length by basis scores exist. Scores are
-        multiplied by the number of basis functions, as the coefficients of normalised densities are smaller than the
-        signal by about this factor.
+        The map is applied to the keys before the queries meet them, so that no length by basis scores exist.
         """
         dtype = wide(queries.dtype, coefficients.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            weight = self.affine_weight.to(dtype) * (self.basis * self.head_dim**-0.5)
+            weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * self.head_dim**-0.5
+            if self.settings.scaled_scores:
+                weight = weight * score_scale(self.settings)
             mixed = torch.einsum("phn,bnm->bphm", weight, coefficients.to(dtype))
             key_weight = self.memory_keys.weight.to(dtype).unflatten(0, (self.heads, self.head_dim))
             keys = torch.einsum("bphm,hdm->bhpd", mixed, key_weight)
-            logits = keys @ queries.to(dtype).mT + self.affine_bias.to(dtype).T[..., None]
+            logits = keys @ queries.to(dtype).mT
+            if self.affine_bias is not None:
+                logits = logits + self.affine_bias.to(dtype).T[..., None]
             place, spread = logits.unbind(2)
-            return Density(place.sigmoid(), F.softplus(spread) + LEAST_VARIANCE)
+            return Density(place.sigmoid(), F.softplus(spread).clamp(min=self.settings.least_variance))
 
     def read(self, queries: Heads, coefficients: Coefficients) -> tuple[Heads, PerQuery]:
         density = self.density(queries, coefficients)

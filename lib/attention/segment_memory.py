@@ -1,6 +1,6 @@
 """Attention inside segments plus a read of a memory of the segments before: what all memories here have in common."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ class Geometry:
 
     basis: int = 64
     segment: int = 128
+    through_memory: bool = field(default=True, kw_only=True)  # whether gradients flow to the events that were written
 
     def __post_init__(self) -> None:
         if self.basis < 1 or self.segment < 1:
@@ -73,12 +74,11 @@ class SegmentMemoryAttention(MultiHeadAttention):
 
     has_causal_form = True
 
-    def __init__(self, model_dim: int, heads: int, geometry: Geometry, causal: bool, through_memory: bool):
+    def __init__(self, model_dim: int, heads: int, geometry: Geometry, causal: bool):
         super().__init__(model_dim, heads, causal)
         self.geometry = geometry
         self.basis = geometry.basis
         self.segment = geometry.segment
-        self.through_memory = through_memory
         self.memory_keys = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_values = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_projection = nn.Linear(model_dim, model_dim, bias=False)
@@ -184,7 +184,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         with torch.autocast(events.device.type, enabled=False):
             carried = self.transition(update.past, coefficients, queries, real).to(coefficients.dtype) @ coefficients
             written = carried + update.new[..., : events.shape[1]] @ events.to(coefficients.dtype)
-        return written if self.through_memory else written.detach()
+        return written if self.geometry.through_memory else written.detach()
 
     def step(
         self, events: Events, key_mask: Mask | None = None, memory: Memory | None = None

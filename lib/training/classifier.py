@@ -94,7 +94,7 @@ def build_attention(config: ModelConfig, generator: torch.Generator, causal: boo
     known = vars(config) if config.attention in ATTENTIONS else {each: vars(config)[each] for each in SHAPE}
     if kind is InfiniteFormerAttention:
         names = ("basis", "segment", "sampling", "contraction", "samples")
-        known = known | {"settings": MemorySettings(**{name: known[name] for name in names})}
+        known = known | {"settings": MemorySettings.named(**{name: known[name] for name in names})}
     if causal and not takes(kind, "causal"):
         raise ValueError(f"{kind.__name__} has no causal form")
     known = known | {"generator": generator, "causal": causal}

@@ -1,4 +1,4 @@
-"""The tables of the comparison: costs beside scores, controls beside their mechanism, the optimum, what was tried."""
+"""The tables of the comparison: scores beside costs, controls beside their mechanism, true beside permuted order."""
 
 from pathlib import Path
 
@@ -8,13 +8,15 @@ from scipy.special import expit
 from lib.data.batches import stratified_folds
 from lib.data.histories import Histories
 from lib.training.runs import Run
-from study.accuracy import evaluate, references, reliability
+from study.accuracy import evaluate, references
 from study.accuracy.evaluate import out_of_fold
 from study.report import MODEL_STYLE
 from study.variants import VARIANTS, permuted
 from study.wording import words
 
 BAYES = "bayes_optimum"
+ORDERED = "bigram_regression"
+"""The classical model that sees order, by neighbours."""
 
 
 def label(model: str) -> str:
@@ -26,13 +28,6 @@ def label(model: str) -> str:
     return VARIANTS[model].label if model in VARIANTS else words(model)
 
 
-def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Calibration error of every model, with what chance alone would give; indexed by model."""
-    models = predictions["model"].unique()
-    rows = {name: reliability.calibration(*evaluate.score_table(predictions, name), seed) for name in models}
-    return pd.DataFrame(rows).T.rename_axis("model")
-
-
 def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """One line per model: scores with intervals, calibration error, costs; what was not measured is missing."""
     wide = values.assign(
@@ -41,6 +36,19 @@ def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFr
     table = wide.pivot(index="model", columns="metric", values="shown").loc[values["model"].unique()]
     table = table[list(evaluate.METRICS)].join(calibration["calibration_error"].map("{:.3f}".format)).join(costs)
     return table.rename(index=label)
+
+
+def against(differences: pd.DataFrame, bases: dict[str, str]) -> pd.DataFrame:
+    """By model its difference to the model that it is set against (value, low, high); zero to itself."""
+    rows = {}
+    for model, base in bases.items():
+        if model == base:
+            rows[model] = (0.0, 0.0, 0.0)
+        elif f"{model} − {base}" in differences.index:
+            rows[model] = tuple(differences.loc[f"{model} − {base}", ["difference", "low", "high"]])
+        else:
+            rows[model] = tuple(-differences.loc[f"{base} − {model}", ["difference", "high", "low"]])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
 
 
 def long_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame:
@@ -76,17 +84,14 @@ def control_table(
 def order_table(
     histories: Histories, controls: dict[str, list[Run]], predictions: pd.DataFrame, fold_count: int, seed: int
 ) -> pd.DataFrame:
-    """True minus permuted order in ROC-AUC, of n-grams and of the controls on permuted events.
+    """True minus permuted order in ROC-AUC, of counted pairs of codes and of the controls on permuted events.
 
-    The intervals hold for all of them at once.
+    The intervals hold for all of them at once. Pairs are counted in the first repeat.
     """
     frames = [out_of_fold(histories, name, runs, fold_count) for name, runs in controls.items()]
-    for repeat in map(int, predictions["seed"].unique()):
-        splits = stratified_folds(histories, fold_count, repeat)
-        of_permuted = references.predictions(permuted(histories), splits, repeat, references.NGRAMS)
-        frames += [references.predictions(histories, splits, repeat, ["trigram_regression"])]
-        frames += [of_permuted.assign(model=of_permuted["model"] + "_permuted")]
-    names = [*references.NGRAMS, *(VARIANTS[name].changes for name in controls if VARIANTS[name].permuted)]
+    counted = references.predictions(permuted(histories), stratified_folds(histories, fold_count, 0), 0, [ORDERED])
+    frames.append(counted.assign(model=f"{ORDERED}_permuted"))
+    names = [ORDERED, *(VARIANTS[name].changes for name in controls)]
     pairs = [(name, f"{name}_permuted") for name in names]
     table = evaluate.comparisons(pd.concat([predictions, *frames], ignore_index=True), pairs, seed)
     return table.set_axis(pd.Index(names, name="model"))

@@ -10,9 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from lib.data.batches import FEWEST_TO_TRAIN, last_events, stratified_folds
 from lib.data.histories import Histories
-from lib.training.classifier import ModelConfig
-from lib.training.loop import TrainConfig
-from lib.training.runs import Run, predict, train
+from lib.training.runs import Run, predict
 from study.accuracy import evaluate, references
 from study.accuracy.evaluate import out_of_fold
 from study.accuracy.references import Split
@@ -32,7 +30,7 @@ def by_events(
 ) -> pd.DataFrame:
     """Out-of-fold ROC-AUC of the first repeat's models from each customer's last events, x: their number.
 
-    Networks are not retrained. The logistic regression is fitted anew to each window: what counting can know from it.
+    Networks are not retrained. The logistic regression is fitted to each window: what counting can know from it.
     """
     splits, frames = stratified_folds(histories, fold_count, 0), []
     for limit in limits:
@@ -63,43 +61,17 @@ def fewer(histories: Histories, splits: Sequence[Split], size: int, seed: int) -
     return chosen
 
 
-def network_predictions(
-    histories: Histories, name: str, model: ModelConfig, config: TrainConfig, splits: Sequence[Split], seed: int = 0
-) -> pd.DataFrame:
-    """Predictions of a network trained on the training part of every split, for its test part."""
-    frames = []
-    for fold, (learners, test) in enumerate(splits):
-        title = f"{name}, {len(learners)} customers, fold {fold + 1}/{len(splits)}"
-        trained, _ = train(histories, learners, model, config, 1000 * seed + fold, title)
-        found = predict(trained, histories, test, config.evaluation_events)
-        frames.append(evaluate.prediction_frame(histories, name, seed, fold, test, found))
-    return pd.concat(frames, ignore_index=True)
-
-
 def by_customers(
-    histories: Histories,
-    networks: dict[str, ModelConfig],
-    config: TrainConfig,
-    fold_count: int,
-    repeats: int,
-    sizes: Sequence[int],
-    network_sizes: Sequence[int],
-    seed: int,
+    histories: Histories, splits: Sequence[Split], sizes: Sequence[int], whole: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
-    """Out-of-fold ROC-AUC after learning from few customers, x: their number.
+    """Out-of-fold ROC-AUC of the classical models after learning from few customers, x: their number.
 
-    The references in every repeat; the networks at `network_sizes` and in the first repeat only. Sizes that the folds
-    do not have are left out.
+    `whole` are their predictions from all customers of these folds of the first repeat. Sizes that the folds do not
+    have are left out.
     """
-    folds, frames = [stratified_folds(histories, fold_count, repeat) for repeat in range(repeats)], []
-    every = [split for splits in folds for split in splits]
-    for size in [each for each in sorted({*sizes, *network_sizes}) if possible(histories, every, each)]:
-        tables = []
-        for repeat in range(repeats):
-            splits = fewer(histories, folds[repeat], size, repeat)
-            tables.append(references.predictions(histories, splits, repeat))
-            if repeat == 0 and size in network_sizes:
-                tables += [network_predictions(histories, *network, config, splits) for network in networks.items()]
-        frames.append(evaluate.score_rows(pd.concat(tables), ["roc_auc"], seed).assign(x=size))
-    columns = ["model", "metric", "value", "low", "high", "x"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    tables = {min(len(learners) for learners, _ in splits): whole[whole["seed"] == 0]}
+    for size in sizes:
+        if possible(histories, splits, size):
+            tables[size] = references.predictions(histories, fewer(histories, splits, size, 0), 0)
+    frames = [evaluate.score_rows(table, ["roc_auc"], seed).assign(x=size) for size, table in sorted(tables.items())]
+    return pd.concat(frames, ignore_index=True)

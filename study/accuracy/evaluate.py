@@ -1,9 +1,9 @@
 """Accuracy with its uncertainty: scores of out-of-fold predictions, bootstrap intervals, paired differences.
 
-Predictions are one frame for all models: model, seed (the repeat), fold, position (of the customer), label, and the
-probabilities of the classes, class_0 to class_{K-1}. Every customer is predicted once per repeat, by a model that
-never saw it. A resample of customers is a row of weights (how often each was drawn), so that a score of all resamples
-is a few products of arrays.
+Predictions are one frame for all models: model, seed (the repeat), fold, position (of the customer), label, seconds (of
+the training) and the probabilities of the classes, class_0 to class_{K-1}. Every customer is predicted once per repeat,
+by a model that never saw it. A resample of customers is a row of weights (how often each was drawn), so that a score of
+all resamples is a few products of arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -158,10 +158,8 @@ def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: i
     """Paired differences in ROC-AUC, first minus second, with 95 % intervals that hold for all the pairs at once.
 
     Of pair j let d_j be the difference found, d*_j that of a resample of customers (the same one for all pairs) and s_j
-    its standard deviation over resamples. Let q be the 95 % quantile of max_j |d*_j − d_j| / s_j. As d* lies about d
-    like d about the true differences δ, P(|d_j − δ_j| ≤ q s_j for every j) ≈ 0.95: the interval d_j ± q s_j holds for
-    whichever pair is looked at afterwards, the best one included (max-t; Westfall and Young 1993). Pairs that rise and
-    fall together keep q below Bonferroni's.
+    its standard deviation over resamples; q is the 95 % quantile of max_j |d*_j − d_j| / s_j. The interval d_j ± q s_j
+    holds for whichever pair is looked at afterwards (max-t; Westfall and Young 1993).
     Of two models only the repeats that both have enter. `detectable` is the difference that such an interval would have
     kept from zero with a probability of 80 %. Indexed by "first − second".
     """
@@ -186,14 +184,15 @@ def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: i
 def out_of_fold(
     histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
 ) -> pd.DataFrame:
-    """Test-fold predictions of `cross_validate`'s runs in the shape of `study.accuracy.evaluate`.
+    """Test-fold predictions of `cross_validate`'s runs in the shape of this module.
 
-    With `predict(model, histories, customers)` they are made anew, for example with a part of the model switched off.
+    With `predict(model, histories, customers)` it makes them, for example with a part of the model switched off.
     """
     frames = []
     for place, run in enumerate(runs):
         position = run.predictions["position"].to_numpy()
         found = run.predictions.filter(like="class_").to_numpy()
         probabilities = found if predict is None else predict(run.model, histories, position)
-        frames.append(prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities))
+        frame = prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities)
+        frames.append(frame.assign(seconds=run.history["seconds"].sum()))
     return pd.concat(frames, ignore_index=True)

@@ -1,11 +1,11 @@
-"""Classical models to beat, on the same folds: counting codes, their pairs, their sizes; boosting on aggregates.
+"""Classical models to beat, on the same folds: counts of codes, of their pairs and by amount; boosting on aggregates.
 
 Features are functions of a customer's own events in columns that the bank's published codes fix; whatever is learned,
 the choice of columns and of the penalty included, is learned by the model inside the training fold.
 """
 
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,21 +18,21 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
 
 from lib.data.batches import FEWEST_TO_TRAIN
 from lib.data.histories import Histories
 from lib.training.counting import SIZES, crossed
 from study.accuracy.evaluate import prediction_frame
+from study.accuracy.verdict import CLASSICAL
 
 INNER_FOLDS = FEWEST_TO_TRAIN
 PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
 LEAST_VARIANCE = 0.02
 """Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
 
-RIVALS = ("logistic_regression", "bigram_regression", "size_regression", "count_regression", "gradient_boosting")
+RIVALS = tuple(CLASSICAL)
 """The classical models of the main comparison."""
-NGRAMS = ("bigram_regression", "trigram_regression")
-"""Those that see order, by neighbours."""
 
 Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
@@ -55,21 +55,13 @@ def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
     return np.concatenate(tables, axis=1)
 
 
-def ngram_counts(histories: Histories, length: int) -> sparse.csr_array:
-    """log(1 + count) of every run of so many MCCs of neighbouring events that occurs."""
-    owner, kinds = histories.owners, histories.cardinalities[0]
-    starts = len(owner) - length + 1
-    inside = owner[:starts] == owner[length - 1 :]
-    run = sum(
-        histories.categories[place : place + starts, 0].astype(np.int64) * kinds ** (length - 1 - place)
-        for place in range(length)
-    )
-    occurring, item = np.unique(run[inside], return_inverse=True)
-    return log_counts(owner[:starts][inside], item, len(histories.customers), len(occurring))
-
-
-pair_counts = partial(ngram_counts, length=2)
-triple_counts = partial(ngram_counts, length=3)
+def pair_counts(histories: Histories) -> sparse.csr_array:
+    """log(1 + count) of every pair of MCCs of neighbouring events that occurs."""
+    owner, codes = histories.owners, histories.categories[:, 0].astype(np.int64)
+    inside = owner[:-1] == owner[1:]
+    pair = codes[:-1] * histories.cardinalities[0] + codes[1:]
+    occurring, item = np.unique(pair[inside], return_inverse=True)
+    return log_counts(owner[:-1][inside], item, len(histories.customers), len(occurring))
 
 
 def size_counts(histories: Histories) -> sparse.csr_array:
@@ -135,7 +127,6 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
         "size_regression": (codes_and(size_counts), selected),
         "count_regression": (codes_and(size_counts, pair_counts), selected),
         "gradient_boosting": (aggregates, boosting),
-        "trigram_regression": (codes_and(pair_counts, triple_counts), selected),
     }
 
 
@@ -144,13 +135,17 @@ def predictions(
 ) -> pd.DataFrame:
     """Predictions of classical models for the test part of every split, learned on its training part.
 
-    `splits` are the folds of one repeat, `seed`.
+    `splits` are the folds of one repeat, `seed`. Each fit takes `seconds`, on one thread, because it is small.
     """
     frames = []
     for name in names:
         features, model = references(seed)[name]
         table = features(histories)
         for fold, (train, test) in enumerate(splits):
-            model.fit(table[train], histories.labels[train])
-            frames.append(prediction_frame(histories, name, seed, fold, test, model.predict_proba(table[test])))
+            started = time.perf_counter()
+            with threadpool_limits(1):
+                model.fit(table[train], histories.labels[train])
+            seconds = time.perf_counter() - started
+            found = prediction_frame(histories, name, seed, fold, test, model.predict_proba(table[test]))
+            frames.append(found.assign(seconds=seconds))
     return pd.concat(frames, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: calibration error, what chance alone would give, reliability curve.
+"""Whether probabilities are calibrated: calibration error, what chance alone would give, reliability curve.
 
 Of two classes the probability of the second is judged; of more the probability of the most probable one.
 """
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import stats
 
+from study.accuracy import evaluate
 from study.accuracy.evaluate import Labels, Scores
 
 BINS = 10
@@ -18,7 +19,7 @@ SIMULATIONS = 1000
 def confidences(
     scores: Scores, labels: Labels
 ) -> tuple[Float[ndarray, "repeats customers"], Bool[ndarray, "repeats customers"]]:
-    """The probability that is judged, and whether the class it was given to is right."""
+    """The probability that is judged, and whether its class is the true one."""
     if scores.shape[-1] == 2:
         return scores[..., 1], np.broadcast_to(labels == 1, scores.shape[:2])
     return scores.max(-1), scores.argmax(-1) == labels
@@ -34,7 +35,7 @@ def calibration_error(
 
 
 def calibration(scores: Scores, labels: Labels, seed: int) -> dict[str, float]:
-    """Calibration error averaged over repeats, and its mean and 95 % quantile if the probabilities were true.
+    """Calibration error averaged over repeats, and its 95 % quantile if the probabilities were true.
 
     The error is positive even then, because frequencies in bins vary: labels are drawn from the probabilities, with the
     same uniform numbers in every repeat, and scored alike.
@@ -45,9 +46,15 @@ def calibration(scores: Scores, labels: Labels, seed: int) -> dict[str, float]:
     chance = np.mean([calibration_error(one, uniforms < one) for one in probability], axis=0)
     return {
         "calibration_error": float(np.mean(found)),
-        "calibration_error_by_chance": float(chance.mean()),
         "calibration_error_limit": float(np.quantile(chance, 0.95)),
     }
+
+
+def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The calibration of every model; indexed by model."""
+    models = predictions["model"].unique()
+    rows = {name: calibration(*evaluate.score_table(predictions, name), seed) for name in models}
+    return pd.DataFrame(rows).T.rename_axis("model")
 
 
 def reliability_curve(scores: Scores, labels: Labels) -> pd.DataFrame:

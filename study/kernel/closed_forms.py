@@ -8,11 +8,10 @@ length √d in uniform directions, |z|² = v. Estimators are named by kernel and
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.special import hyp0f1, hyp1f1
 
-from lib.attention.random_features import PROJECTIONS, best_tilt, check_kernel
+from lib.attention.random_features import PROJECTIONS, check_kernel
 
 Pairs = Float[np.ndarray, "*pairs"]
 # Beyond this v a relative error is past e^500, and its square would no longer fit a float.
@@ -30,29 +29,13 @@ def pairs_per_feature(features: int, head_dim: int) -> float:
     return (blocks * head_dim * (head_dim - 1) + rest * (rest - 1)) / features
 
 
-def chi_pair_moment(square: Pairs, head_dim: int, cosine: float = 0.0) -> Pairs:
-    """E exp(w₁·z + w₂·z) for rows of independent chi norms at a fixed mutual cosine, |z|² = `square`.
-
-    At cosine zero it is 1F1(d; d/2; v/2). Otherwise it is the mean of 1F1(d; d/2; v/2 (1 + cosine · sin φ)) under a
-    density in proportion to sin^(d-1) φ: half of φ is the angle whose tangent is the ratio of the two norms.
-    """
-    if cosine == 0:
-        return hyp1f1(head_dim, head_dim / 2, square / 2)
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    sine = np.sin(np.pi / 2 * (1 + nodes))
-    weights = weights * sine ** (head_dim - 1)
-    moments = hyp1f1(head_dim, head_dim / 2, square[..., None] / 2 * (1 + cosine * sine))
-    return moments @ (weights / weights.sum())
-
-
-def _moments(projection: str, head_dim: int) -> tuple[Callable[[Pairs], Pairs], Callable[[Pairs, int], Pairs]]:
+def _moments(projection: str, head_dim: int) -> tuple[Callable[[Pairs], Pairs], Callable[[Pairs], Pairs]]:
     """E exp(w·z), and E exp(w₁·z ± w₂·z) for two rows of one block, as functions of |z|²."""
     if projection == "fixed_norm":
-        return lambda v: hyp0f1(head_dim / 2, head_dim * v / 4), lambda v, _: hyp0f1(head_dim / 2, head_dim * v / 2)
+        return lambda v: hyp0f1(head_dim / 2, head_dim * v / 4), lambda v: hyp0f1(head_dim / 2, head_dim * v / 2)
     if projection == "gaussian":
-        return lambda v: np.exp(v / 2), lambda v, _: np.exp(v)
-    cosine = -1 / (head_dim - 1) if projection == "simplex" else 0.0
-    return lambda v: np.exp(v / 2), lambda v, sign: chi_pair_moment(v, head_dim, sign * cosine)
+        return lambda v: np.exp(v / 2), np.exp
+    return lambda v: np.exp(v / 2), lambda v: hyp1f1(head_dim, head_dim / 2, v / 2)
 
 
 def error_parts(
@@ -62,29 +45,21 @@ def error_parts(
     sum_square: Pairs,
     difference_square: Pairs,
     pairs: float | None = None,
-    tilt: float | None = None,
 ) -> tuple[Pairs, Pairs]:
     """Relative variance of one row's share (divide by the number of rows), and the mean estimate over the truth.
 
     Lemma 2 of Choromanski et al. 2021 for independent rows; exact for the others. `pairs` is `pairs_per_feature`,
-    full blocks by default; `tilt` is FAVOR++'s A, the best one of each pair by default. Raises ValueError where no
-    closed form exists.
+    full blocks by default. Raises ValueError for unknown names.
     """
     check_kernel(kernel)
     if projection not in PROJECTIONS:
         raise ValueError(f"unknown projection {projection!r}; known are {', '.join(PROJECTIONS)}")
-    if kernel == "favor++" and projection == "fixed_norm":
-        raise ValueError(f"the {kernel} kernel with {projection} rows does not estimate the softmax kernel")
     pairs = head_dim - 1 if pairs is None else pairs
     square = -difference_square if kernel == "trigonometric" else np.minimum(sum_square, LARGEST)
     one, two = _moments(projection, head_dim)
-    mean, second, pair = one(square), one(4 * square), two(square, 1)
+    mean, second, pair = one(square), one(4 * square), two(square)
     if kernel in ("hyperbolic", "trigonometric"):
-        second, pair = (1 + second) / 2, (pair + two(square, -1)) / 2
-    if kernel == "favor++":
-        tilt = best_tilt(torch.as_tensor(sum_square), head_dim).numpy() if tilt is None else tilt
-        shrink, spread = 1 - 4 * tilt, 1 - 8 * tilt
-        second = shrink**head_dim * spread ** (-head_dim / 2) * np.exp(2 * shrink / spread * square)
+        second = (1 + second) / 2
     truth = np.exp(square / 2)
     return (second - mean**2 + pairs * (pair - mean**2)) / truth**2, mean / truth
 

@@ -13,14 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.attention.performer import favor_attention
-from lib.attention.random_features import (
-    FEATURE_MAPS,
-    RandomFeatures,
-    best_tilt,
-    draw_projection,
-    kernel_estimate,
-    tilted_features,
-)
+from lib.attention.random_features import FEATURE_MAPS, draw_projection, kernel_estimate
 from lib.attention.softmax import softmax_attention
 from study.kernel.closed_forms import error_parts, relative_mean_square, rows_for
 
@@ -35,14 +28,6 @@ def pair_at(length: float, angle: float, head_dim: int) -> tuple[Tensor, Tensor]
     return scale * (halves[0] + halves[1]), scale * (halves[0] - halves[1])
 
 
-def features_of(kernel: str, vectors: Tensor, projection: Tensor, sum_square: float) -> RandomFeatures:
-    """The kernel's features; FAVOR++ has the tilt that is best for |x+y|² = `sum_square`."""
-    if kernel != "favor++":
-        return FEATURE_MAPS[kernel](vectors, projection)
-    tilt = best_tilt(vectors.new_full((1, 1), sum_square), vectors.shape[-1])
-    return tilted_features(vectors, projection, tilt)
-
-
 def block_estimates(
     kernel: str,
     query: Float[Tensor, " head_dim"],
@@ -51,9 +36,9 @@ def block_estimates(
 ) -> Float[Tensor, " draws"]:
     """The kernel of one pair, estimated from each head_dim rows of the projection by itself, by the library's maps."""
     head_dim = len(query)
-    sum_square = (query + key).square().sum().item() * head_dim**-0.5
-    pair = [features_of(kernel, vector[None], projection, sum_square) for vector in (query, key)]
-    (left, left_scale), (right, right_scale) = pair
+    (left, left_scale), (right, right_scale) = (
+        FEATURE_MAPS[kernel](vector[None], projection) for vector in (query, key)
+    )
     shares = left[0] * right[0] * (left_scale + right_scale).exp()
     draws = len(projection) // head_dim
     return shares.view(-1, draws, head_dim).sum((0, 2)) * draws

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Other than the mechanisms' own; each has three to one contrast on white and on the page's dark background.
-COLOURS = {"trigonometric": "#77756f", "positive": "#b5327a", "hyperbolic": "#7a63d8", "favor++": "#96802a"}
-LINES = {"gaussian": ":", "orthogonal": "-", "fixed_norm": "--", "simplex": "-."}
-MARKERS = {"gaussian": "D", "orthogonal": "o", "fixed_norm": "s", "simplex": "^"}
+COLOURS = {"trigonometric": "#77756f", "positive": "#b5327a", "hyperbolic": "#7a63d8"}
+LINES = {"gaussian": ":", "orthogonal": "-", "fixed_norm": "--"}
+MARKERS = {"gaussian": "D", "orthogonal": "o", "fixed_norm": "s"}
 WORDS = {"gaussian": "independent", "fixed_norm": "fixed norm", "theorem_2": "Theorem 2"}
 INK = "#1b1f24"
 

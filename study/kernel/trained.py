@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib import paths
-from lib.attention.performer import favor_attention, tilt_of
+from lib.attention.performer import favor_attention
 from lib.attention.random_features import draw_projection
 from lib.attention.softmax import attention_weights, softmax_attention
 from lib.data.batches import Batch
@@ -80,14 +80,13 @@ def features_needed(
     queries, keys, head_dim = queries.double(), keys.double(), queries.shape[-1]
     chosen = torch.linspace(0, queries.shape[2] - 1, min(EXAMINED, queries.shape[2])).round().long()
     weights = attention_weights(queries[:, :, chosen], keys, key_mask) * key_mask[:, None, chosen, None]
-    tilt = float(tilt_of(queries, keys, key_mask=key_mask).mean()) if kernel == "favor++" else None
     cross = queries[:, :, chosen] @ keys.transpose(-2, -1) * head_dim**-0.5
     squares = queries[:, :, chosen].square().sum(-1)[..., None] + keys.square().sum(-1)[..., None, :]
     number = squares * head_dim**-0.5 + (-2 if kernel == "trigonometric" else 2) * cross
     share = weights.square() / weights.square().sum()
     counts, edges = np.histogram(number.clamp_min(0).numpy().ravel(), 4096, weights=share.numpy().ravel())
     middle = (edges[1:] + edges[:-1]) / 2
-    variance, ratio = error_parts(kernel, projection, head_dim, middle, middle, tilt=tilt)
+    variance, ratio = error_parts(kernel, projection, head_dim, middle, middle)
     variance, bias = counts @ variance, counts @ (ratio / (counts @ ratio) - 1) ** 2
     return {target: variance / (target**2 - bias) if bias < target**2 else np.inf for target in targets}
 

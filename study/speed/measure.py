@@ -24,9 +24,10 @@ import torch
 from torch.utils.benchmark import Timer, timer
 from tqdm import tqdm
 
-from lib.dependencies import code_hash, modules
+from lib.dependencies import code_hash, mechanism_files, modules
 from lib.paths import MEASUREMENTS
 from lib.storage import read_checksummed, write_checksummed
+from study.mechanisms import OWN
 from study.provenance import processor
 from study.speed.fresh_process import MIB, limit_memory, map_blocks_separately, peak_mib, run_in_fresh_process
 from study.speed.workload import Configuration, prepare
@@ -90,6 +91,7 @@ def fingerprint(device: str) -> str:
 
 def hardware(device: str = "cpu") -> dict[str, object]:
     """What a measurement depends on besides code and configuration."""
+    allocator = {name: text for name, text in sorted(os.environ.items()) if name.startswith("MALLOC_")}
     facts = {
         "processor": processor(),
         "cores": psutil.cpu_count(),
@@ -97,14 +99,15 @@ def hardware(device: str = "cpu") -> dict[str, object]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
         "torch": torch.__version__,
-        "allocator": {name: text for name, text in sorted(os.environ.items()) if name.startswith("MALLOC_")},
     }
+    facts |= {"allocator": allocator} if allocator else {}
     return facts | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def kept_at(configuration: Configuration, block_seconds: float, machine: str, cache: Path) -> Path:
     """The file of a configuration's results: a readable name, then a hash of configuration, code and hardware."""
-    facts = json.dumps([asdict(configuration), block_seconds, machine], sort_keys=True)
+    own = code_hash(mechanism_files(OWN[configuration.mechanism])) if configuration.mechanism in OWN else ""
+    facts = json.dumps([asdict(configuration), block_seconds, machine, own], sort_keys=True)
     parts = (configuration.mechanism, configuration.scope, configuration.direction, configuration.length)
     return cache / f"{'-'.join(map(str, parts))}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.json"
 

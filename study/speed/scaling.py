@@ -1,6 +1,6 @@
-"""What the measured rows say: growth, cross-over lengths, what to choose, and the source study's claims."""
+"""What the measured rows say: growth, cross-over lengths, and the source study's claims."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import combinations, product
 
@@ -9,21 +9,17 @@ import pandas as pd
 from scipy import stats
 
 from lib.paths import FACTS
-from study.report import COLUMNS, MODEL_STYLE, NOT_MEASURED
+from study.report import COLUMNS
+from study.speed.panels import CAUSAL, UNIFORM, order_of
 from study.speed.workload import Configuration
 
-# From the steepest growth to the flattest: of a pair, the later is the one expected to pay from some length on.
-ORDER = ("explicit_softmax", "softmax", "performer", "infinite_former")
-LABELS = {model: MODEL_STYLE[model]["label"] for model in ORDER} | {"softmax": "fused softmax"}
 BASELINES = ("explicit_softmax", "softmax")
-CAUSAL, UNIFORM = "_causal", "_uniform"  # what a variant of a mechanism is named by
 CONFIDENCE = 0.95
 BETWEEN = 1.5  # of linear and quadratic growth
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.
 POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
 POWER_MARGIN = 0.1
 METRICS = ("peak_memory_mib", "time_ms")
-CASE = ["direction", "length", "batch"]
 # What may differ between machines whose rows are compared, and what varies within a sweep.
 FREE = ("mechanism", "direction", "length", "device", "threads", "seed")
 CLAIMS = {
@@ -71,12 +67,6 @@ def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["model", "split", "metric", "exponent", "low", "high", "points"])
 
 
-def power(times: pd.Series) -> float:
-    """The power of length with which the times, indexed by length, grow; missing with fewer than two of them."""
-    known = times.dropna()
-    return float(np.polyfit(np.log(known.index), np.log(known), 1)[0]) if len(known) > 1 else np.nan
-
-
 def crossing(ratios: pd.Series) -> float:
     """The length beyond which the ratios, indexed by length, stay below one, interpolated between logarithms.
 
@@ -94,7 +84,7 @@ def crossing(ratios: pd.Series) -> float:
 
 
 def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
-    """From which length on the `model` of each pair is faster than the other (`against`), by direction.
+    """From which length on every `model` is faster than each softmax (`against`), by direction.
 
     Every round gives a cross-over of its own; the interval is Student's t for their mean logarithm, cut at the lengths
     measured (where it is open) and missing with a single round. `faster` says from which lengths on in words. All of
@@ -102,9 +92,11 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for split, part in rows.groupby("direction", sort=False):
-        models, times = set(part["mechanism"]), part[part["metric"] == "time_ms"]
-        table = times.pivot(index=["round", "length"], columns="mechanism", values="value").reindex(columns=ORDER)
-        for against, model in combinations([model for model in ORDER if model in models], 2):
+        models, times = order_of(part["mechanism"]), part[part["metric"] == "time_ms"]
+        table = times.pivot(index=["round", "length"], columns="mechanism", values="value").reindex(columns=models)
+        for against, model in combinations(models, 2):
+            if against not in BASELINES:
+                continue
             ratios = (table[model] / table[against]).dropna()
             lengths = ratios.index.get_level_values("length")
             if lengths.nunique() < 2:
@@ -147,7 +139,8 @@ def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame], layer: Configur
         if len(same):
             tables.append(crossovers(same).assign(machine=machine))
     found = pd.concat(tables)
-    words = found.pivot(index=["model", "against", "split"], columns="machine", values="faster")
+    found = found.rename(columns={"model": "mechanism", "against": "faster than", "split": "direction"})
+    words = found.pivot(index=["mechanism", "faster than", "direction"], columns="machine", values="faster")
     return words.reindex(columns=found["machine"].unique()).astype("object").fillna("not measured")
 
 
@@ -162,34 +155,6 @@ def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str
     pays = pays.melt(["model", "split", "against"], list(ends.values()), "metric", "value")
     pays["axis"] = "against_" + pays.pop("against")
     return pd.concat([growth, pays]).assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
-
-
-def choices(rows: pd.DataFrame, limits_mib: Sequence[int | float]) -> pd.DataFrame:
-    """For each direction, length and batch the fastest mechanism within each limit of memory, a column per limit.
-
-    The naive softmax is no candidate: the fused one gives the same numbers.
-    """
-    pick = {"time_ms": "median", "time_ms_low": "min", "time_ms_high": "max", "peak_memory_mib": "median"}
-    candidates = rows[rows["mechanism"] != "explicit_softmax"]
-    values = {
-        name: candidates[candidates["metric"] == name].groupby([*CASE, "mechanism"])["value"].agg(how)
-        for name, how in pick.items()
-    }
-    table = pd.concat(values, axis=1).dropna(subset="time_ms").reset_index("mechanism")
-    cases = pd.MultiIndex.from_frame(rows[CASE].drop_duplicates().sort_values(CASE))
-    found = {
-        f"within {limit:,g} MiB": [fastest(table[table.index == case], limit) for case in cases] for limit in limits_mib
-    }
-    return pd.DataFrame(found, index=cases)
-
-
-def fastest(candidates: pd.DataFrame, limit_mib: int | float) -> str:
-    """The fastest of the mechanisms that fit, with all that its spread overlaps, in words."""
-    fitting = candidates[candidates["peak_memory_mib"] <= limit_mib].sort_values("time_ms")
-    if fitting.empty:
-        return "none fits" if len(candidates) else NOT_MEASURED.lower()
-    tied = fitting[fitting["time_ms_low"] <= fitting["time_ms_high"].iloc[0]]
-    return " or ".join(tied["mechanism"].map(LABELS))
 
 
 def only(table: pd.DataFrame, **where: object) -> pd.Series:

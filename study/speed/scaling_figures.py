@@ -1,48 +1,21 @@
 """Time and memory against length and other settings, along streams and of epochs: figures and words from saved rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from study.report import MODEL_STYLE, NOT_MEASURED
-from study.speed.cost import PARTS
-from study.speed.scaling import CAUSAL, LABELS, ORDER, UNIFORM
+from study.speed.panels import UNITS, label_of, look_of, order_of, place_ticks, plain_numbers
 
-UNITS = {
-    "time_ms": "time of a call, ms",
-    "peak_memory_mib": "peak memory of a call, MiB",
-    "event_us": "time per event, µs",
-    "state_kib": "carried to the next segment, KiB",
-    "resident_mib": "rise of resident memory, MiB",
-}
 SPLITS = {"forward": "inference", "training": "training"}
 REASONS = {"skipped_time": "beyond its budget of time", "skipped_memory": "beyond its budget of memory"}
 # How a budget's skip is drawn: the metric it belongs to, and its unit in that metric's.
 SKIPS = {"time_ms": ("skipped_time", 1000.0), "peak_memory_mib": ("skipped_memory", 2.0**-20)}
-VARIANTS = {"": "", CAUSAL: " (causal)", UNIFORM: " (uniform)"}
-# From what is counted as the mechanism's own work to what is overhead: one hue, fading.
-SHADES = dict(zip(PARTS, ("#1b4965", "#4a7fa5", "#8a6fc9", "#93b7cf", "#c9c3b5", "#d1571f", "#e6e1d6"), strict=True))
-
-
-def order_of(models: Iterable[str]) -> list[str]:
-    """The mechanisms and variants among the models, in the study's order."""
-    present = set(models)
-    return [f"{model}{suffix}" for model in ORDER for suffix in VARIANTS if f"{model}{suffix}" in present]
-
-
-def look_of(model: str) -> dict[str, str]:
-    """Marker, line and label of a mechanism; a variant keeps its mechanism's colour and is dashed."""
-    suffix = next((suffix for suffix in (CAUSAL, UNIFORM) if model.endswith(suffix)), "")
-    mechanism = model.removesuffix(suffix)
-    label = LABELS[mechanism] + VARIANTS[suffix]
-    return MODEL_STYLE[mechanism] | {"linestyle": "--" if suffix else "-", "label": label}
 
 
 def reasons(rows: pd.DataFrame) -> str:
@@ -57,16 +30,11 @@ def reasons(rows: pd.DataFrame) -> str:
     return "; ".join(f"{reason}: {', '.join(each)}" for reason, each in calls.items()) or "too few points asked for"
 
 
-def listed(values: pd.Series, form: str = "{:.0%}") -> str | float:
-    """The mechanisms with their values, in words; missing where no value is known."""
-    known = values.dropna().items()
-    return ", ".join(f"{LABELS[model]} {form.format(value)}" for model, value in known) or np.nan
-
-
-def name_lines(ax: Axes) -> None:
-    """A legend, where there is anything to name."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend()
+def name_lines(fig: Figure) -> None:
+    """One legend below all panels, where there is anything to name."""
+    named = {label: line for ax in fig.axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if named:
+        fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4))
 
 
 def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) -> Figure:
@@ -88,7 +56,7 @@ def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) 
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
         line[0].set_ylabel(UNITS[metric])
-        name_lines(line[0])
+    name_lines(fig)
     return fig
 
 
@@ -113,29 +81,6 @@ def draw_range(ax: Axes, table: pd.DataFrame, metric: str, model: str) -> None:
     ax.errorbar(table.index, table[metric], yerr=bars, **look_of(model))
 
 
-def place_ticks(ax: Axes, places: Iterable) -> None:
-    """A logarithmic axis with ticks at up to seven of the places measured."""
-    ordered = sorted(places)
-    if ordered:
-        doublings = [place for place in ordered if np.log2(place) % 1 == 0] or ordered
-        ax.set_xscale("log")
-        ax.set_xticks(doublings[:: -(-len(doublings) // 7)], minor=False)
-        ax.set_xticks([], minor=True)
-        ax.xaxis.set_major_formatter("{x:,g}")
-        ax.tick_params(axis="x", labelrotation=45)
-
-
-def plain_numbers(axis: Axis) -> None:
-    """Ticks of a logarithmic axis as numbers in full: powers of ten, and between them where these would be few."""
-    low, high = axis.get_view_interval()
-    if low > 0:  # otherwise nothing is drawn
-        decades = np.log10(high / low)
-        between = (1.0,) if decades > 3 else (1.0, 2.0, 5.0)
-        axis.set_major_locator(LogLocator(subs=between) if decades > 1 else MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def crossover_intervals(crossings: pd.DataFrame, lengths: Sequence[int]) -> Figure:
     """The length from which each model is faster, a row per pair, a panel per direction; hollow at the ends."""
     splits = list(dict.fromkeys(crossings["split"]))
@@ -147,7 +92,7 @@ def crossover_intervals(crossings: pd.DataFrame, lengths: Sequence[int]) -> Figu
             draw_crossover(ax, pairs.index((row.model, row.against)), row, lengths)
         ax.set(title=SPLITS[split], xlabel="length from which it is faster, events")
         place_ticks(ax, lengths)
-    labels = [f"{LABELS[model]} faster\nthan {LABELS[against]}" for model, against in pairs]
+    labels = [f"{label_of(model)} faster\nthan {label_of(against)}" for model, against in pairs]
     panels[0, 0].set_yticks(range(len(pairs)), labels)
     panels[0, 0].set(ylim=(len(pairs) - 0.5, -0.7), xlim=(min(lengths) / 1.3, max(lengths) * 1.3))
     return fig
@@ -160,7 +105,13 @@ def draw_crossover(ax: Axes, place: int, row: tuple, lengths: Sequence[int]) -> 
         ax.annotate(NOT_MEASURED.lower(), (shortest, place), fontsize=8)
         return
     inside = shortest < length < longest
-    note = f"{length:,.0f} ({row.low:,.0f} to {row.high:,.0f})" if inside else "at all" if row.pays else "at none"
+    note = (
+        f"{length:,.0f} ({row.low:,.0f} to {row.high:,.0f})"
+        if inside
+        else "at every length"
+        if row.pays
+        else "at no length"
+    )
     bars = np.maximum([[length - row.low], [row.high - length]], 0) if inside else None
     look = MODEL_STYLE[row.model] | {"fillstyle": "full" if inside else "none"}
     ax.errorbar(length, place, xerr=bars, **look)
@@ -183,34 +134,33 @@ def along_stream(rows: pd.DataFrame) -> Figure:
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
         place_ticks(ax, rows["x"].unique())
-    name_lines(panels[0])
+    name_lines(fig)
     return fig
 
 
-def epoch_parts(rows: pd.DataFrame) -> Figure:
-    """Shares of an epoch, stacked, a bar per mechanism; the bar's end of each part carries its range over epochs.
+def powers(slopes: pd.DataFrame) -> pd.DataFrame:
+    """Each mechanism's powers of time and memory with their intervals, in words."""
+    known = slopes.dropna()
+    said = [f"{row.exponent:.2f} ({row.low:.2f} to {row.high:.2f})" for row in known.itertuples()]
+    column = known["metric"].map({"time_ms": "time", "peak_memory_mib": "memory"}) + ", " + known["split"].map(SPLITS)
+    table = known.assign(said=said, column=column).pivot(index="model", columns="column", values="said")
+    return table[column.unique()].loc[order_of(table.index)].rename(label_of).rename_axis("mechanism")
 
-    Beside the name stands the training speed in real events per second: its median over epochs, and its range.
-    """
-    table = rows[rows["seed"].notna()].pivot(index=["model", "seed"], columns="metric", values="value")
-    shares = [f"{part}_share" for part in PARTS]
-    table = table.reindex(columns=[*shares, "events_per_second"]).dropna()
-    models, names = order_of(table.index.get_level_values("model")), []
-    fig, ax = plt.subplots(figsize=(8.0, 1.2 + 0.8 * len(models)))
-    for place, model in enumerate(models):
-        parts, speeds = 100 * table.loc[model, shares], table.loc[model, "events_per_second"]
-        ends = parts.mean().cumsum()
-        for part, share, end in zip(PARTS, parts.mean(), ends, strict=True):
-            label = part.replace("_", " ") if place == 0 else None
-            ax.barh(place, share, left=end - share, height=0.6, color=SHADES[part], label=label)
-        products = parts.iloc[:, :2].sum(axis=1)
-        error = [[products.mean() - products.min()], [products.max() - products.mean()]]
-        ax.errorbar(products.mean(), place, xerr=error, color="#1b1f24", fmt="none")
-        spread = f"{speeds.median():,.0f} events/s\n({speeds.min():,.0f} to {speeds.max():,.0f})"
-        names.append(f"{LABELS[model]}\n{spread}")
-    ax.set_yticks(range(len(models)), names)
-    ax.set(xlabel="share of an epoch, %", xlim=(0, 100))
-    ax.invert_yaxis()
-    if models:
-        ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return fig
+
+def claim_table(checked: pd.DataFrame) -> pd.DataFrame:
+    """The source study's claims with mechanisms and outcomes in words."""
+    named = checked.assign(against=checked["against"].map(label_of), model=checked["model"].map(label_of))
+    outcome = checked["reproduced"].map({True: "yes", False: "no"}).fillna("not measured")
+    return named.assign(reproduced=outcome).rename(columns={"model": "mechanism"})
+
+
+def stream_table(growth: pd.DataFrame) -> pd.DataFrame:
+    """How the cost of an event grew along each stream, in words."""
+    names = {
+        "model": "mechanism",
+        "whole": "to its end",
+        "times_slower": "times an early one",
+        "constant": "constant cost",
+    }
+    named = growth.assign(model=growth["model"].map(label_of)).replace({True: "yes", False: "no"})
+    return named.rename(columns=names)

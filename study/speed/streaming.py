@@ -1,7 +1,7 @@
 """A history fed segment by segment: what a layer keeps of the past, and what an event costs along a long stream.
 
 The ∞-former keeps its memory, the Performer its running sums (causal attention), softmax the keys and values of all
-events so far. A segment of the first and the last sees all of itself.
+events so far; a user's mechanism what its `step` returns. All but the Performer see all of the segment.
 """
 
 import time
@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.attention.infinite_former import InfiniteFormerAttention
+from lib.attention.mechanism import MultiHeadAttention
+from lib.attention.mechanism import streams as keeps_state
 from lib.attention.performer import PerformerAttention, favor_stream
-from lib.attention.segment_memory import Memory
 from lib.attention.softmax import SoftmaxAttention, softmax_attention
 from lib.attention.tiled import State
-from lib.training.classifier import build_attention
+from lib.training.classifier import attention_class
+from study.mechanisms import MECHANISMS, OWN
 from study.speed.fresh_process import (
     MIB,
     map_blocks_separately,
@@ -28,7 +29,7 @@ from study.speed.fresh_process import (
     resident_bytes,
     run_in_fresh_process,
 )
-from study.speed.workload import Configuration, model_config
+from study.speed.workload import Configuration, build
 
 Cache = tuple[Tensor, Tensor]
 Events = Float[Tensor, "batch length model_dim"]
@@ -50,17 +51,17 @@ def performer_step(layer: PerformerAttention, events: Events, past: State | None
     return layer.merge(attended), state
 
 
-def infinite_former_step(layer: InfiniteFormerAttention, events: Events, past: Memory | None) -> tuple[Events, Memory]:
-    """Attention within the segment and a read of the memory, which then holds the segment too."""
-    attended, memory = layer.step(events, memory=past)
-    return attended.output, memory
+def layer_step(layer: MultiHeadAttention, events: Events, past: tuple | None) -> tuple[Events, tuple]:
+    """The layer's own step, as the ∞-former has one: attention within the segment and a read of its memory."""
+    attended, state = layer.step(events, None, past)
+    return attended.output, state
 
 
-STEPS: dict[str, Callable] = {
-    "softmax": softmax_step,
-    "performer": performer_step,
-    "infinite_former": infinite_former_step,
-}
+def steps() -> dict[str, Callable]:
+    """By mechanism of the study that keeps a state of a stream, how it takes the next segment."""
+    ours = {"softmax": softmax_step, "performer": performer_step}
+    others = [name for name in MECHANISMS if name not in ours and keeps_state(attention_class(OWN.get(name, name)))]
+    return ours | dict.fromkeys(others, layer_step)
 
 
 def state_bytes(state: tuple[Tensor, ...]) -> int:
@@ -71,7 +72,7 @@ def state_bytes(state: tuple[Tensor, ...]) -> int:
 def streams(base: Configuration, seconds: float, memory_mib: float, experiment: str) -> pd.DataFrame:
     """The stream of every mechanism, each in a process of its own, in the study's one table shape."""
     parts = []
-    for mechanism in tqdm(STEPS, desc="streaming", unit="mechanism", disable=None, leave=False):
+    for mechanism in tqdm(steps(), desc="streaming", unit="mechanism", disable=None, leave=False):
         try:
             rows = run_in_fresh_process(stream_here, replace(base, mechanism=mechanism), seconds, memory_mib)
         except MemoryError:
@@ -90,20 +91,16 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
     """
     torch.set_num_threads(configuration.threads)
     map_blocks_separately()
-    generator = torch.Generator().manual_seed(configuration.seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(configuration.seed)
-        layer = build_attention(model_config(configuration), generator).eval()
-    step, segment = STEPS[configuration.mechanism], configuration.segment
-    shape = (configuration.batch, segment, configuration.heads * configuration.head_dim)
+    generator, segment = torch.Generator().manual_seed(configuration.seed), configuration.segment
+    step, (layer, first) = steps()[configuration.mechanism], build(replace(configuration, length=segment))
     segments = -(-configuration.length // segment)
     rows, times, spent, past = [], [], 0.0, None
     with torch.no_grad():
         # What the first calls allocate once is there before the stream starts.
-        step(layer, *step(layer, torch.randn(shape, generator=generator), None))
+        step(layer, *step(layer, first, None))
         before = resident_bytes("VmRSS")
         for count in range(1, segments + 1):
-            events = torch.randn(shape, generator=generator)
+            events = torch.randn(first.shape, generator=generator)
             started = time.perf_counter()
             _, past = step(layer, events, past)
             times.append(time.perf_counter() - started)

@@ -9,6 +9,7 @@ import pytest
 from IPython.display import DisplayHandle
 
 from study import report
+from study.wording import typeset
 
 NOTEBOOK = "02_kernel_error"
 
@@ -223,7 +224,7 @@ def test_claims_are_escaped_where_they_are_shown_and_the_last_digits_of_a_fit_ch
         page.claim(name, "{slope:.2f} of {who}", "no", when=True, slope=slope, who="<b>x</b>")
     one, two = json.loads(saved_text(page, "claims", "02_kernel_error.json"))
     assert one["values"] == two["values"] == {"slope": -0.532322, "who": "<b>x</b>"}
-    assert "-0.53 of &lt;b&gt;x&lt;/b&gt;" in capsys.readouterr().out
+    assert "−0.53 of &lt;b&gt;x&lt;/b&gt;" in capsys.readouterr().out
 
 
 def test_claims_that_cannot_be_trusted_are_refused(page):
@@ -271,3 +272,8 @@ def test_model_colours_stand_out_on_white_and_on_the_dark_page():
         assert (light + 0.05) / (luminance("#14171c") + 0.05) >= 3
     for keys in (("color", "fillstyle"), ("marker", "fillstyle"), ("label",)):
         assert len({tuple(map(style.get, keys)) for style in report.MODEL_STYLE.values()}) == len(report.MODEL_STYLE)
+
+
+def test_numbers_are_printed_in_one_way():
+    typed = "86.4% (-0.010 to +0.013), 95 %, -0.000, 2014-08-01"
+    assert typeset(typed) == "86.4\u00a0% (−0.010 to +0.013), 95 %, 0.000, 2014-08-01"

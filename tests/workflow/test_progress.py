@@ -29,6 +29,8 @@ def shown(monkeypatch, tmp_path):
         monkeypatch.setenv("STUDY_FOLDS", "5")
         monkeypatch.setenv("STUDY_NAME", "tiny")
         monkeypatch.chdir(tmp_path)
+        progress.LOG.parent.mkdir(parents=True)
+        progress.LOG.write_text("Snakemake's own words\nat work: infinite_former_forgetful 2 4\n")
         monkeypatch.setattr(progress, "SCREEN", screen := Screen())
         monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
         monkeypatch.setattr(progress.time, "monotonic", iter(range(0, 10**6, 60)).__next__)
@@ -39,9 +41,10 @@ def shown(monkeypatch, tmp_path):
             handler.emit(makeLogRecord({"event": event, "msg": "Snakemake's own words"} | values))
 
         tell(LogEvent.RUN_INFO, stats={"train": 2, "notebook_01_data": 1, "all": 1, "total": 4})
-        tell(LogEvent.JOB_INFO, jobid=1, rule_name="train", wildcards=train("infinite_former", "0", "1"))
+        tell(LogEvent.JOB_INFO, jobid=1, rule_name="train", wildcards=train("infinite_former", "-0-1"))
         tell(LogEvent.JOB_FINISHED, job_id=1)
-        tell(LogEvent.JOB_INFO, jobid=2, rule_name="train", wildcards=train("infinite_former_forgetful", "2", "4"))
+        tell(LogEvent.JOB_INFO, jobid=2, rule_name="train", wildcards=train("infinite_former_forgetful", ""))
+        handler.look_at_folds() if terminal else None
         tell(LogEvent.JOB_INFO, jobid=3, rule_name="notebook_01_data", wildcards={})
         tell(LogEvent.JOB_INFO, jobid=0, rule_name="all", wildcards={})
         tell(LogEvent.JOB_ERROR, jobid=3)
@@ -52,16 +55,16 @@ def shown(monkeypatch, tmp_path):
     return show
 
 
-def train(variant, repeat, fold):
-    return {"variant": variant, "repeat": repeat, "fold": fold}
+def train(variant, split):
+    return {"variant": variant, "split": split}
 
 
 def test_a_file_gets_one_line_a_step(shown):
-    # One unit of twelve took two minutes: a notebook is as long as ten trainings.
+    # One unit of three took two minutes.
     assert shown(terminal=False).splitlines() == [
         "[1/3] ∞-former, fold 2 of 5 · 60 s",
-        "[2/3] ∞-former forgetful, repeat 3, fold 5 of 5 · 3 min, about 21 min left",
-        "[3/3] notebook 01_data · 4 min, about 20 min left",
+        "[2/3] training ∞-former forgetful · 3 min, about 3 min left",
+        "[3/3] notebook 01_data · 4 min, about 2 min left",
     ]
 
 
@@ -70,7 +73,7 @@ def test_a_terminal_has_one_line_that_fits(shown):
     assert lines[0] == ""
     assert last.endswith("\n")
     assert "\n" not in "".join(lines)
-    assert last == "[3/3] ∞-former forgetful, repeat 3, fold 5 of 5; no… · 4 min, about 20 min left\n"
+    assert last == "[3/3] ∞-former forgetful, repeat 3, fold 5 of 5; not… · 4 min, about 2 min left\n"
     assert len(last) == 80  # with the end of the line
 
 

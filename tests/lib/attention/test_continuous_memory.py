@@ -32,14 +32,14 @@ def normals(seed, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_basis_lists_the_centres_once_for_every_width():
+def test_basis_lists_every_width_of_a_centre_before_the_next_centre():
     basis = gaussian_basis(6, (0.5, 2.0))
     assert basis.centres.tolist() == [0, 0.5, 1]
     assert basis.deviations == (0.25, 1.0)
     values = basis_values(doubles(0.5), basis)[0]
-    peaks = [1 / (s * math.sqrt(2 * math.pi)) for s in (0.25, 1.0)]
-    expected = [peaks[0] * math.exp(-2), peaks[0], peaks[0] * math.exp(-2)]
-    expected += [peaks[1] * math.exp(-0.125), peaks[1], peaks[1] * math.exp(-0.125)]
+    narrow, wide = (1 / (s * math.sqrt(2 * math.pi)) for s in (0.25, 1.0))
+    expected = [narrow * math.exp(-2), wide * math.exp(-0.125), narrow, wide]
+    expected += [narrow * math.exp(-2), wide * math.exp(-0.125)]
     assert torch.allclose(values, doubles(*expected), rtol=8 * DOUBLE, atol=0)
 
 
@@ -57,8 +57,8 @@ def test_expected_basis_equals_quadrature(mean, deviation, widths):
     basis = gaussian_basis(8, widths)
     expected = expected_basis(doubles(mean), doubles(deviation**2), basis)[0]
     for index, closed in enumerate(expected.tolist()):
-        centre = basis.centres[index % len(basis.centres)].item()
-        width = basis.deviations[index // len(basis.centres)]
+        centre = basis.centres[index // len(widths)].item()
+        width = basis.deviations[index % len(widths)]
         total = math.hypot(deviation, width)
         # The product of two Gaussians peaks at a known place; the interval around it holds all but e^-72 of its mass.
         peak = (mean * width**2 + centre * deviation**2) / total**2

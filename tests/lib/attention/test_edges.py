@@ -337,7 +337,7 @@ def test_modules_of_events_of_any_norm_are_their_limit(kind, scale):
         (lambda: MemorySettings(initial_widths=(0.4, 0.0)), "initial_widths"),
         (lambda: MemorySettings(contraction=1.0), "contraction"),
         (lambda: MemorySettings(contraction=0.0), "contraction"),
-        (lambda: MemorySettings(samples=63), "explode"),
+        (lambda: InfiniteFormerAttention(16, 2, MemorySettings(samples=63)), "explode"),
         (lambda: MemorySettings(sampling="other"), "sticky, sticky_random, uniform, even"),
     ],
 )

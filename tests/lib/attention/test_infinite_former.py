@@ -1,9 +1,13 @@
 import math
 
+import numpy as np
+import pytest
 import torch
 
-from lib.attention.continuous_memory import basis_values
-from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
+from lib.attention.continuous_memory import basis_values, cell_middles, gaussian_basis, ridge_update
+from lib.attention.infinite_former import PUBLISHED_SAMPLINGS, SAMPLINGS, InfiniteFormerAttention, MemorySettings
+from lib.paths import ROOT
+from lib.training.classifier import ModelConfig, build_attention
 
 SINGLE = torch.finfo(torch.float32).eps
 
@@ -25,6 +29,23 @@ def test_initial_densities_differ_between_heads():
     widths = density.variance.flatten().sqrt()
     # Variances of at least 0.0025 leave the floor of 1e-6 a share of 0.0004, half of it in the deviation.
     assert torch.allclose(widths, torch.logspace(math.log10(0.4), math.log10(0.05), 4), rtol=3e-4)
+
+
+@pytest.mark.parametrize("basis", [16, 64, 256])
+def test_start_is_the_same_for_every_number_of_functions(basis):
+    """Logits of a first segment of independent events, enough to resolve the functions, deviate by π / √3."""
+    variances, settings = [], MemorySettings(basis, segment=4 * basis, samples=basis)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        module = InfiniteFormerAttention(64, 2, settings)
+        with torch.no_grad():
+            module.affine_bias.zero_()
+            _, memory = module.step(events(4, 4 * basis, 64, seed))
+            queries = module.project(events(4, 32, 64, 100 + seed))[0]
+            variances.append(module.density(queries, memory.coefficients).mean.logit().var())
+    variances = torch.stack(variances)
+    error = variances.std() / len(variances) ** 0.5
+    assert abs(variances.mean() - math.pi**2 / 3) <= 4 * error
 
 
 def test_even_resolution_keeps_every_event_at_the_same_weight():
@@ -63,3 +84,69 @@ def test_a_read_of_a_constant_is_the_constant_times_the_mass_inside():
     context, _ = module.read(torch.zeros(1, 1, 1, 2), memory.coefficients)
     # Half the interval is five deviations; what remains is one regression's error on a constant.
     assert (context - 1).abs().max() < 0.02
+
+
+# Arrays in double precision from deep-spin/infinite-former's long-term attention for GPT-2: uniform sampling, KL on.
+OFFICIAL = np.load(ROOT / "tests/data/infinite_former_official.npz")
+
+
+@pytest.mark.parametrize("example", ["a", "b"])
+def test_published_memory_is_that_of_the_authors_code(example):
+    given = {name[2:]: torch.from_numpy(OFFICIAL[name]) for name in OFFICIAL if name.startswith(example)}
+    numbers = {name: given[name].item() for name in ("basis", "segment", "samples", "contraction", "ridge")}
+    widths = tuple((given["deviations"] * (len(given["centres"]) - 1)).tolist())
+    settings = MemorySettings.published(widths=widths, prior_width=given["prior_width"].item(), **numbers)
+    module = InfiniteFormerAttention(given["X"].shape[2], given["heads"].item(), settings).double()
+    with torch.no_grad():
+        for own, official in (("keys", "proj_key"), ("values", "proj_value"), ("projection", "attn_out")):
+            getattr(module, f"memory_{own}").weight.copy_(given[f"{official}.weight"])
+        module.affine_weight.copy_(torch.stack([given["mu.weight"], given["sigma.weight"]]))
+    inputs = given["X"].requires_grad_()
+    coefficients = module.empty_memory(len(inputs)).coefficients
+    for call, (queries, events) in enumerate(zip(given["Q"], inputs.split(settings.segment, 1), strict=True)):
+        real = torch.ones(events.shape[:2], dtype=torch.bool)
+        coefficients = module.write(coefficients, queries, events, real, module.whole_update(call))
+        context, divergence = module.read(queries, coefficients)
+        found = {"coefficients": coefficients, "regulariser": divergence.mean()}
+        found["outputs"] = module.memory_projection(context.transpose(1, 2).flatten(2))
+        for name, value in found.items():
+            expected = given[name][call]
+            # The official places are in single precision.
+            assert (value - expected).abs().max() <= 1e-6 * expected.abs().max(), name
+    assert not coefficients.requires_grad  # the authors' memory trains nothing that was written into it
+
+
+def test_published_start_is_one_linear_map_for_all_heads():
+    module = InfiniteFormerAttention(16, 2, MemorySettings.published(basis=64))
+    assert module.affine_weight.shape == (2, 1, 64)
+    assert module.affine_bias is None
+    assert module.affine_weight.abs().max() <= 64**-0.5
+    empty = module.density(torch.zeros(1, 2, 1, 8), torch.zeros(1, 64, 16))
+    assert empty.mean.eq(0.5).all()
+    assert torch.allclose(empty.variance, torch.full((1, 2, 1), math.log(2)))
+
+
+@pytest.mark.parametrize("settings", [{"right_ends": True}, {"zeros_outside": True}])
+def test_points_and_zeros_of_the_published_regression(settings):
+    """Rows with different numbers of new events share an update; each is the regression written out."""
+    basis, counts, tau = gaussian_basis(6), [5, 3], 0.5
+    update = ridge_update(basis, torch.full((2,), tau).double(), torch.tensor(counts), 8, 5, 0.5, **settings)
+    for row, count in enumerate(counts):
+        ends = 0.5 if "right_ends" in settings else 0.0
+        places = torch.cat([tau * (cell_middles(8) + ends / 8), tau + (1 - tau) * (cell_middles(count) + ends / count)])
+        outside = torch.linspace(-0.5 + 1 / (2 * count + 8), 1.5 - 1 / (2 * count + 8), 2 * (count + 8)).double()
+        outside = outside[(outside < 0) | (outside > 1)] if "zeros_outside" in settings else outside[:0]
+        design = basis_values(torch.cat([places, outside]), basis)
+        gram = design.mT @ design + 0.5 * torch.eye(6, dtype=torch.float64)
+        literal = torch.linalg.solve(gram, design.mT)
+        assert torch.allclose(update.past[row], literal[:, :8], atol=1e-6)
+        assert torch.allclose(update.new[row, :, :count], literal[:, 8 : 8 + count], atol=1e-6)
+
+
+@pytest.mark.parametrize("sampling", [*SAMPLINGS, *PUBLISHED_SAMPLINGS])
+def test_every_sampling_can_be_chosen_in_a_model_config(sampling):
+    config = ModelConfig(attention="infinite_former", model_dim=16, basis=8, segment=16, samples=16, sampling=sampling)
+    module = build_attention(config, torch.Generator().manual_seed(0))
+    assert module.settings == MemorySettings.named(sampling, basis=8, segment=16, samples=16)
+    assert module.settings.right_ends == sampling.startswith("published")
+    assert module(events(2, 40)).output.isfinite().all()

@@ -6,7 +6,7 @@ import math
 import torch
 
 from lib.attention.continuous_memory import basis_values, cell_middles, expected_basis, gaussian_divergence
-from lib.attention.infinite_former import LEAST_VARIANCE
+from lib.attention.infinite_former import score_scale
 from lib.attention.performer import tilt_of
 
 
@@ -59,12 +59,12 @@ def memory_read(module, queries, coefficients):
     )
     if not hasattr(module, "affine_weight"):
         return softmax_weights(queries, keys) @ values, torch.zeros_like(queries[..., 0])
-    scores = module.basis * queries @ keys.mT / math.sqrt(module.head_dim)
+    scores = score_scale(module.settings) * queries @ keys.mT / math.sqrt(module.head_dim)
     place, spread = (
         torch.einsum("hln,hn->hl", scores, weight) + bias[:, None]
         for weight, bias in zip(module.affine_weight, module.affine_bias, strict=True)
     )
-    variance = torch.nn.functional.softplus(spread) + LEAST_VARIANCE
+    variance = torch.nn.functional.softplus(spread).clamp(min=module.settings.least_variance)
     context = expected_basis(place.sigmoid(), variance, module.functions) @ values
     return context, gaussian_divergence(variance, module.settings.prior_width)
 
@@ -72,9 +72,9 @@ def memory_read(module, queries, coefficients):
 def sticky_times(module, queries, coefficients):
     """Quantiles of where the queries' densities lie, piecewise linear between the edges of the bins."""
     keys = (coefficients @ module.memory_keys.weight.T).unflatten(-1, (module.heads, module.head_dim)).transpose(0, 1)
-    scores = module.basis * queries @ keys.mT / math.sqrt(module.head_dim)
+    scores = score_scale(module.settings) * queries @ keys.mT / math.sqrt(module.head_dim)
     logits = torch.einsum("hln,phn->phl", scores, module.affine_weight) + module.affine_bias[..., None]
-    mean, variance = logits[0].sigmoid(), torch.nn.functional.softplus(logits[1]) + LEAST_VARIANCE
+    mean, variance = logits[0].sigmoid(), torch.nn.functional.softplus(logits[1]).clamp(min=1e-6)
     edges = torch.linspace(0, 1, module.settings.bins + 1, dtype=torch.float64)
     normal = torch.distributions.Normal(mean[..., None], variance.sqrt()[..., None])
     heights = normal.cdf(edges).sum((0, 1))

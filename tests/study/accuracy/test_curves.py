@@ -6,7 +6,7 @@ from lib.data.batches import stratified_folds
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import cross_validate
-from study.accuracy import curves
+from study.accuracy import curves, references
 from study.accuracy.evaluate import out_of_fold
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16)
@@ -48,7 +48,7 @@ def test_fewer_customers_are_a_part_of_the_fold_in_shares_of_the_labels(historie
 def test_sizes_that_the_folds_do_not_have_are_left_out(histories):
     splits = stratified_folds(histories, 3, 0)
     assert [size for size in range(30) if curves.possible(histories, splits, size)] == [10, 11, 12, 13, 14]
-    rows = curves.by_customers(histories, {"softmax": MODEL}, SHORT, 3, 1, [9, 12, 100], [12], 0)
-    assert set(rows["x"]) == {12}
-    assert "softmax" in set(rows["model"])
-    assert curves.by_customers(histories, {}, SHORT, 3, 1, [100], [], 0).empty
+    whole = references.predictions(histories, splits, 0)
+    rows = curves.by_customers(histories, splits, [9, 12, 100], whole, 0)
+    assert set(rows["x"]) == {12, 16}
+    assert set(rows["model"]) == set(references.RIVALS)

@@ -41,7 +41,7 @@ def test_blocks_are_estimates_by_their_own_rows():
 
 
 def test_measured_errors_lie_on_the_closed_forms():
-    names = ["trigonometric orthogonal", "positive gaussian", "hyperbolic fixed_norm", "favor++ simplex"]
+    names = ["trigonometric orthogonal", "positive gaussian", "hyperbolic fixed_norm", "hyperbolic orthogonal"]
     frame = pair_errors(names, [(0.6, 1.0), (0.6, 2.0)], 8, 5000, seeded())
     assert standard_errors(frame, "mean").abs().max() < 4
     assert standard_errors(frame, "square").abs().max() < 4

@@ -34,11 +34,11 @@ def test_lines_are_medians_beside_a_level_on_ticks_of_their_own():
 
 
 def test_measured_and_expected_are_divided():
-    pair = {"model": ["positive gaussian", "favor++ simplex"], "sum_square": 1.0, "mean": [3.0, 2.0]}
+    pair = {"model": ["positive gaussian", "hyperbolic orthogonal"], "sum_square": 1.0, "mean": [3.0, 2.0]}
     pair |= {"mean_expected": 2.0, "mean_error": 0.25, "square": 0.2, "square_expected": 0.1, "square_error": 0.01}
-    positive, favor, *squares = figures.pair_figure(pd.DataFrame(pair)).axes
+    positive, hyperbolic, *squares = figures.pair_figure(pd.DataFrame(pair)).axes
     assert heights(positive) == [[1.5], [1, 1]]
-    assert heights(favor) == [[1.0], [1, 1]]
+    assert heights(hyperbolic) == [[1.0], [1, 1]]
     assert [heights(ax) for ax in squares] == [[[2.0], [1, 1]]] * 2
     (bars,) = positive.containers
     assert bars.lines[2][0].get_segments()[0][:, 1].tolist() == [1, 2]

@@ -54,7 +54,7 @@ def test_padding_changes_no_size(run, batch):
     assert (sizes > 0).all()
 
 
-@pytest.mark.parametrize("estimator", ["positive orthogonal", "trigonometric orthogonal", "favor++ simplex"])
+@pytest.mark.parametrize("estimator", ["positive orthogonal", "trigonometric orthogonal", "hyperbolic orthogonal"])
 def test_with_the_features_needed_weights_are_as_close_as_asked(estimator):
     """The prediction leaves out that errors of one row are correlated: over draws, within a factor of two."""
     (queries, keys), mask = inputs(0.5)
@@ -81,7 +81,7 @@ def test_padding_needs_no_features():
     pair, mask = inputs(0.5, length=32)  # with as much padding, all of them are examined
     padded = [torch.cat([tensor, torch.full_like(tensor, 9.0)], 2) for tensor in pair]
     longer = torch.cat([mask, torch.zeros_like(mask)], 1)
-    for estimator in (*ESTIMATORS, "trigonometric orthogonal", "favor++ orthogonal"):
+    for estimator in (*ESTIMATORS, "trigonometric orthogonal"):
         one, other = (
             features_needed(*each, estimator, masked)[0.1] for each, masked in ((pair, mask), (padded, longer))
         )

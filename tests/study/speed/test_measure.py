@@ -65,7 +65,7 @@ def test_rows_from_real_processes_are_complete(tmp_path):
 @linux
 def test_memory_of_the_explicit_matrix_and_its_limit():
     # The scores and their softmax are there at once: two matrices, beside at most four tensors of length x head_dim.
-    wide = Configuration("explicit_softmax", scope="kernel", length=1024, heads=4, head_dim=16)
+    wide = Configuration("explicit_softmax", length=1024, heads=4, head_dim=16)
     peak = measure_round(wide, True, QUICK)["peak_memory_mib"]
     vectors = 4 * wide.heads * wide.length * wide.head_dim * 4 / MIB
     lowest = 2 * wide.matrix_bytes / MIB

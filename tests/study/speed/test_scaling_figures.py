@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from study.speed import scaling_figures as drawn
-from study.speed.cost import PARTS
 from study.speed.scaling import crossovers
 
 TIMES = {"time_ms": 1.0, "time_ms_low": 0.9, "time_ms_high": 1.2}
@@ -94,7 +93,7 @@ def test_cross_overs_say_which_is_faster_and_are_hollow_at_the_ends():
         "Performer faster than fused softmax",
     ]
     # Both softmaxes cost the same, so neither is ever faster.
-    assert [text.get_text() for text in ax.texts] == ["at none", "300 (300 to 300)", "300 (300 to 300)"]
+    assert [text.get_text() for text in ax.texts] == ["at no length", "300 (300 to 300)", "300 (300 to 300)"]
     assert [container.lines[0].get_fillstyle() for container in ax.containers] == ["none", "full", "full"]
 
 
@@ -106,25 +105,6 @@ def test_a_stream_that_was_ended_is_circled():
     fig = drawn.along_stream(pd.concat([rows, pd.DataFrame([{**ended, "metric": "skipped_time", "value": 9.0}])]))
     circles = [line for line in fig.axes[1].lines if line.get_markersize() == 12]
     assert [line.get_xydata().tolist() for line in circles] == [[[1024.0, 2048.0]], []]
-
-
-def test_parts_of_an_epoch_stack_to_the_whole_beside_the_speed():
-    shares = dict(zip(PARTS, (0.4, 0.3, 0.1, 0.05, 0.05, 0.02, 0.08), strict=True))
-    rows = [
-        (model, seed, metric, value)
-        for model in ("softmax", "performer")
-        for seed in (0, 1, 2)
-        for metric, value in {
-            **{f"{part}_share": share for part, share in shares.items()},
-            "events_per_second": 1000.0 + seed,
-        }.items()
-    ]
-    ax = drawn.epoch_parts(pd.DataFrame(rows, columns=["model", "seed", "metric", "value"])).axes[0]
-    ends = [bar.get_x() + bar.get_width() for bar in ax.patches if bar.get_y() < 0.5]
-    assert ends == pytest.approx([40, 70, 80, 85, 90, 92, 100])
-    assert [text.get_text().split("\n") for text in ax.get_yticklabels()] == [
-        [name, "1,001 events/s", "(1,000 to 1,002)"] for name in ("fused softmax", "Performer")
-    ]
 
 
 def test_reasons_name_every_call_that_was_skipped():

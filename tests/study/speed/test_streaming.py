@@ -9,7 +9,7 @@ import torch
 
 from lib.attention.performer import PerformerAttention
 from lib.training.classifier import build_attention
-from study.speed.streaming import STEPS, state_bytes, stream_growth, stream_here, streams
+from study.speed.streaming import state_bytes, steps, stream_growth, stream_here, streams
 from study.speed.workload import Configuration, model_config
 
 TINY = Configuration("softmax", length=72, heads=2, head_dim=4, features=8, basis=8, segment=8)
@@ -24,7 +24,7 @@ CARRIED = {
 }
 
 
-@pytest.mark.parametrize("mechanism", STEPS)
+@pytest.mark.parametrize("mechanism", steps())
 def test_a_stream_gives_what_the_whole_history_gives(mechanism):
     generator = torch.Generator().manual_seed(0)
     layer = build_attention(model_config(replace(TINY, mechanism=mechanism)), generator).eval()
@@ -35,7 +35,7 @@ def test_a_stream_gives_what_the_whole_history_gives(mechanism):
         whole.load_state_dict(layer.state_dict())
     with torch.no_grad():
         for piece in events.split(TINY.segment, dim=1):
-            output, past = STEPS[mechanism](layer, piece, past)
+            output, past = steps()[mechanism](layer, piece, past)
             outputs.append(output)
         # Softmax looks back over all events so far, but not ahead.
         ends = (8, 16, 24) if mechanism == "softmax" else (24,)
@@ -50,7 +50,7 @@ def test_a_stream_gives_what_the_whole_history_gives(mechanism):
 @linux
 def test_rows_at_doublings_and_the_end_from_processes_of_their_own():
     rows = streams(TINY, 60.0, 64.0, "07")
-    assert set(rows["model"]) == set(STEPS)
+    assert set(rows["model"]) == set(steps())
     for _, part in rows.groupby("model"):
         assert sorted(part["x"].unique()) == [8, 16, 32, 64, 72]
         table = part.pivot(index="x", columns="metric", values="value")

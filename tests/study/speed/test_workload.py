@@ -6,24 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.attention.performer import favor_attention
-from lib.attention.softmax import softmax_attention
-from study.speed.workload import (
-    MODULES,
-    SCOPES,
-    Configuration,
-    drawn_projection,
-    grid,
-    kernel_call,
-    layer_call,
-    prepare,
-)
+from study.speed.workload import MODULES, SCOPES, Configuration, build, grid, prepare
 
 TINY = {"length": 48, "batch": 2, "heads": 2, "head_dim": 4, "features": 8, "basis": 8, "segment": 16}
-OURS = [(scope, mechanism) for scope, known in SCOPES.items() for mechanism in known]
+every = pytest.mark.parametrize("mechanism", MODULES)
+each_scope = pytest.mark.parametrize("scope", SCOPES)
 
 
-@pytest.mark.parametrize(("scope", "mechanism"), OURS)
+@every
+@each_scope
 def test_forward_has_no_gradient_and_training_has_all(scope, mechanism):
     configuration = Configuration(mechanism, scope=scope, **TINY)
     output = prepare(configuration)()
@@ -33,35 +24,32 @@ def test_forward_has_no_gradient_and_training_has_all(scope, mechanism):
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_kernels_compute_what_they_are_named_for():
-    configuration = Configuration("softmax", scope="kernel", **TINY)
-    attend, given = kernel_call(configuration)
-    fused = attend().output
-    assert torch.equal(fused, softmax_attention(*given))
-    naive = kernel_call(replace(configuration, mechanism="explicit_softmax"))[0]().output
-    # A softmax over 48 keys in single precision: some 48 roundings of at most 2⁻²⁴ each, of numbers of order one.
-    torch.testing.assert_close(naive, fused, atol=48 * 2.0**-24 * 4, rtol=0)
-    performer = replace(configuration, mechanism="performer", causal=True)
-    expected = favor_attention(*given, drawn_projection(performer), causal=True)
-    assert torch.equal(kernel_call(performer)[0]().output, expected)
-
-
-@pytest.mark.parametrize(("scope", "mechanism"), OURS)
+@every
+@each_scope
 def test_everything_is_made_on_the_device_asked_for(scope, mechanism):
     # The meta device computes shapes only, and refuses to meet a tensor of the processor.
-    configuration = Configuration(mechanism, scope=scope, direction="training", device="meta", **TINY)
-    attend, leaves = (kernel_call if scope == "kernel" else layer_call)(configuration)
-    assert {leaf.device.type for leaf in leaves} == {"meta"}
+    layer, events = build(Configuration(mechanism, scope=scope, device="meta", **TINY))
+    assert {each.device.type for each in (events, *layer.parameters(), *layer.buffers())} == {"meta"}
     if mechanism in ("softmax", "explicit_softmax"):
-        assert attend()[0].device.type == "meta"
+        assert layer(events)[0].device.type == "meta"
+
+
+def test_a_causal_layer_does_not_look_ahead():
+    layer, events = build(Configuration("performer", causal=True, **TINY))
+    torch.testing.assert_close(layer(events).output[:, :20], layer(events[:, :20]).output)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mechanism": "quadratic"}, {"scope": "layer"}, {"direction": "backward"}, {"causal": True}],
+    [
+        {"mechanism": "quadratic"},
+        {"scope": "layer"},
+        {"direction": "backward"},
+        {"scope": "encoder", "causal": True},
+    ],
 )
 def test_what_cannot_be_measured_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"known|kernel only"):
+    with pytest.raises(ValueError, match=r"known|scope attention only"):
         Configuration(**{"mechanism": "softmax", **wrong})
 
 

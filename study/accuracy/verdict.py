@@ -1,0 +1,139 @@
+"""The comparison's answer from its saved rows: how accurate each mechanism is, and whether any differs visibly."""
+
+from dataclasses import dataclass
+from textwrap import fill
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from study.figures import interval_plot
+from study.report import MODEL_STYLE
+
+COMPARISON, REMOVED = "08_comparison", "mean_pooling"
+CLASSICAL = {
+    "logistic_regression": "a logistic regression on counts of codes",
+    "bigram_regression": "a logistic regression on counts of codes and their pairs",
+    "size_regression": "a logistic regression on counts of codes by amount",
+    "count_regression": "a logistic regression on event counts",
+    "gradient_boosting": "gradient boosting on aggregates",
+}
+"""The classical models of the main comparison, as a sentence names them."""
+MOST_ROWS = 6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """ROC-AUC of every model (value, low, high) and paired differences by (first, second), all with 95 % intervals.
+
+    The intervals of the differences (difference, low, high) hold for all of them at once; `detectable` would have been
+    found with a probability of 80 %.
+    """
+
+    scores: pd.DataFrame
+    differences: pd.DataFrame
+    mechanisms: list[str]
+
+    @property
+    def best_classical(self) -> str:
+        """The classical model with the highest ROC-AUC."""
+        return str(self.scores.loc[[name for name in CLASSICAL if name in self.scores.index], "value"].idxmax())
+
+    @property
+    def among(self) -> pd.DataFrame:
+        """The differences between mechanisms."""
+        pairs = self.differences.index
+        both = pairs.get_level_values(0).isin(self.mechanisms) & pairs.get_level_values(1).isin(self.mechanisms)
+        return self.differences[both]
+
+
+def visible(differences: pd.DataFrame) -> pd.DataFrame:
+    """Those whose interval excludes zero."""
+    return differences[(differences["low"] > 0) | (differences["high"] < 0)]
+
+
+def verdict(rows: pd.DataFrame) -> Verdict | None:
+    """What a study's saved rows say; none where it has no comparison."""
+    rows = rows[(rows["experiment"] == COMPARISON) & rows["axis"].isin(["final", "difference"])]
+    tables = {axis: each.pivot(index="model", columns="metric", values="value") for axis, each in rows.groupby("axis")}
+    if len(tables) < 2:
+        return None
+    scores = tables["final"][["roc_auc", "roc_auc_low", "roc_auc_high"]].set_axis(["value", "low", "high"], axis=1)
+    differences = tables["difference"]
+    differences.index = pd.MultiIndex.from_tuples(name.split(" − ") for name in differences.index)
+    held = {first for first, second in differences.index if second == REMOVED}
+    mechanisms = [name for name in MODEL_STYLE if name in held]
+    return Verdict(scores, differences, mechanisms)
+
+
+def accuracy_sentences(found: Verdict) -> list[str]:
+    """How accurate the mechanisms are, what does as well without attention, and whether any two differ visibly."""
+    scores, names, apart = found.scores["value"], found.mechanisms, visible(found.among)
+    ends = sorted({f"{scores[names].min():.2f}", f"{scores[names].max():.2f}"})
+    if apart.empty:
+        first = f"{_ALL.get(len(names), f'All {len(names)}')} reach ROC-AUC {' to '.join(ends)}."
+    else:
+        first = "ROC-AUC is " + _listed([f"{scores[name]:.2f} with {_label(name)}" for name in names]) + "."
+    alike, others = [], []
+    rivals = {REMOVED: "the same network with attention removed", found.best_classical: CLASSICAL[found.best_classical]}
+    for rival, phrase in rivals.items():
+        differences = found.differences.xs(rival, level=1).loc[names]
+        if apart.empty and visible(differences).empty:
+            alike.append(f"{phrase} ({scores[rival]:.2f})")
+        else:
+            others.append(_capital(f"{phrase} reaches {scores[rival]:.2f}{_beside(differences)}."))
+    together = [f"So {'do' if len(alike) > 1 else 'does'} {_listed(alike)}."] if alike else []
+    return [first, *together, *others, _among_mechanisms(found.among)]
+
+
+def _among_mechanisms(differences: pd.DataFrame) -> str:
+    apart = visible(differences)
+    if apart.empty:
+        detectable = differences["detectable"].max()
+        return f"No difference between mechanisms is visible; one of {detectable:.2f} would be found in 80 % of cases."
+    ahead: dict[str, list[str]] = {}
+    for (first, second), difference in apart["difference"].items():
+        better, other = (first, second) if difference > 0 else (second, first)
+        ahead.setdefault(_label(better), []).append(f"{_label(other)} (by {abs(difference):.2f})")
+    told = _listed([f"{better} is better than {_listed(others)}" for better, others in ahead.items()])
+    return _capital(told) + ", more than chance explains."
+
+
+def _beside(differences: pd.DataFrame) -> str:
+    """Than which mechanisms a rival is visibly better or worse."""
+    sides = {"more": differences["high"] < 0, "less": differences["low"] > 0}
+    told = {word: [_label(name) for name in differences.index[side]] for word, side in sides.items()}
+    return "".join(f", visibly {word} than {_listed(names)}" for word, names in told.items() if names)
+
+
+_ALL = {2: "Both", 3: "All three", 4: "All four", 5: "All five"}
+
+
+def _label(name: str) -> str:
+    return MODEL_STYLE[name]["label"]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+
+
+def panel_models(found: Verdict) -> list[str]:
+    """The mechanisms, attention removed, the best classical model, and others as far as there is room."""
+    beside = [REMOVED, found.best_classical, "logistic_regression", "gradient_boosting"]
+    chosen = dict.fromkeys([*found.mechanisms, *beside])
+    return list(chosen)[: max(MOST_ROWS, len(found.mechanisms) + 2)]
+
+
+def accuracy_panel(ax: Axes, rows: pd.DataFrame) -> None:
+    """ROC-AUC with 95 % intervals of at most six models, their values at the right; nothing without a comparison."""
+    found = verdict(rows)
+    if found is None:
+        return
+    labels = {name: fill(_label(name), 24) for name in panel_models(found)}
+    interval_plot(ax, found.scores, labels, "ROC-AUC, out of fold")
+    for place, name in enumerate(labels):
+        value = f"{found.scores.loc[name, 'value']:.2f}"
+        ax.text(1.02, place, value, transform=ax.get_yaxis_transform(), va="center", fontsize=9)

@@ -1,0 +1,87 @@
+"""The comparison's answer from saved rows."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from study import report
+from study.accuracy import verdict
+
+MECHANISMS = ["softmax", "performer", "infinite_former"]
+
+
+def rows_of(scores: dict[str, float], reach: float = 0.03) -> pd.DataFrame:
+    """Rows of a comparison with these ROC-AUC and intervals of this reach about every value and difference."""
+    pairs = [("performer", "softmax"), ("infinite_former", "softmax"), ("infinite_former", "performer")]
+    pairs += [(name, rival) for rival in scores if rival not in MECHANISMS for name in MECHANISMS]
+    found = {("final", name, "roc_auc"): score for name, score in scores.items()}
+    found |= {("difference", f"{a} − {b}", "difference"): scores[a] - scores[b] for a, b in pairs}
+    table = [(*key, value) for key, value in found.items()]
+    for axis, model, metric, value in list(table):
+        low, high = ("low", "high") if axis == "difference" else (f"{metric}_low", f"{metric}_high")
+        table += [(axis, model, low, value - reach), (axis, model, high, value + reach)]
+        table += [(axis, model, "detectable", 1.5 * reach)] if axis == "difference" else []
+    rows = pd.DataFrame(table, columns=["axis", "model", "metric", "value"])
+    return rows.assign(experiment="08_comparison", task="gender")
+
+
+ALIKE = {
+    "softmax": 0.864,
+    "performer": 0.864,
+    "infinite_former": 0.861,
+    "mean_pooling": 0.862,
+    "count_regression": 0.87,
+}
+CASES = {
+    "a tie": (
+        ALIKE,
+        [
+            "All three reach ROC-AUC 0.86.",
+            "So do the same network with attention removed (0.86) and a logistic regression on event counts (0.87).",
+            "No difference between mechanisms is visible; one of 0.04 would be found in 80 % of cases.",
+        ],
+    ),
+    "a tie below counting": (
+        ALIKE | {"count_regression": 0.95},
+        [
+            "All three reach ROC-AUC 0.86.",
+            "So does the same network with attention removed (0.86).",
+            "A logistic regression on event counts reaches 0.95, visibly more than softmax, Performer and ∞-former.",
+            "No difference between mechanisms is visible; one of 0.04 would be found in 80 % of cases.",
+        ],
+    ),
+    "one is better": (
+        ALIKE | {"performer": 0.92},
+        [
+            "ROC-AUC is 0.86 with softmax, 0.92 with Performer and 0.86 with ∞-former.",
+            "The same network with attention removed reaches 0.86, visibly less than Performer.",
+            "A logistic regression on event counts reaches 0.87, visibly less than Performer.",
+            "Performer is better than ∞-former (by 0.06) and softmax (by 0.06), more than chance explains.",
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_sentences_say_what_the_rows_do(case):
+    scores, sentences = CASES[case]
+    assert verdict.accuracy_sentences(verdict.verdict(rows_of(scores))) == sentences
+
+
+def test_the_published_rows_have_a_verdict_and_a_panel():
+    rows = report.load_rows("quick")
+    found = verdict.verdict(rows)
+    assert found.mechanisms == MECHANISMS
+    assert found.scores.notna().all().all()
+    assert len(found.among) == 3
+    fig, ax = plt.subplots()
+    verdict.accuracy_panel(ax, rows)
+    drawn = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
+    assert drawn == [report.MODEL_STYLE[name]["label"] for name in verdict.panel_models(found)]
+    assert len(drawn) <= verdict.MOST_ROWS
+    plt.close(fig)
+
+
+def test_without_a_comparison_there_is_none():
+    rows = rows_of(ALIKE)
+    assert verdict.verdict(rows[rows["axis"] == "final"]) is None
