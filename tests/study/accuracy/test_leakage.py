@@ -8,9 +8,10 @@ import torch
 from test_references import garbled
 
 from lib.data.batches import stratified_folds
-from lib.training.classifier import MECHANISMS, ModelConfig
+from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import train
+from study.mechanisms import MECHANISMS
 
 MODEL = ModelConfig(model_dim=16, heads=2, feedforward_dim=16, features=8, basis=8, segment=16, samples=16, dropout=0.1)
 SHORT = TrainConfig(epochs=2, batch_size=4, max_events=32)
