@@ -79,7 +79,7 @@ class MemorySettings(Geometry):
 
     @classmethod
     def published(cls, **settings) -> "MemorySettings":
-        """The memory of the authors' code, but for the settings given."""
+        """The memory of the authors' code, with the settings given instead of its own."""
         return cls(**(PUBLISHED | settings))
 
     @classmethod
