@@ -37,6 +37,15 @@ def first_attention(model: Classifier, batch: Batch) -> tuple[torch.nn.Module, T
     return model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
 
 
+def projected(
+    model: Classifier, histories: Histories, customers: np.ndarray, limit: int
+) -> tuple[torch.nn.Module, tuple[Tensor, Tensor, Tensor], Tensor]:
+    """First attention; queries, keys and values of the customers' last events; which of these are real."""
+    batch = batch_of(histories, customers, limit)
+    attention, events = first_attention(model, batch)
+    return attention, attention.project(events), batch.key_mask
+
+
 def typical_customer(histories: Histories, run: Run, longer_than: int = 0) -> int:
     """The test customer of median history length among those with more events, or among all where none has more."""
     customers = run.predictions["position"].to_numpy()
@@ -50,10 +59,8 @@ def softmax_weights(
     model: Classifier, histories: Histories, customer: int, limit: int
 ) -> Float[np.ndarray, "heads length length"]:
     """First-layer attention of one customer's last events."""
-    batch = batch_of(histories, np.array([customer]), limit)
-    attention, events = first_attention(model, batch)
-    queries, keys, _ = attention.project(events)
-    return attention_weights(queries, keys, batch.key_mask)[0].numpy()
+    _, (queries, keys, _), key_mask = projected(model, histories, np.array([customer]), limit)
+    return attention_weights(queries, keys, key_mask)[0].numpy()
 
 
 @torch.no_grad()
@@ -61,12 +68,10 @@ def attention_entropy(runs: list[Run], histories: Histories, limit: int) -> pd.D
     """Share of the keys that a head effectively uses, exp(entropy) / keys, mean over test customers of each run."""
     frames = []
     for place, run in enumerate(runs):
-        batch = batch_of(histories, some_customers(run), limit)
-        attention, events = first_attention(run.model, batch)
-        queries, keys, _ = attention.project(events)
-        weights = attention_weights(queries, keys, batch.key_mask)
-        used = torch.special.entr(weights).sum(-1).exp() / batch.key_mask.sum(1)[:, None, None]
-        real = batch.key_mask[:, None].expand_as(used)
+        _, (queries, keys, _), key_mask = projected(run.model, histories, some_customers(run), limit)
+        weights = attention_weights(queries, keys, key_mask)
+        used = torch.special.entr(weights).sum(-1).exp() / key_mask.sum(1)[:, None, None]
+        real = key_mask[:, None].expand_as(used)
         heads = [float(used[:, head][real[:, head]].mean()) for head in range(used.shape[1])]
         frames.append(pd.DataFrame({"x": range(1, len(heads) + 1), "value": heads, "split": f"run {place + 1}"}))
     return pd.concat(frames, ignore_index=True).assign(seed=None, axis="head", metric="share_of_keys_used")
@@ -77,17 +82,15 @@ def kernel_error(
     model: Classifier, histories: Histories, customers: np.ndarray, sizes: list[int], seed: int
 ) -> pd.DataFrame:
     """Relative error of the kernel against softmax on the trained queries and keys, by head, for fresh draws."""
-    batch = batch_of(histories, customers, 512)
-    attention, events = first_attention(model, batch)
-    queries, keys, values = attention.project(events)
-    exact = softmax_attention(queries, keys, values, batch.key_mask)
-    real = batch.key_mask[:, None, :, None]
+    attention, (queries, keys, values), key_mask = projected(model, histories, customers, 512)
+    exact = softmax_attention(queries, keys, values, key_mask)
+    real = key_mask[:, None, :, None]
     scale = (exact * real).square().sum((0, 2, 3)).sqrt()
     generator, rows = torch.Generator().manual_seed(seed), []
     for features in sizes:
         for draw in range(DRAWS):
             projection = draw_projection(attention.projection_name, features, queries.shape[-1], generator)
-            estimate = favor_attention(queries, keys, values, projection, attention.kernel, key_mask=batch.key_mask)
+            estimate = favor_attention(queries, keys, values, projection, attention.kernel, key_mask=key_mask)
             error = ((estimate - exact) * real).square().sum((0, 2, 3)).sqrt() / scale
             rows += [
                 {"x": features, "seed": draw, "split": f"head {head + 1}", "value": float(value)}

@@ -25,7 +25,7 @@ KEYS = COLUMNS[:-1]
 WORDS = ["experiment", "task", "model", "axis", "metric"]
 MISSING = "-"
 NOT_MEASURED = "Not measured here"
-MARKS = {True: "✓", False: "✗", None: "–"}  # by a claim's outcome: none where it could not be measured
+OUTCOMES = {True: "as expected", False: "unlike expected", None: NOT_MEASURED.lower()}  # of a claim
 SVG_FONTS = "'DejaVu Sans',Verdana,sans-serif"  # of like widths, so that text fits where the first is not installed
 
 # Lightness differs as well as hue, so that the three mechanisms stay apart in grey; every colour has at least three to
@@ -45,7 +45,7 @@ MODEL_STYLE = {
     "trigram_regression": {"color": "#5f78b8", "marker": "H", "label": "logistic regression (code triples)"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
-OWN_COLOURS = ("#c2388f", "#a67c00", "#8b5fd0", "#5f7f8f")
+OWN_COLOURS = ("#8430f0", "#9084fc", "#9c4860", "#3c90b4")  # apart from the three's for the colour-blind, too
 OWN_MARKERS = ("<", ">", "8", "D")
 
 
@@ -307,7 +307,7 @@ class Page:
         path = self.directory / "claims" / f"{self.notebook}{'_machine' if machine else ''}.json"
         alike = [claim for claim in self.claims if claim["machine"] == machine]
         write_atomic(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")
-        display({"text/html": claim_html(self.claims[-1]), "text/plain": f"{MARKS[outcome]} {sentence}"}, raw=True)
+        display({"text/html": claim_html(self.claims[-1]), "text/plain": f"{sentence} ({OUTCOMES[outcome]})"}, raw=True)
 
 
 def mark_empty_panels(fig: Figure, unmeasured: str) -> str:
@@ -333,13 +333,11 @@ def figure_html(svg: str, facts: dict[str, str]) -> str:
 
 
 def claim_html(claim: dict[str, object]) -> str:
-    """The claim's sentence with its mark, escaped."""
-    outcome = claim["holds"]
-    word = {True: "holds", False: "fails", None: "unmeasured"}[outcome]
-    spoken = {True: "The claim holds:", False: "The claim does not hold:", None: "The claim is open:"}[outcome]
+    """The claim's sentence, escaped, and before it whether it turned out as expected."""
+    outcome = OUTCOMES[claim["holds"]]
     return (
-        f'<p class="claim {word}" id="{escape(str(claim["anchor"]))}"><span class="mark" role="img" '
-        f'aria-label="{spoken}">{MARKS[outcome]}</span> {escape(str(claim["sentence"]))}</p>'
+        f'<p class="claim {outcome.split()[0]}" id="{escape(str(claim["anchor"]))}">'
+        f'<span class="outcome">{outcome}</span> {escape(str(claim["sentence"]))}</p>'
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from lib.data.description import EVENTS, LABELS
 from lib.data.histories import read
+from study.bank import EVENTS, LABELS, describe
 
 LONG = ("test_cluster", "test_survival", "test_disk", "test_lock", "test_notebooks")
 torch.set_num_threads(1)
@@ -44,7 +44,7 @@ def bank_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def histories(bank_folder):
-    return read(bank_folder, "checksum")
+    return read(bank_folder, describe(bank_folder), "checksum")
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def visits_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def visits(visits_folder):
-    return read(visits_folder, "checksum")
+    return read(visits_folder, describe(visits_folder), "checksum")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
-"""All pages of a report, and its first one: question, answers, main table, figures, method, limits, provenance.
+"""All pages of a report, and its first one: verdict, headline figure, chooser, table, why, limits, notebooks, claims.
 
 python -m workflow.front_page synthetic PARAMETERS     (a report's name, and JSON of what it ran with, to keep and show)
 """
 
 import json
 import sys
-from itertools import groupby
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -13,72 +13,45 @@ from markupsafe import Markup
 
 from lib.paths import NOTEBOOKS, REPORTS
 from lib.storage import write_atomic
+from study.headline import headline_parts, verdict_sentences
 from study.provenance import provenance, without_folders
-from study.report import MODEL_STYLE, claim_html, figure_html, load_rows, shown
+from study.report import MODEL_STYLE, OUTCOMES, figure_html, load_rows
+from study.speed.panels import label_of
 from workflow.execute import notebooks_in
 from workflow.pages import Part, filled, parts_of, write_page
 from workflow.text import formula
 
-COMPARISON, SCALING, TASKS = "08_comparison", "07_speed_and_memory", "09_tasks"
-MAP = "09_map"
-"""The figure that stands among the answers: what each mechanism is for."""
-HEADLINES = ("answer", "mechanisms_agree", "counting_makes_the_logit", "order_carries", "tuned_on_other_customers")
-HEADLINES += ("attention_beats_counting", "attention_beats_mean_pooling", "plain_attention_beats_mean_pooling")
-"""Claims of the comparison that a reader should meet first."""
-SOURCE_STUDY = "source_study"
-"""How the names of claims begin that check what the study before this one published."""
+COMPARISON, SCALING = "08_comparison", "07_speed_and_memory"
 
 
-def main_table(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each task and each of its models, in the study's order, what was measured at the end of the comparison.
+def main_table(rows: pd.DataFrame, epochs: int) -> dict[str, dict[str, float]]:
+    """Of each model, in the study's order, what was measured at the end of the comparison.
 
-    Raises ValueError when a model has two values of one metric.
+    `training_seconds` is what one fit takes: of a network all its epochs. Raises ValueError when a model has two values
+    of one metric.
     """
     final = rows[(rows["experiment"] == COMPARISON) & (rows["axis"] == "final")]
-    values = final.pivot(index=["task", "model"], columns="metric", values="value")
-    known = {model: f"{place:03}" for place, model in enumerate(MODEL_STYLE)}
-    values = values.sort_index(key=lambda names: names.map(lambda name: known.get(name, name)))
-    tables: dict[str, dict[str, dict[str, float]]] = {}
-    for (task, model), row in values.iterrows():
-        tables.setdefault(task, {})[model] = row.dropna().to_dict()
-    return tables
+    values = final.pivot(index="model", columns="metric", values="value")
+    table = {model: values.loc[model].dropna().to_dict() for model in MODEL_STYLE if model in values.index}
+    for each in table.values():
+        if "epoch_seconds" in each:
+            each["training_seconds"] = each["epoch_seconds"] * (epochs if "parameters" in each else 1)
+    return table
 
 
-def style_of(model: str) -> dict[str, str]:
-    """Label and colour of a model."""
-    return MODEL_STYLE.get(model, {"label": model, "color": "currentColor"})
+def read_all(folder: Path) -> list[dict]:
+    """What the JSON files of a folder hold, in the order of their names."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def read_claims(study: Path) -> list[dict[str, object]]:
-    """All claims of the study in notebook order; within the comparison those that answer its question come first."""
-    paths = sorted((study / "claims").glob("*.json"))
-    claims = [claim for path in paths for claim in json.loads(path.read_text(encoding="utf-8"))]
-    rank = {name: place for place, name in enumerate(HEADLINES)}
-    return sorted(claims, key=lambda claim: (claim["notebook"], rank.get(claim["name"], len(rank))))
-
-
-def read_figures(study: Path) -> list[dict[str, str]]:
-    """All figures of the study in notebook order, each with the drawing itself."""
-    paths = sorted((study / "figures").glob("*.json"))
-    figures = [
-        json.loads(path.read_text("utf-8")) | {"svg": path.with_suffix(".svg").read_text("utf-8")} for path in paths
-    ]
-    return sorted(figures, key=lambda figure: [int(number) for number in figure["label"].split()[-1].split(".")])
-
-
-def choices(rows: pd.DataFrame, tables: dict[str, dict[str, dict[str, float]]]) -> dict[str, object]:
-    """What the picker offers: every measurement along length, and the score of each model in the first table.
-
-    A setting such as "forward, batch 8" is offered as a setting and a batch, one without a batch as it is.
-    """
+def choices(rows: pd.DataFrame, table: dict[str, dict[str, float]]) -> dict[str, object]:
+    """What the chooser offers: every measurement along length, and the score of each model of the table."""
     swept = rows[(rows["experiment"] == SCALING) & (rows["axis"] == "length")]
-    setting = swept["split"].str.extract(r"^(?P<split>.*?)(?:, batch (?P<batch>\d+))?$").fillna("-")
-    swept = swept.assign(split=setting["split"].replace({"forward": "inference"}), batch=setting["batch"])
-    keys = ["task", "split", "batch", "x", "metric", "model"]
+    swept = swept.assign(split=swept["split"].replace("forward", "inference"))
+    keys = ["task", "split", "x", "metric", "model"]
     typical = swept.groupby(keys)["value"].median().reset_index()
-    first = next(iter(tables.values()), {})
-    scores = {model: [values.get(f"roc_auc{end}") for end in ("", "_low", "_high")] for model, values in first.items()}
-    labels = {model: style_of(model)["label"] for model in typical["model"].unique()}
+    scores = {model: [values.get(f"roc_auc{end}") for end in ("", "_low", "_high")] for model, values in table.items()}
+    labels = {model: label_of(model) for model in typical["model"].unique()}
     return {"rows": typical[[*keys, "value"]].to_numpy().tolist(), "scores": scores, "labels": labels}
 
 
@@ -100,34 +73,27 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
     given = {name: json.loads(path.read_text("utf-8")) if path.exists() else {} for name, path in saved.items()}
     record = provenance() | without_folders(given) | {"notebooks": without_folders(ran_with)}
     write_atomic(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
-    rows, claims = load_rows(study.name, reports=study.parent), read_claims(study)
-    tables = main_table(rows)
-    picker = choices(rows, tables)
-    figures = read_figures(study)
-    answering = [figure for figure in figures if f"{figure['notebook'][:2]}_{figure['name']}" == MAP]
-    drawn = [figure for figure in figures if figure not in answering]
-    about_source = [claim for claim in claims if claim["name"].startswith(SOURCE_STUDY)]
-    others = [claim for claim in claims if claim not in about_source]
-    findings = {name: list(group) for name, group in groupby(others, lambda claim: claim["notebook"])}
+    rows = load_rows(study.name, reports=study.parent)
+    table = main_table(rows, record["parameters"].get("epochs", 1))
+    picker = choices(rows, table)
+    figures = {f"{facts['notebook'][:2]}_{facts['name']}": facts for facts in read_all(study / "figures")}
     html = filled(
         "front_page.html.j2",
         title="Attention on transactions",
         study=study.name,
         number=0,
         parts=parts,
-        titles={part.href.removesuffix(".html"): part.title for part in parts},
-        answers=findings.pop(COMPARISON, []),
-        about_tasks=findings.pop(TASKS, []),
-        findings=findings,
-        about_source=about_source,
-        tables=tables,
-        style_of=style_of,
-        shown=shown,
-        claim_html=claim_html,
+        verdict=verdict_sentences(rows, record),
+        headline=headline_parts(rows),
+        table=table,
+        claims=[claim for saved in read_all(study / "claims") for claim in saved],
+        figures=figures,
+        drawing=lambda name: (study / "figures" / f"{name}.svg").read_text(encoding="utf-8"),
+        style=MODEL_STYLE,
+        outcomes=OUTCOMES,
         figure_html=figure_html,
-        answering=answering,
-        figures={name: list(group) for name, group in groupby(drawn, lambda each: each["notebook"])},
         record=record,
+        day=f"{date.fromisoformat(record['date']):%-d %B %Y}",
         hours=sum(step["seconds"] for step in took.values()) / 3600,
         steps=len(took),
         json=lambda value: json.dumps(value, ensure_ascii=False),

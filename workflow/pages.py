@@ -60,6 +60,11 @@ def source(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
+def embedded(svg: str) -> Markup:
+    """A drawing as the address of a picture, whose identifiers are its own."""
+    return Markup(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode('utf-8')).decode('ascii')}")
+
+
 def allowed() -> Markup:
     """Our scripts as the browser's security policy names them: any other one, whatever brought it in, does not run."""
     digests = [hashlib.sha256(source(name).encode("utf-8")).digest() for name in SCRIPTS]
@@ -69,7 +74,7 @@ def allowed() -> Markup:
 def filled(template: str, **values: object) -> str:
     """A template with these values, which are escaped in pages unless they are marked as HTML."""
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=".html" in template, undefined=StrictUndefined)
-    made.globals.update(source=source, allowed=allowed, home=Part(0, "index.html", "The report"))
+    made.globals.update(source=source, allowed=allowed, embedded=embedded, home=Part(0, "index.html", "The report"))
     return made.get_template(template).render(**values)
 
 

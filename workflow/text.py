@@ -49,10 +49,6 @@ class PageText(IPythonRenderer):
         """A formula of its own, which scrolls when it is wider than the page."""
         return f'<span class="formula">{formula(body, display=True)}</span>'
 
-    def latex_environment(self, name: str, body: str) -> str:
-        """Environments outside of dollar signs."""
-        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
-
     def table(self, text: str) -> str:
         """A table that scrolls when it is wider than the page."""
         return f'<div class="scroll"><table>{text}</table></div>\n'

@@ -198,7 +198,7 @@ def test_what_could_not_be_measured_neither_holds_nor_fails(page, capsys):
     assert (growth["holds"], growth["values"]) == (None, {"count": 3})
     assert growth["sentence"] == "Not measured here: the growth (beyond its budget)."
     assert (known["holds"], known["sentence"]) == (False, "no")
-    assert 'class="claim unmeasured"' in capsys.readouterr().out
+    assert 'class="claim not"' in capsys.readouterr().out
     with pytest.raises(ValueError, match="slope is inf"):
         page.claim("endless", "{slope}", "{slope}", slope=float("inf"), **words)
 

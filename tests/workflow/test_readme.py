@@ -31,8 +31,8 @@ def test_the_readme_says_what_the_report_says(study, tmp_path):
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Title\n\n{readme.START}\n")
     assert text.endswith(f"{readme.END}\n\nThe rest.\n")
-    assert "computed on 90 labelled customers with 12,345 events (1 × 3 folds" in text
-    assert "- ✗ It is not better." in text
+    assert "90 labelled customers with 12,345 events" in text
+    assert r"- **Accuracy.** All three reach ROC-AUC 0.70 to 0.84." in text
     assert "(reports/tiny/figures/headline.svg)" in text
     assert (study / "figures" / "headline.svg").read_text(encoding="utf-8").startswith("<?xml")
     (tmp_path / "README.md").write_text(text.replace(readme.END, ""), encoding="utf-8")
@@ -40,9 +40,8 @@ def test_the_readme_says_what_the_report_says(study, tmp_path):
         readme.write(study, tmp_path)
 
 
-def test_sentences_are_text_in_markdown(study, tmp_path):
+def test_sentences_are_text_in_markdown():
     assert readme.markdown("a_b *c* <i> [d](e) `f`") == r"a\_b \*c\* &lt;i&gt; \[d\](e) \`f\`"
-    assert "<script>" not in readme.answers(study, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_the_committed_report_is_small_and_whole(published):
     files = [path for path in (published / PUBLISHED).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 8 * 2**20
     kinds = {path.suffix for path in files}
-    assert kinds == {".html", ".json", ".csv", ".svg"}
+    assert kinds - {".png"} == {".html", ".json", ".csv", ".svg"}
     assert len(list((published / PUBLISHED).glob("[0-9]*.html"))) == len(list(NOTEBOOKS.glob("[0-9]*.ipynb")))
     parameters = json.loads((published / PUBLISHED / "parameters.json").read_text(encoding="utf-8"))
     assert parameters["profile"] == "default"

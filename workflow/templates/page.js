@@ -29,7 +29,9 @@ if (contents && window.innerWidth < 1184) contents.open = false
 
 // Whatever is too wide must be reachable with the keyboard, also after a turn of the phone or an unfolding.
 const reach = (box) => {
-  if (box.scrollWidth <= box.clientWidth) return
+  const scrolls = box.scrollWidth > box.clientWidth
+  box.classList.toggle("scrolls", scrolls)
+  if (!scrolls) return
   box.tabIndex = 0
   if (box.tagName === "FIGURE") return
   if (!box.hasAttribute("role")) box.setAttribute("role", "group")
@@ -37,6 +39,17 @@ const reach = (box) => {
 }
 const sizes = new ResizeObserver((entries) => { for (const entry of entries) reach(entry.target) })
 for (const box of document.querySelectorAll(".scroll, .formula, .study-figure, pre")) sizes.observe(box)
+
+// The table of claims shows those of one notebook, of one outcome, or of both.
+const filters = [...document.querySelectorAll("#claims select")]
+for (const filter of filters) {
+  filter.closest(".choices").hidden = false
+  filter.addEventListener("change", () => {
+    for (const row of document.querySelectorAll("#claims tbody tr")) {
+      row.hidden = filters.some((each) => each.value && row.dataset[each.dataset.filter] !== each.value)
+    }
+  })
+}
 
 const partsMenu = document.querySelector(".parts")
 document.addEventListener("click", (event) => { if (!partsMenu.contains(event.target)) partsMenu.open = false })
