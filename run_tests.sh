@@ -5,9 +5,14 @@ set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
 ./run_all.sh --setup >&2
+wanted=tests/requirements.txt
+if ! cmp -s "$wanted" .venv/tests; then
+    .venv/bin/python -I workflow/environment.py -r "$wanted"
+    cp "$wanted" .venv/tests
+fi
 unset ${!PYTHON@} JUPYTER_PATH # what is set for other Pythons
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 if [[ ${1:-} == --mechanism ]]; then
     exec .venv/bin/python -m study.contract --caller "$caller" "${@:2}"
 fi
-exec .venv/bin/python -m pytest --numprocesses auto "$@"
+exec .venv/bin/python -m pytest --numprocesses auto --dist worksteal "$@"

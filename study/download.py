@@ -7,8 +7,9 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from lib.data.description import EVENTS, LABELS, DataError
+from lib.data.description import DataError
 from lib.storage import write_atomic
+from study.bank import EVENTS, LABELS
 
 PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
 RETRIES = 3

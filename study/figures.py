@@ -1,14 +1,12 @@
 """Figures that more than one notebook draws, from rows or runs."""
 
 from collections.abc import Sequence
-from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from study.report import MODEL_STYLE
 
@@ -40,29 +38,9 @@ def training_curves(rows: pd.DataFrame, model: str) -> Figure:
     return fig
 
 
-def reliability_curves(curves: dict[str, pd.DataFrame]) -> Figure:
-    """Frequency against probability, one panel per model, with intervals; dotted where they are equal."""
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
-    fig, panels = plt.subplots(
-        rows, columns, figsize=(2.7 * columns, 2.6 * rows), sharex=True, sharey=True, squeeze=False
-    )
-    for ax in panels.flat[len(curves) :]:
-        ax.set_visible(False)
-    for ax, (model, curve) in zip(panels.flat, curves.items(), strict=False):
-        style = MODEL_STYLE[model]
-        ax.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8, linestyle=":")
-        error = [curve["value"] - curve["low"], curve["high"] - curve["value"]]
-        ax.errorbar(curve["x"], curve["value"], yerr=error, color=style["color"], marker=style["marker"], markersize=4)
-        ax.set(title=fill(style["label"], 20), aspect="equal")
-    fig.supxlabel("predicted probability")
-    fig.supylabel("frequency")
-    return fig
-
-
 def swept(rows: pd.DataFrame, xlabel: str, ylabel: str, chance: float) -> Figure:
     """Value against x on a logarithmic axis, one line per model, with its interval; dotted: chance."""
-    fig, ax = plt.subplots(figsize=(6, 3.6))
+    fig, ax = plt.subplots(figsize=(7, 4))
     names = list(rows["model"].unique())
     for place, model in enumerate(names):
         line = rows[rows["model"] == model].sort_values("x")
@@ -74,28 +52,7 @@ def swept(rows: pd.DataFrame, xlabel: str, ylabel: str, chance: float) -> Figure
     ax.set(xscale="log", xlabel=f"{xlabel} (logarithmic)", ylabel=ylabel)
     ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
     ax.set_xticks([], minor=True)
-    ax.legend()
-    return fig
-
-
-def score_against_cost(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
-    """Score (columns value, low, high; by model) against seconds and memory; a line joins what no cheaper one beats."""
-    fig, panels = plt.subplots(1, 2, sharey=True, figsize=(8.4, 4.2))
-    labels = {"epoch_seconds": "seconds per epoch or fit", "peak_memory_mib": "peak memory, MiB"}
-    for ax, (cost, label) in zip(panels, labels.items(), strict=True):
-        table = scores.join(costs[cost].clip(lower=1e-3), how="inner").dropna().sort_values([cost, "value"])
-        best = table[table["value"] >= table["value"].cummax()]
-        ax.plot(best[cost], best["value"], color="#9a9a9a", linewidth=0.8, linestyle="--", drawstyle="steps-post")
-        for model, row in table.iterrows():
-            error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-            ax.errorbar(row[cost], row["value"], yerr=error, linestyle="none", **MODEL_STYLE[str(model)])
-        ax.set(xscale="log", xlabel=f"{label} (logarithmic)")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    panels[0].set_ylabel("ROC-AUC, out of fold")
-    lines = {name: line for ax in panels for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    fig.legend(loc="outside lower center", ncols=3, fontsize=8)
     return fig
 
 

@@ -45,7 +45,7 @@ MODEL_STYLE = {
     "trigram_regression": {"color": "#5f78b8", "marker": "H", "label": "logistic regression (code triples)"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
-OWN_COLOURS = ("#c2388f", "#a67c00", "#8b5fd0", "#5f7f8f")
+OWN_COLOURS = ("#8430f0", "#9084fc", "#9c4860", "#3c90b4")  # apart from the three's for the colour-blind, too
 OWN_MARKERS = ("<", ">", "8", "D")
 
 

@@ -7,18 +7,18 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lib import paths
 from lib.data import histories as encoded
-from lib.data.batches import label_counts, stratified_folds
-from lib.data.description import EVENTS, FILE, VOCABULARIES, DataError, bank, describe
-from lib.data.histories import Histories, load, read, save
-from lib.data.reading import DAY
+from lib.data.description import DAY, FILE, DataError
+from lib.data.histories import Histories, check_folds, label_counts, load, read, save
 from lib.dependencies import code_hash, modules
 from lib.storage import atomic_folder, checksum, intact, write_atomic
+from study import bank
 
 GENERATOR = paths.ROOT / "study" / "tasks" / "synthetic.py"
 PUBLIC_FACTS = {
@@ -29,7 +29,7 @@ PUBLIC_FACTS = {
     "distinct_tr_type": 77,
     "last_day": 456,
 }
-ODD = re.compile("^(events|duplicated|customers_without|labels_without)_")
+ODD = re.compile("^(events|customers_without|labels_without)_")
 
 
 def locate(source: str, customers: int, seed: int) -> Path:
@@ -54,7 +54,7 @@ def locate(source: str, customers: int, seed: int) -> Path:
         return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
         raise DataError(
-            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {EVENTS}[.gz] or {FILE}"
+            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz] or {FILE}"
         )
     return Path(source)
 
@@ -65,18 +65,18 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     `customers` and `seed` shape the synthetic set only. Raises DataError naming file, line, column and remedy.
     """
     folder = locate(source, customers, seed)
-    digest = checksum(describe(folder).files(folder))
-    module = Path(encoded.__file__)
-    code = code_hash([module, *modules(module)])[:6]
-    vocabularies = checksum([paths.FACTS / name for name in VOCABULARIES.values()])[:6]
+    description = bank.describe(folder)
+    digest = checksum(description.files(folder))
+    encoder, vocabularies = Path(encoded.__file__), [paths.FACTS / name for name in bank.VOCABULARIES.values()]
+    encoded_by = code_hash([Path(bank.__file__), encoder, *modules(encoder)])[:6] + checksum(vocabularies)[:6]
     name = folder.name if source != str(folder) else folder.resolve().name
-    cache = paths.PROCESSED / f"{name}-{digest[:12]}-{code}{vocabularies}"
+    cache = paths.PROCESSED / f"{name}-{digest[:12]}-{encoded_by}"
     if not fresh and intact(cache):
         return load(cache)
-    histories = read(folder, digest)
+    histories = read(folder, description, digest)
     if source == "sberbank":
         verify_public(histories.found)
-    save(histories, cache)
+    save(replace(histories, encoded_by=encoded_by), cache)
     return load(cache)
 
 
@@ -114,7 +114,7 @@ def findings(histories: Histories) -> str:
 
 def format_day(day: float, histories: Histories) -> str:
     """A time as a date, where days are counted from 1970 as own data's dates are, else as the number of its day."""
-    if "weekday" in histories.kinds and histories.vocabularies != bank().vocabularies:
+    if "weekday" in histories.kinds and histories.vocabularies != bank.bank().vocabularies:
         return str(np.datetime64(round(day * DAY), "s")).replace("T", " ")
     return f"day {day:.5g}"
 
@@ -132,7 +132,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         histories = prepare(options.source, options.customers, options.seed, options.fresh)
-        stratified_folds(histories, options.folds, 0)
+        check_folds(histories, options.folds)
+        if histories.groups is not None:
+            from lib.data.batches import stratified_folds
+
+            stratified_folds(histories, options.folds, 0)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

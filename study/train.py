@@ -37,7 +37,7 @@ def main() -> int:
         print(f"at work: {options.variant} {repeat} {fold}", file=sys.stderr, flush=True)  # workflow.progress shows it
         run = run_or_load(histories, fold, options.folds, *configs, repeat, options.fresh)
         loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
-        print(f"training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+        print(f"{options.variant}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
         names.append(run_name(histories, fold, options.folds, *configs, repeat))
     write_atomic(options.out, json.dumps(names, indent=1) + "\n")
     return 0

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lib.attention.infinite_former import MemorySettings
 from lib.data.histories import Histories
 from lib.training.runs import Run
 from study import figures, insight
@@ -19,7 +20,7 @@ from study.kernel import figures as kernel_figures
 from study.kernel.closed_forms import error_map
 from study.memory import reconstruction
 from study.memory.reconstruction import reconstruction_matrix
-from study.memory.retention import COLOURS, MemoryConfig, retention_rows
+from study.memory.retention import COLOURS, retention_rows
 from study.report import MODEL_STYLE, ShownFigure
 
 SURFACES = ("trigonometric", "positive", "hyperbolic")
@@ -65,7 +66,8 @@ def remembered_age(contraction: float, samples: int, basis: int) -> Figure:
         "even": {"color": COLOURS["even"], "linestyle": "--", "label": "even resolution"},
     }
     for sampling, look in looks.items():
-        rows = retention_rows(MemoryConfig(sampling, basis, contraction=contraction, samples=samples), AGES)
+        settings = MemorySettings(basis, sampling=sampling, contraction=contraction, samples=samples)
+        rows = retention_rows(settings, AGES)
         for ax, metric in zip(panels, ("gain", "relative_error"), strict=True):
             line = rows[rows["metric"] == metric]
             ax.plot(line["x"], line["value"], **look)

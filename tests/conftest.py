@@ -8,13 +8,19 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from lib.data.description import EVENTS, LABELS
 from lib.data.histories import read
+from study.bank import EVENTS, LABELS, describe
 
+LONG = ("test_cluster", "test_survival", "test_disk", "test_lock", "test_notebooks")
 torch.set_num_threads(1)
 # How long an example takes says something of the machine and nothing of the code.
 settings.register_profile("study", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("study")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of minutes come first, so that all processes end together."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +44,7 @@ def bank_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def histories(bank_folder):
-    return read(bank_folder, "checksum")
+    return read(bank_folder, describe(bank_folder), "checksum")
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +73,7 @@ def visits_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def visits(visits_folder):
-    return read(visits_folder, "checksum")
+    return read(visits_folder, describe(visits_folder), "checksum")
 
 
 @pytest.fixture(scope="session")

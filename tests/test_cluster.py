@@ -1,7 +1,7 @@
 """The steps as jobs of a cluster: a small study on a SLURM of one node, started here, against one without it."""
 
+import ast
 import contextlib
-import os
 import re
 import runpy
 import signal
@@ -17,21 +17,8 @@ import small_study
 import yaml
 
 from lib.paths import ROOT
-from workflow import verify
 
 LIMIT = 600.0  # seconds that a run may take on a loaded machine
-STEPS = {"data", "notebook_04_train_softmax", "train"}
-
-
-def run(folder, *options, environment=os.environ):
-    command = ["./run_all.sh", "--quick", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def tables(folder):
-    return verify.compared_files(folder / "reports" / "synthetic")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +88,7 @@ def test_jobs_are_cancelled_with_their_run(slurm, tmp_path):
     assert cluster.steps("CANCELLED") == ["data"]
 
 
-def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path):
+def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path, uninterrupted):
     cluster = Cluster(slurm, study(tmp_path / "pieces"))
     at_once = cluster.start()
     cluster.wait_for("train")
@@ -109,20 +96,20 @@ def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path):
     kill_all(at_once)
     assert lock_is_held(cluster.folder), "a job lives on without its lock"
 
-    local = small_study.copy(tmp_path / "local")
-    with subprocess.Popen(["./run_all.sh", "--quick"], cwd=local, stdout=subprocess.DEVNULL) as beside:
-        shown = run(cluster.folder, "--profile", "slurm", environment=slurm)
-        assert beside.wait(LIMIT) == 0
-    assert shown == f"{cluster.folder}/reports/synthetic/index.html\n"
-    assert set(cluster.steps("COMPLETED")) == STEPS
-    assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < tables(local).keys()
-    assert tables(cluster.folder) == tables(local)
+    done = small_study.run(cluster.folder, "--profile", "slurm", **slurm)
+    assert (done.returncode, done.stdout) == (0, f"{cluster.folder}/reports/synthetic/index.html\n"), done.stderr[
+        -3000:
+    ]
+    completed = cluster.steps("COMPLETED")
+    assert set(completed) == {"data", "notebook_04_train_softmax", "train"}
+    assert completed.count("train") >= 2, "every fold is a job of its own"
+    assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < small_study.results(uninterrupted).keys()
+    assert small_study.results(cluster.folder) == small_study.results(uninterrupted)
 
 
 def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
     folder = study(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
-    command = ["./run_all.sh", "--quick", "--profile", "slurm"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, env=slurm)
+    done = small_study.run(folder, "--profile", "slurm", **slurm)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-2:] == [
         f"what failed jobs printed: {folder}/.snakemake/slurm_logs",
@@ -134,8 +121,8 @@ def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
 
 
 def test_the_measurements_have_a_node_to_themselves_in_every_profile():
-    alone = re.search(r"ALONE = (\[.*\])", (ROOT / "workflow" / "Snakefile").read_text())
-    rules = {f"notebook_{name}" for name in yaml.safe_load(alone[1])}
+    alone = re.search(r"COMPARING = (\(.*?\))", (ROOT / "workflow" / "Snakefile").read_text())
+    rules = {f"notebook_{name}" for name in ast.literal_eval(alone[1])}
     slurm, kubernetes = (
         yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
         for name in ("slurm", "kubernetes")
@@ -145,12 +132,14 @@ def test_the_measurements_have_a_node_to_themselves_in_every_profile():
     assert kubernetes["set-threads"].keys() == rules
 
 
-def test_a_profile_pins_what_the_study_pins():
+@pytest.mark.parametrize("folder", ["workflow/profiles/kubernetes", "tests"])
+def test_what_is_added_to_the_environment_is_pinned_as_the_study_pins_it(folder):
     lock, own = (
-        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / folder / "requirements.txt").read_text(), flags=re.MULTILINE))
-        for folder in (".", "workflow/profiles/kubernetes")
+        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / place / "requirements.txt").read_text(), flags=re.MULTILINE))
+        for place in (".", folder)
     )
-    assert {"snakemake-executor-plugin-kubernetes", "snakemake-storage-plugin-fs"} <= own.keys()
+    named = re.findall(r"^(\S+)==(\S+)$", (ROOT / folder / "requirements.in").read_text(), flags=re.MULTILINE)
+    assert dict(named).items() <= own.items()
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
 
 
@@ -186,5 +175,5 @@ def test_a_folder_may_be_the_profile(tmp_path):
     (tmp_path / "mine" / "config.yaml").write_text("cores: 1\n")
     script = folder / "run_all.sh"
     command = [script, "--quick", "--profile", "mine", "--dry-run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=LIMIT)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
     assert done.stdout.splitlines()[-1] == "5 steps would run", done.stderr

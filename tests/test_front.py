@@ -16,8 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from traitlets.config import Config
 
-from lib.data.description import EVENTS, LABELS
 from lib.paths import NOTEBOOKS, ROOT
+from study.bank import EVENTS, LABELS
 from study.mechanisms import of_each
 from workflow import options
 from workflow.execute import check_parameters, default_parameters

@@ -42,8 +42,8 @@ def pip(*arguments):
 def test_the_environment_is_exactly_what_is_locked():
     if Path(sys.prefix) != ROOT / ".venv":
         pytest.skip(f"these tests run in {sys.prefix}, which run_all.sh has not made")
-    profile = ROOT / ".venv" / "profile"
-    locked = pinned(ROOT / "requirements.txt", *([profile] if profile.exists() else []))
+    profile, locks = ROOT / ".venv" / "profile", [ROOT / "requirements.txt", ROOT / "tests" / "requirements.txt"]
+    locked = pinned(*locks, *([profile] if profile.exists() else []))
     more = {name for name in installed().keys() - locked.keys() if not name.startswith(TORCH_BRINGS)}
     assert more <= NOT_LOCKED
     assert {name: installed().get(name) for name in locked} == locked
@@ -55,7 +55,8 @@ def test_the_lock_is_complete_and_every_file_is_the_one_that_was_locked():
     """All that an empty environment needs, fetched file by file and held against its hash; nothing else is let in."""
     if pip("index", "versions", "pip").returncode != 0:
         pytest.skip("no package index can be reached")
-    done = pip("install", "--dry-run", "--ignore-installed", "--require-hashes", "-r", ROOT / "requirements.txt")
+    files = ("-r", ROOT / "requirements.txt", "-r", ROOT / "tests" / "requirements.txt")
+    done = pip("install", "--dry-run", "--ignore-installed", "--require-hashes", *files)
     assert done.returncode == 0, done.stderr
 
 

@@ -14,8 +14,8 @@ from nbformat.v4 import new_output
 from lib import paths
 from lib.paths import NOTEBOOKS
 from study import report
-from study.speed import cost, streaming
 from study.speed import measure as engine
+from study.speed import streaming
 from workflow import front_page, readme
 
 SIZES = {"heads": 2, "head_dim": 8, "features": 8, "basis": 8, "segment": 32, "rounds": 2, "block_seconds": 0.001}
@@ -68,7 +68,7 @@ def no_memory(monkeypatch):
     def killed(function, *arguments, patience=None):
         raise MemoryError("the process was killed")
 
-    for module in (cost, engine, streaming):
+    for module in (engine, streaming):
         monkeypatch.setattr(module, "run_in_fresh_process", killed)
 
 

@@ -1,7 +1,4 @@
-"""Where the CPU time of a study went, from what its steps saved.
-
-python -m workflow.cost reports/synthetic
-"""
+"""Where the CPU time of a study went, from what its steps saved: python -m workflow.cost reports/synthetic"""
 
 import json
 import re
@@ -16,33 +13,28 @@ KINDS = {"data": "data", "train-": "arithmetic", "index": "rendering", "": "arit
 """What a step does besides importing, by how its name begins."""
 
 
-def notebook_imports(executed: Path) -> float:
-    """Seconds of the cells whose first line imports, which papermill has noted."""
-    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-    begun = [cell for cell in cells if re.match(r"(%.*\n)*(import|from) ", "".join(cell["source"]))]
-    return sum(cell["metadata"].get("papermill", {}).get("duration") or 0.0 for cell in begun)
-
-
-def cost(report: Path) -> pd.DataFrame:
-    """CPU seconds of every step: its own imports (those of a notebook included), and the rest by its kind."""
-    rows = []
-    for path in sorted((report / "durations").glob("*.tsv")):
-        took = pd.read_csv(path, sep="\t").iloc[-1]
-        executed = report / "notebooks" / f"{path.stem}.ipynb"
-        imports = took["imports"] + (notebook_imports(executed) if executed.exists() else 0.0)
-        kind = next(kind for begins, kind in KINDS.items() if path.stem.startswith(begins))
-        rows.append({"step": path.stem, "import": imports, kind: took["cpu_time"] - imports})
-    return pd.DataFrame(rows).set_index("step")
+def imports_share(executed: Path) -> float:
+    """Which part of a notebook's time its cells of imports took, as papermill has noted."""
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    begun = [cell for cell in notebook["cells"] if re.match(r"(%.*\n)*(import|from) ", "".join(cell["source"]))]
+    seconds = sum(cell["metadata"]["papermill"]["duration"] or 0.0 for cell in begun)
+    return seconds / notebook["metadata"]["papermill"]["duration"]
 
 
 def main() -> int:
-    """Print the table, its sums, and what the workflow itself took."""
-    table = cost(Path(sys.argv[1]))
+    """Print the CPU seconds of every step: its own imports, a notebook's included, and the rest by its kind."""
+    report, rows = Path(sys.argv[1]), {}
+    for path in sorted((report / "durations").glob("*.tsv")):
+        took = pd.read_csv(path, sep="\t").iloc[-1]
+        executed, imports = report / "notebooks" / f"{path.stem}.ipynb", took["imports"]
+        if executed.exists():
+            imports += imports_share(executed) * (took["cpu_time"] - imports)
+        kind = next(kind for begins, kind in KINDS.items() if path.stem.startswith(begins))
+        rows[path.stem] = {"import": imports, kind: took["cpu_time"] - imports}
+    table = pd.DataFrame.from_dict(rows, orient="index")
     table.loc["sum"] = table.sum()
-    table["all"] = table.sum(axis="columns")
-    print(table.to_string(float_format="%.1f", na_rep=""))
-    own = re.findall("^the workflow itself: .*$", LOG.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE)
-    print(*own[-1:])
+    print(table.assign(all=table.sum(axis="columns")).to_string(float_format="%.1f", na_rep=""))
+    print(*re.findall("^the workflow itself: .*$", LOG.read_text("utf-8", "replace"), flags=re.MULTILINE)[-1:])
     return 0
 
 

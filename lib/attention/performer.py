@@ -18,9 +18,9 @@ from torch import Tensor
 from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Projection, Queries, Values
 from lib.attention.mechanism import MultiHeadAttention
 from lib.attention.numerics import can_look_at, has_large_entries, wide
-from lib.attention.random_features import best_tilt, check_kernel, draw_projection, mean_sum_square
+from lib.attention.random_features import check_kernel, draw_projection
 from lib.attention.softmax import check_shapes, check_state
-from lib.attention.tiled import LOG2_E, FeatureMap, State, causal_attention, empty_state, read, summary
+from lib.attention.tiled import FeatureMap, State, attention, causal_attention, empty_state
 
 # Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
 LARGEST_LEVEL = 1e10
@@ -32,29 +32,12 @@ def check_projection(projection: Tensor, head_dim: int) -> None:
         raise ValueError(f"projection must be (features, {head_dim}) for these queries, got {tuple(projection.shape)}")
 
 
-def tilt_of(
-    queries: Queries, keys: Keys, causal: bool = False, key_mask: KeyMask | None = None
-) -> Float[Tensor, "batch heads"]:
-    """FAVOR++'s A for these queries and keys, a constant to differentiation.
-
-    With as many queries as keys, position i is the same event in both and the mask hides it in both. Causal attention
-    may not look at later events: its A is the optimum for queries and keys of unit variance, |x+y|² = 2√d.
-    """
-    head_dim = queries.shape[-1]
-    if causal:
-        expected = queries.new_full(queries.shape[:2], 2 * head_dim**0.5)
-        return best_tilt(expected, head_dim)
-    query_mask = key_mask if queries.shape[2] == keys.shape[2] else None
-    return best_tilt(mean_sum_square(queries.detach(), keys.detach(), query_mask, key_mask), head_dim)
-
-
 def _rows(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
     projection: Tensor,
     kernel: str,
-    causal: bool,
     key_mask: Tensor | None,
     precision: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, FeatureMap]:
@@ -62,43 +45,23 @@ def _rows(
     check_kernel(kernel)
     check_projection(projection, queries.shape[-1])
     queries, keys, values, projection = (tensor.to(precision) for tensor in (queries, keys, values, projection))
-    scale = queries.shape[-1] ** -0.25
-    rows, columns = queries.shape[0] * queries.shape[1], len(projection)
-    activation, directions = "exponential", projection * scale
-    column_level, norm_share = queries.new_zeros(rows, columns), queries.new_full((rows,), -(scale**2) / 2)
+    directions, norm_share = projection * queries.shape[-1] ** -0.25, -(queries.shape[-1] ** -0.5) / 2
     if kernel == "hyperbolic":
-        directions, column_level = torch.cat([directions, -directions]), column_level.repeat(1, 2)
-    elif kernel == "favor++":
-        tilt = tilt_of(queries, keys, causal, key_mask)
-        stretch = (1 - 4 * tilt).sqrt()[..., None, None]
-        queries, keys = queries * stretch, keys * stretch
-        column_level = 2 * LOG2_E * tilt.flatten()[:, None] * projection.square().sum(-1)
-        norm_share = norm_share / (1 - 4 * tilt.flatten())
-    elif kernel == "trigonometric":
-        activation, column_level, norm_share = "cosine", column_level.repeat(1, 2), -norm_share
+        directions = torch.cat([directions, -directions])
+    exponential = kernel != "trigonometric"
     hidden = torch.zeros(keys.shape[:3], dtype=torch.bool, device=keys.device)
     if key_mask is not None:
         hidden = hidden | ~key_mask[:, None]
-    feature_map = FeatureMap(activation, directions, column_level, norm_share)
+    feature_map = FeatureMap(exponential, directions, norm_share if exponential else -norm_share)
     return *(tensor.flatten(0, 1) for tensor in (queries, keys, values, hidden)), feature_map
 
 
-def _summarised_and_read(*inputs) -> tuple[State, Tensor]:
-    queries, keys, values, hidden, feature_map = _rows(*inputs)
-    state = summary(keys, values, hidden, feature_map)
-    return state, read(queries, state, feature_map)
-
-
-def _is_beyond_range(state: State, output: Tensor) -> bool:
+def _is_beyond_range(level: Tensor | None, output: Tensor) -> bool:
     """Whether norms were so large that single precision lost what differs or overflowed, seen where it costs little."""
-    if not can_look_at(output) or not output.numel():
+    if level is None or not can_look_at(output) or not output.numel():
         return False
-    total = output.detach().sum() + state.context.detach().sum()
-    low, high, total = torch.stack([*state.level.aminmax(), total]).tolist()
-    if not max(-low, high) < LARGEST_LEVEL:
-        # Where there are no keys the level means nothing.
-        high = torch.where(state.normaliser != 0, state.level, 0).abs().amax().item()
-    return not (high < LARGEST_LEVEL and math.isfinite(total))
+    low, high, total = torch.stack([*level.aminmax(), output.detach().sum()]).tolist()
+    return not (max(-low, high) < LARGEST_LEVEL and math.isfinite(total))
 
 
 def favor_attention(
@@ -123,10 +86,10 @@ def favor_attention(
         # One key that the mask hides stands for none at all.
         keys, values = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (keys, values))
         key_mask = torch.zeros(keys.shape[0], 1, dtype=torch.bool, device=keys.device)
-    inputs = (queries, keys, values, projection, kernel, False, key_mask)
-    state, output = _summarised_and_read(*inputs, wide(queries.dtype))
-    if output.dtype != torch.float64 and _is_beyond_range(state, output):
-        _, output = _summarised_and_read(*inputs, torch.float64)
+    inputs = (queries, keys, values, projection, kernel, key_mask)
+    output, level = attention(*_rows(*inputs, wide(queries.dtype)))
+    if output.dtype != torch.float64 and _is_beyond_range(level, output):
+        output, _ = attention(*_rows(*inputs, torch.float64))
     return output.unflatten(0, queries.shape[:2]).to(values.dtype)
 
 
@@ -141,31 +104,28 @@ def favor_stream(
 ) -> tuple[Float[Tensor, "batch heads length value_dim"], State]:
     """Causal attention over the next piece of a stream: pass the returned state with the piece that follows.
 
-    The state has features x value_dim numbers per head, whatever the length of the past. None starts a stream. Padding
-    may be anywhere. Raises ValueError for the state of another batch, kernel or narrower type.
+    The state has features x (value_dim + 2) numbers per head, whatever the length of the past. None starts a stream.
+    Padding may be anywhere. Raises ValueError for the state of another batch, kernel or narrower type.
     """
     check_shapes(queries, keys, values, key_mask, causal=True)
     heads = queries.shape[:2]
     precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
     precision = torch.float64 if has_large_entries(queries, keys, values) else precision
-    queries_of, keys_of, values_of, hidden, feature_map = _rows(
-        queries, keys, values, projection, kernel, True, key_mask, precision
-    )
+    *inputs, feature_map = _rows(queries, keys, values, projection, kernel, key_mask, precision)
     if state is None:
-        start = empty_state(feature_map, values.shape[-1])
+        start = empty_state(len(inputs[0]), values.shape[-1], feature_map)
     else:
-        columns = (*heads, feature_map.column_level.shape[1])
-        check_state(state, State((*columns, values.shape[-1]), columns, columns), queries)
-        start = State(*(part.flatten(0, 1).to(queries_of.dtype) for part in state))
-    output, end = causal_attention(queries_of, keys_of, values_of, hidden, start, feature_map)
+        shapes = State((*heads, values.shape[-1] + 1, feature_map.columns), (*heads, feature_map.columns))
+        check_state(state, shapes, queries)
+        start = State(*(part.flatten(0, 1).to(precision) for part in state))
+    output, end = causal_attention(*inputs, start, feature_map)
     return output.unflatten(0, heads).to(values.dtype), State(*(part.unflatten(0, heads) for part in end))
 
 
 class PerformerAttention(MultiHeadAttention):
     """Performer attention; the projection is a buffer, saved with the weights, and changes only in `redraw`.
 
-    Raises ValueError for unknown kernels and projections, and for FAVOR++ with rows of fixed norm, whose temperature
-    would be off.
+    Raises ValueError for unknown kernels and projections.
     """
 
     has_causal_form = True
@@ -182,8 +142,6 @@ class PerformerAttention(MultiHeadAttention):
     ):
         super().__init__(model_dim, heads, causal)
         check_kernel(kernel)
-        if kernel == "favor++" and projection == "fixed_norm":
-            raise ValueError("favor++ needs rows with chi-distributed norms: use orthogonal, simplex or gaussian")
         self.kernel = kernel
         self.projection_name = projection
         self.register_buffer("projection", draw_projection(projection, features, self.head_dim, generator))

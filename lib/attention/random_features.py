@@ -9,12 +9,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from lib.attention import KeyMask, Keys, Mask, Projection, Queries
+from lib.attention import Projection
 
-KERNELS = ("positive", "hyperbolic", "trigonometric", "favor++")
+KERNELS = ("positive", "hyperbolic", "trigonometric")
 
 
 class RandomFeatures(NamedTuple):
@@ -61,30 +61,10 @@ def orthogonal_projection(
     return rows * (math.sqrt(head_dim) if fixed_norm else _chi_norms(features, head_dim, generator))
 
 
-def simplex(head_dim: int) -> Float[Tensor, "head_dim head_dim"]:
-    """Unit rows at pairwise cosine -1/(d-1), as far apart as d rows can be (Reid et al. 2023, equation 7)."""
-    if head_dim < 2:
-        raise ValueError(f"a simplex needs head_dim of at least 2, got {head_dim}")
-    ones = torch.ones(head_dim, dtype=torch.float32, device="cpu")
-    ones[-1] = 0
-    corner = math.sqrt(head_dim / (head_dim - 1)) * torch.eye(head_dim, dtype=torch.float32, device="cpu")
-    corner = corner - (math.sqrt(head_dim) + 1) / (head_dim - 1) ** 1.5 * ones
-    corner[-1] = ones / math.sqrt(head_dim - 1)
-    return corner
-
-
-def simplex_projection(features: int, head_dim: int, generator: torch.Generator) -> Projection:
-    """Randomly rotated simplices with chi-distributed norms: rows repel each other more than orthogonal ones."""
-    turns = rotations(math.ceil(features / head_dim), head_dim, generator)
-    rows = (simplex(head_dim).to(turns.device) @ turns).flatten(0, 1)[:features]
-    return rows * _chi_norms(features, head_dim, generator)
-
-
 PROJECTIONS: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
     "gaussian": gaussian_projection,
     "orthogonal": orthogonal_projection,
     "fixed_norm": partial(orthogonal_projection, fixed_norm=True),
-    "simplex": simplex_projection,
 }
 
 
@@ -130,49 +110,11 @@ def trigonometric_features(vectors: Float[Tensor, "*batch length head_dim"], pro
     return RandomFeatures(torch.cat([logits.cos(), logits.sin()], -1), norm - math.log(len(projection)) / 2)
 
 
-def tilted_features(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Projection, tilt: Float[Tensor, "*#batch 1 1"]
-) -> RandomFeatures:
-    """(1-4A)^(d/4) exp(A|w|² + √(1-4A) w·x - |x|²/2) / √m, FAVOR++ (Likhosherstov et al. 2022, section 3.2).
-
-    Unbiased for every tilt A below 1/4 with normally distributed rows, of finite variance below 1/8.
-    """
-    logits, norm = _projected(vectors, projection)
-    logits = (1 - 4 * tilt).sqrt() * logits + tilt * projection.to(vectors.dtype).square().sum(-1)
-    constant = (1 - 4 * tilt).log() * (vectors.shape[-1] / 4) - math.log(len(projection)) / 2
-    return _exponential(logits, constant[..., 0] - norm)
-
-
 FEATURE_MAPS: dict[str, Callable[[Tensor, Tensor], RandomFeatures]] = {
     "positive": positive_features,
     "hyperbolic": hyperbolic_features,
     "trigonometric": trigonometric_features,
 }
-
-
-def best_tilt(sum_square: Float[Tensor, "*batch"], head_dim: int) -> Float[Tensor, "*batch"]:
-    """The tilt A of least variance for pairs with |x+y|² = `sum_square` (Likhosherstov et al. 2022, theorem 3.2)."""
-    root = ((2 * sum_square + head_dim).square() + 8 * head_dim * sum_square).sqrt()
-    return (head_dim - 2 * sum_square - root) / (16 * head_dim)
-
-
-def _mean(vectors: Float[Tensor, "batch heads length width"], mask: Mask | None) -> Float[Tensor, "batch heads width"]:
-    if mask is None:
-        return vectors.mean(2) if vectors.shape[2] else vectors.sum(2)
-    real = mask[:, None, :, None].to(vectors.dtype)
-    return (vectors * real).sum(2) / real.sum(2).clamp_min(1)
-
-
-def mean_sum_square(
-    queries: Queries,
-    keys: Keys,
-    query_mask: Bool[Tensor, "batch query_length"] | None = None,
-    key_mask: KeyMask | None = None,
-) -> Float[Tensor, "batch heads"]:
-    """The mean of |x+y|² over all pairs of a real query and a real key, from two passes over vectors."""
-    squares = _mean(queries.square(), query_mask) + _mean(keys.square(), key_mask)
-    crossed = _mean(queries, query_mask) * _mean(keys, key_mask)
-    return (squares + 2 * crossed).sum(-1) * queries.shape[-1] ** -0.5
 
 
 def kernel_estimate(query_features: RandomFeatures, key_features: RandomFeatures) -> Tensor:

@@ -1,24 +1,38 @@
 """Attention through feature maps, linear in length, in both directions and causal: the fast form of FAVOR+.
 
-Tiles of features are recomputed in the backward pass. One row is one head of one customer. A kernel enters as a
-`FeatureMap`: an activation of `vectors @ directions.T`, a log weight for every column, and one for every key in
-proportion to its squared norm. Sums over keys are kept relative to 2^level of their column, and levels are constants to
-differentiation: sums carry the whole gradient. Levels are binary logarithms: exp2 takes a quarter of the time of exp.
+One row is one head of one customer. With features φ(q), φ(k) and values extended by a one, v⁺ = [v, 1], all is sums:
 
-The causal form walks chunks with a running state. Inside a chunk every key is stabilised by itself, relative to the
-state that the chunk starts from, so that no number depends on a later event; between chunks the state is rescaled as
-in online softmax. Where a sum of exponentials would underflow, the chunk is halved, down to single events, where it
-cannot. The backward pass recomputes a segment of chunks at a time from the states saved at segment starts.
+    S = Σ φ(k) v⁺ᵀ,    [numerator, mass] = φ(q)ᵀ S,    output = numerator / mass.
 
-Longer than 300 lines because both directions share their features, levels and sums, and each is derived by hand twice.
+In both directions S is over all keys. In the causal form a tile is cut into chunks; chunk c starts from the sums S_c of
+all keys before it and adds its own, where P holds the products of its own queries and keys up to the diagonal:
+
+    S_{c+1} = S_c + Φ(K_c)ᵀ V⁺_c,    [numerator, mass]_c = Φ(Q_c) S_c + P_c V⁺_c,    P_c = tril(Φ(Q_c) Φ(K_c)ᵀ).
+
+Backwards, with D⁺ = [D, -D·output] for D = ∂output / mass, the gradients of the sums run from the last chunk to the
+first:
+
+    ∂S_c = ∂S_{c+1} + Φ(Q_c)ᵀ D⁺_c,           ∂P_c = tril(D⁺_c V⁺_cᵀ),
+    ∂Φ(Q_c) = D⁺_c S_cᵀ + ∂P_c Φ(K_c),        ∂Φ(K_c) = V⁺_c ∂S_{c+1}ᵀ + ∂P_cᵀ Φ(Q_c),
+    ∂V_c = Φ(K_c) ∂S_{c+1} + P_cᵀ D_c.
+
+Sums are kept transposed, one row for each column of V⁺, and saved at the start of every tile, whose features are
+recomputed in the backward pass. They are relative to 2^level of their column; levels are constants to differentiation.
+A query is stabilised by its largest feature, which cancels. A causal tile has the level of the sums before it or, where
+it is higher or nothing was seen, of its first key, so that nothing depends on a later event and no mass is below one.
+Where later keys rise so far above it that sums might overflow, the tile is halved, down to single events, which cannot.
+Levels are binary logarithms: exp2 takes a quarter of the time of exp.
+
+Longer than 300 lines because both directions share features, levels and sums, and each is derived by hand twice.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial, wraps
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
@@ -26,9 +40,8 @@ from torch.autograd.function import FunctionCtx
 from lib.attention.numerics import differentiable_gradients, needs_plain_operations
 
 LOG2_E = math.log2(math.e)
-TILE = 1024
-CHUNK = 64
-SEGMENT = 8 * CHUNK
+TILE = 512
+LARGEST_SUM = 2.0**60
 Queries = Float[Tensor, "rows query_length head_dim"]
 Keys = Float[Tensor, "rows key_length head_dim"]
 Values = Float[Tensor, "rows key_length value_dim"]
@@ -37,19 +50,21 @@ Outputs = Float[Tensor, "rows query_length value_dim"]
 
 
 class FeatureMap(NamedTuple):
-    """Activation (exponential, cosine) of logits, level of each column, log weight of a key per squared norm."""
+    """exp(w·x + s|x|²) or, unless exponential, (cos w·x, sin w·x) exp(s|x|²), for directions w; queries need no s."""
 
-    activation: str
+    exponential: bool
     directions: Float[Tensor, "directions head_dim"]
-    column_level: Float[Tensor, "rows columns"]
-    norm_share: Float[Tensor, " rows"]
+    norm_share: float
+
+    @property
+    def columns(self) -> int:
+        return len(self.directions) * (1 if self.exponential else 2)
 
 
 class State(NamedTuple):
-    """Sums over keys of weight · feature · value and of weight · feature, each relative to 2^level."""
+    """Sums over keys of [value, 1] · feature, each column relative to 2^level."""
 
-    context: Float[Tensor, "rows columns value_dim"]
-    normaliser: Float[Tensor, "rows columns"]
+    sums: Float[Tensor, "rows value_dim+1 columns"]
     level: Float[Tensor, "rows columns"]
 
 
@@ -64,28 +79,16 @@ def full_precision(method: Callable) -> Callable:
     return run
 
 
-def tile_elements(device: torch.device) -> int:
-    """Elements of one tile of features: it should stay in the cache of a CPU core, and fill an accelerator."""
-    return 2**18 if device.type == "cpu" else 2**25
+def groups(rows: int, columns: int, device: torch.device) -> list[slice]:
+    """Rows whose tiles are computed together: they should stay in the cache of a CPU core, and fill an accelerator."""
+    elements = 2**17 if device.type == "cpu" else 2**25
+    count = max(1, elements // (TILE * columns))
+    return [slice(row, min(row + count, rows)) for row in range(0, rows, count)]
 
 
-def tiles(rows: int, length: int, columns: int, tokens: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Slices of rows and tokens; all tokens of one group of rows follow each other."""
-    tokens = max(1, min(tokens, length))
-    group = max(1, tile_elements(device) // (tokens * columns))
-    for row in range(0, rows, group):
-        for token in range(0, length, tokens):
-            yield slice(row, min(row + group, rows)), slice(token, min(token + tokens, length))
-
-
-class Scratch:
-    """A buffer that tiles of different shapes reuse: fresh memory for each would cost more than the arithmetic."""
-
-    def __init__(self, like: Tensor, columns: int):
-        self.flat = like.new_empty(max(tile_elements(like.device), TILE * columns))
-
-    def view(self, *shape: int) -> Tensor:
-        return self.flat[: torch.Size(shape).numel()].view(shape)
+def tiles(length: int) -> list[slice]:
+    """Slices of so many events, the last one perhaps shorter."""
+    return [slice(begin, min(begin + TILE, length)) for begin in range(0, length, TILE)]
 
 
 def log_zero(dtype: torch.dtype) -> float:
@@ -93,18 +96,52 @@ def log_zero(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 4
 
 
-def over_columns(features: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over columns, for each token; batched products of matrix and vector are slow in the framework."""
-    if len(features) == 1:
-        return features @ weights[..., None]
-    return (features * weights[:, None]).sum(-1, keepdim=True)
+def extended(values: Tensor) -> Tensor:
+    """V⁺: values and a one."""
+    return F.pad(values, (0, 1), value=1.0)
 
 
-def over_tokens(features: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over tokens, for each column."""
-    if len(features) == 1:
-        return (features.transpose(1, 2) @ weights)[..., 0]
-    return (features * weights).sum(1)
+class Scratch:
+    """A buffer that tiles reuse: fresh memory for each is not in the cache, which costs more than the arithmetic."""
+
+    def __init__(self):
+        self.kept: Tensor | None = None
+
+    def product(self, one: Tensor, other: Tensor) -> Tensor:
+        """The product of every row's matrices, in the buffer."""
+        shape = (*one.shape[:2], other.shape[-1])
+        if self.kept is None or self.kept.shape != shape:
+            self.kept = one.new_empty(shape)
+        return torch.bmm(one, other.expand(len(one), -1, -1), out=self.kept)
+
+
+def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
+    """The logarithm of every key's own factor exp(s|x|²); that of zero where it is hidden."""
+    level = keys.square().sum(-1) * (feature_map.norm_share * LOG2_E)
+    return level.masked_fill(hidden, log_zero(level.dtype))
+
+
+def logits_of_keys(
+    keys: Tensor, key_level: Tensor, feature_map: FeatureMap, product: Callable = torch.matmul
+) -> Tensor:
+    """w·x, or the logarithms of exponential features."""
+    if not feature_map.exponential:
+        return product(keys, feature_map.directions.T)
+    return product(keys, (LOG2_E * feature_map.directions).T).add_(key_level[..., None])
+
+
+def highest(logits: Tensor, key_level: Tensor, feature_map: FeatureMap) -> Tensor:
+    """The level of every column that none of the keys exceeds."""
+    if feature_map.exponential:
+        return logits.detach().amax(1)
+    return key_level.detach().amax(1, keepdim=True).expand(-1, feature_map.columns)
+
+
+def features_of_keys(logits: Tensor, key_level: Tensor, level: Tensor, feature_map: FeatureMap) -> Tensor:
+    """Features of keys relative to 2^level; overwrites the logits where shapes allow."""
+    if feature_map.exponential:
+        return logits.sub_(level[:, None]).exp2_()
+    return waves(logits) * (key_level - level[:, :1]).exp2_()[..., None]
 
 
 def waves(logits: Tensor) -> Tensor:
@@ -112,349 +149,234 @@ def waves(logits: Tensor) -> Tensor:
     return torch.cat([logits.cos(), logits.sin()], -1)
 
 
-def logit_gradient(features: Tensor, gradient: Tensor, activation: str) -> Tensor:
-    """Gradient of the logits from that of the features; overwrites `gradient` where shapes allow."""
-    if activation == "exponential":
+def features_of_queries(
+    queries: Tensor, level: Tensor, feature_map: FeatureMap, product: Callable = torch.matmul
+) -> Tensor:
+    """Features of queries, times 2^level, up to a factor per query; the largest exponential of a query is one."""
+    if not feature_map.exponential:
+        return waves(product(queries, feature_map.directions.T))
+    logits = product(queries, (LOG2_E * feature_map.directions).T).add_(level[:, None])
+    return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
+
+
+def masses(features: Tensor, sums: Tensor) -> Tensor:
+    """The mass that each query reads; as a row times a matrix, which is what the framework does fast."""
+    return (sums[:, -1:] @ features.mT).mT
+
+
+def gradients_of_reading(by_output: Tensor, output: Tensor, mass: Tensor) -> Tensor:
+    """D⁺: the gradients of numerator and mass."""
+    by_numerator = by_output / mass
+    return torch.cat([by_numerator, -(by_numerator * output).sum(-1, keepdim=True)], -1)
+
+
+def gradients_of_logits(features: Tensor, gradient: Tensor, feature_map: FeatureMap) -> Tensor:
+    """Gradients of w·x from those of features; overwrites `gradient` where shapes allow."""
+    if feature_map.exponential:
         return gradient.mul_(features)
     cosine, sine = features.chunk(2, -1)
     by_cosine, by_sine = gradient.chunk(2, -1)
     return by_sine * cosine - by_cosine * sine
 
 
-def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
-    """The level of every key, which for an exponential kernel belongs into the exponent."""
-    level = torch.linalg.vector_norm(keys, dim=-1).square_() * (feature_map.norm_share[:, None] * LOG2_E)
-    return level.masked_fill_(hidden, log_zero(level.dtype))
+def gradients_of_keys(keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap) -> Tensor:
+    """Gradients of keys from those of their features, through w·x and s|x|²; overwrites `gradient`."""
+    by_level = None if feature_map.exponential else (features * gradient).sum(-1, keepdim=True)
+    by_logits = gradients_of_logits(features, gradient, feature_map)
+    by_level = by_logits.sum(-1, keepdim=True) if by_level is None else by_level
+    return (by_logits @ feature_map.directions).addcmul_(keys, by_level, value=2 * feature_map.norm_share)
 
 
-def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
-    """Features of queries up to a factor per query, which cancels; the largest exponential of a query is one."""
-    directions = feature_map.directions.T.expand(len(queries), -1, -1)
-    if feature_map.activation != "exponential":
-        return waves(torch.bmm(queries, directions, out=out))
-    logits = torch.baddbmm(level[:, None], queries, directions, alpha=LOG2_E, out=out)
-    return logits.sub_(logits.amax(-1, keepdim=True)).exp2_()
+def plain_attention(queries: Queries, keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap) -> Outputs:
+    """Both directions in plain operations, for second derivatives and for those who follow every step."""
+    key_level = key_levels(keys, hidden, feature_map)
+    logits = logits_of_keys(keys, key_level, feature_map)
+    level = highest(logits, key_level, feature_map)
+    features = features_of_keys(logits, key_level, level, feature_map) * ~hidden[..., None]
+    total = features_of_queries(queries, level, feature_map) @ (features.mT @ extended(values))
+    mass = total[..., -1:]
+    return total[..., :-1] / mass.masked_fill(mass == 0, 1)
 
 
-class _Summary(torch.autograd.Function):
-    """All keys and values as one State; forward and backward hold one tile of features at a time."""
+class _BothDirections(torch.autograd.Function):
+    """Outputs, and the level of every column; forward and backward hold one tile of features at a time."""
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, keys: Tensor, values: Tensor, hidden: Tensor, feature_map: FeatureMap):
-        exponential = feature_map.activation == "exponential"
-        rows, columns = feature_map.column_level.shape
-        context = values.new_zeros(rows, columns, values.shape[-1])
-        normaliser = values.new_zeros(rows, columns)
-        key_level = key_levels(keys, hidden, feature_map)
-        top = key_level.amax(-1, keepdim=True).expand(rows, columns)
-        level = torch.full_like(normaliser, log_zero(normaliser.dtype)) if exponential else top.contiguous()
-        scratch = Scratch(keys, columns)
-        for row, token in tiles(rows, keys.shape[1], columns, TILE, keys.device):
-            key, value, weight = keys[row, token], values[row, token], key_level[row, token, None]
-            directions = feature_map.directions.T.expand(len(key), -1, -1)
-            logits = scratch.view(*key.shape[:2], directions.shape[-1])
-            if exponential:
-                features = torch.baddbmm(weight, key, directions, alpha=LOG2_E, out=logits)
-                higher = torch.maximum(level[row], logits.amax(1))
-                features.sub_(higher[:, None]).exp2_()
-                decay = (level[row] - higher).exp2_()
+    def forward(ctx: FunctionCtx, queries: Tensor, *inputs):
+        keys, values, hidden, feature_map = inputs
+        sums = values.new_zeros(len(keys), values.shape[-1] + 1, feature_map.columns)
+        scratch = Scratch()
+        level = torch.full_like(sums[:, 0], log_zero(sums.dtype))
+        output = values.new_empty(*queries.shape[:2], values.shape[-1])
+        mass = values.new_empty(*queries.shape[:2], 1)
+        for row in groups(len(keys), feature_map.columns, keys.device):
+            for token in tiles(keys.shape[1]):
+                key_level = key_levels(keys[row, token], hidden[row, token], feature_map)
+                logits = logits_of_keys(keys[row, token], key_level, feature_map, scratch.product)
+                higher = torch.maximum(level[row], highest(logits, key_level, feature_map))
+                features = features_of_keys(logits, key_level, higher, feature_map)
+                sums[row] *= (level[row] - higher).exp2_()[:, None]
+                sums[row].baddbmm_(extended(values[row, token]).mT, features)
                 level[row] = higher
-                context[row] *= decay[..., None]
-                normaliser[row].mul_(decay).add_(features.sum(1))
-            else:
-                features = waves(torch.bmm(key, directions, out=logits))
-                weight = (weight - level[row, None, :1]).exp2_()
-                value = value * weight
-                normaliser[row] += over_tokens(features, weight)
-            context[row].baddbmm_(features.transpose(1, 2), value)
-        if exponential:
-            context /= normaliser[..., None]
-            level += normaliser.log2()
-            normaliser.fill_(1)
-        some_key = ~hidden.all(-1, keepdim=True)
-        context *= some_key[..., None]
-        normaliser *= some_key
-        ctx.save_for_backward(keys, values, key_level, some_key, level)
-        ctx.feature_map = feature_map
-        level = level + feature_map.column_level if exponential else level.clone()
-        ctx.mark_non_differentiable(level)
-        return context, normaliser, level
-
-    @staticmethod
-    @full_precision
-    def backward(ctx: FunctionCtx, by_context: Tensor, by_normaliser: Tensor, _: Tensor):
-        keys, values, key_level, some_key, level = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            hidden = key_level <= log_zero(key_level.dtype)
-            plain = partial(plain_summary, hidden=hidden, feature_map=ctx.feature_map, level=level)
-            sums = lambda *inputs: plain(*inputs)[:2]  # noqa: E731
-            return *differentiable_gradients(sums, (keys, values), (by_context, by_normaliser)), None, None
-        activation, all_directions, _, norm_share = ctx.feature_map
-        by_context, by_normaliser = by_context * some_key[..., None], by_normaliser * some_key
-        by_keys, by_values = torch.empty_like(keys), torch.empty_like(values)
-        columns = level.shape[1]
-        scratch, other = Scratch(keys, columns), Scratch(keys, columns)
-        for row, token in tiles(len(keys), keys.shape[1], columns, TILE, keys.device):
-            key, value, weight = keys[row, token], values[row, token], key_level[row, token, None]
-            directions = all_directions.expand(len(key), -1, -1)
-            logits = scratch.view(*key.shape[:2], directions.shape[1])
-            by_features = other.view(*key.shape[:2], columns)
-            if activation == "exponential":
-                features = torch.baddbmm(weight, key, directions.transpose(1, 2), alpha=LOG2_E, out=logits)
-                features.sub_(level[row, None]).exp2_()
-                torch.baddbmm(by_normaliser[row, None], value, by_context[row].transpose(1, 2), out=by_features)
-                torch.bmm(features, by_context[row], out=by_values[row, token])
-                by_logits = by_features.mul_(features)
-                by_level = by_logits.sum(-1, keepdim=True)
-            else:
-                features = waves(torch.bmm(key, directions.transpose(1, 2), out=logits))
-                weight = (weight - level[row, None, :1]).exp2_()
-                by_value = features @ by_context[row] * weight
-                by_mass = over_columns(features, by_normaliser[row]) * weight
-                by_level = (by_value * value).sum(-1, keepdim=True) + by_mass
-                by_values[row, token] = by_value
-                torch.mul(weight, by_normaliser[row, None], out=by_features)
-                by_features.baddbmm_(value * weight, by_context[row].transpose(1, 2))
-                by_logits = logit_gradient(features, by_features, activation)
-            by_norm = by_level * (2 * norm_share[row, None, None])
-            torch.mul(key, by_norm, out=by_keys[row, token]).baddbmm_(by_logits, directions)
-        return by_keys, by_values, None, None
-
-
-class _Read(torch.autograd.Function):
-    """What queries read from a State; forward and backward hold one tile of features at a time."""
-
-    @staticmethod
-    @full_precision
-    def forward(
-        ctx: FunctionCtx, queries: Tensor, context: Tensor, normaliser: Tensor, level: Tensor, feature_map: FeatureMap
-    ):
-        rows, columns, value_dim = context.shape
-        output = queries.new_empty(*queries.shape[:2], value_dim)
-        mass = queries.new_empty(*queries.shape[:2], 1)
-        scratch = Scratch(queries, columns)
-        for row, token in tiles(rows, queries.shape[1], columns, TILE, queries.device):
-            query = queries[row, token]
-            logits = scratch.view(*query.shape[:2], len(feature_map.directions))
-            features = features_of_queries(query, level[row], feature_map, logits)
-            torch.bmm(features, context[row], out=output[row, token])
-            mass[row, token] = over_columns(features, normaliser[row])
-        mass = mass.masked_fill_(mass == 0, 1)
+            nothing = hidden[row].all(-1)[:, None]
+            sums[row].masked_fill_(nothing[..., None], 0)
+            level[row].masked_fill_(nothing, 0)
+            for token in tiles(queries.shape[1]):
+                features = features_of_queries(queries[row, token], level[row], feature_map, scratch.product)
+                torch.bmm(features, sums[row][:, :-1].mT, out=output[row, token])
+                mass[row, token] = masses(features, sums[row])
+        mass.masked_fill_(mass == 0, 1)
         output /= mass
-        ctx.save_for_backward(queries, context, normaliser, level, output, mass)
+        ctx.save_for_backward(queries, keys, values, hidden, sums, level, output, mass)
         ctx.feature_map = feature_map
-        return output
+        ctx.mark_non_differentiable(level)
+        return output, level
 
     @staticmethod
     @full_precision
-    def backward(ctx: FunctionCtx, by_output: Tensor):
-        queries, context, normaliser, level, output, mass = ctx.saved_tensors
+    def backward(ctx: FunctionCtx, by_output: Tensor, _: Tensor):
+        queries, keys, values, hidden, sums, level, output, mass = ctx.saved_tensors
+        feature_map = ctx.feature_map
         if torch.is_grad_enabled():
-            plain = lambda q, c, n: (plain_read(q, State(c, n, level), ctx.feature_map),)  # noqa: E731
-            return *differentiable_gradients(plain, (queries, context, normaliser), (by_output,)), None, None
-        by_queries = torch.empty_like(queries)
-        by_context, by_normaliser = torch.zeros_like(context), torch.zeros_like(normaliser)
-        rows, columns = normaliser.shape
-        scratch, other = Scratch(queries, columns), Scratch(queries, columns)
-        for row, token in tiles(rows, queries.shape[1], columns, TILE, queries.device):
-            query = queries[row, token]
-            logits = other.view(*query.shape[:2], len(ctx.feature_map.directions))
-            features = features_of_queries(query, level[row], ctx.feature_map, logits)
-            gradient = by_output[row, token] / mass[row, token]
-            by_mass = (gradient * output[row, token]).sum(-1, keepdim=True).neg_()
-            turned = features.transpose(1, 2)
-            by_context[row].baddbmm_(turned, gradient)
-            by_normaliser[row] += over_tokens(features, by_mass)
-            by_features = scratch.view(*features.shape)
-            torch.mul(by_mass, normaliser[row, None], out=by_features)
-            by_features.baddbmm_(gradient, context[row].transpose(1, 2))
-            by_logits = logit_gradient(features, by_features, ctx.feature_map.activation)
-            directions = ctx.feature_map.directions.expand(len(features), -1, -1)
-            torch.bmm(by_logits, directions, out=by_queries[row, token])
-        return by_queries, by_context, by_normaliser, None, None
+            plain = lambda *inputs: (plain_attention(*inputs, hidden, feature_map),)  # noqa: E731
+            return *differentiable_gradients(plain, (queries, keys, values), (by_output,)), None, None
+        directions, scratch, other = feature_map.directions, Scratch(), Scratch()
+        by_queries, by_keys, by_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
+        for row in groups(len(keys), feature_map.columns, keys.device):
+            by_sums = torch.zeros_like(sums[row])
+            for token in tiles(queries.shape[1]):
+                features = features_of_queries(queries[row, token], level[row], feature_map, scratch.product)
+                by_total = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
+                by_sums.baddbmm_(by_total.mT, features)
+                by_logits = gradients_of_logits(features, other.product(by_total, sums[row]), feature_map)
+                torch.bmm(by_logits, directions.expand(len(by_logits), -1, -1), out=by_queries[row, token])
+            for token in tiles(keys.shape[1]):
+                key = keys[row, token]
+                key_level = key_levels(key, hidden[row, token], feature_map)
+                logits = logits_of_keys(key, key_level, feature_map, scratch.product)
+                features = features_of_keys(logits, key_level, level[row], feature_map)
+                torch.bmm(features, by_sums[:, :-1].mT, out=by_values[row, token])
+                by_features = other.product(extended(values[row, token]), by_sums)
+                by_keys[row, token] = gradients_of_keys(key, features, by_features, feature_map)
+        return by_queries, by_keys, by_values, None, None
 
 
-def plain_summary(
-    keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap, level: Tensor | None = None
-) -> State:
-    """The summary written out, relative to `level` if given: for second derivatives, torch.func and torch.export."""
-    key_level = (keys.square().sum(-1) * (feature_map.norm_share[:, None] * LOG2_E)).masked_fill(
-        hidden, log_zero(keys.dtype)
-    )
-    logits = keys @ feature_map.directions.T
-    if feature_map.activation == "exponential":
-        logits = LOG2_E * logits + key_level[..., None]
-        if level is None:
-            level = (logits.detach() / LOG2_E).logsumexp(1) * LOG2_E
-        features, column_level = (logits - level[:, None]).exp2(), feature_map.column_level
-    else:
-        if level is None:
-            level = key_level.detach().amax(-1, keepdim=True) + torch.zeros_like(feature_map.column_level)
-        features, column_level = waves(logits), 0
-        features = features * (key_level - level[:, :1]).exp2()[..., None]
-    features = features * ~hidden[..., None]
-    return State(features.mT @ values, features.sum(1), level + column_level)
+def attention(
+    queries: Queries, keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap
+) -> tuple[Outputs, Float[Tensor, "rows columns"] | None]:
+    """What each query reads from the keys that are not hidden, zero where there are none; levels, unless traced."""
+    if needs_plain_operations(queries, keys, values):
+        return plain_attention(queries, keys, values, hidden, feature_map), None
+    return _BothDirections.apply(queries, keys, values, hidden, feature_map)
 
 
-def plain_read(queries: Queries, state: State, feature_map: FeatureMap) -> Outputs:
-    """The read written out."""
-    logits = queries @ feature_map.directions.T
-    if feature_map.activation == "exponential":
-        logits = LOG2_E * logits + state.level[:, None]
-        features = (logits - logits.detach().amax(-1, keepdim=True)).exp2()
-    else:
-        features = waves(logits)
-    mass = features @ state.normaliser[..., None]
-    return features @ state.context / mass.masked_fill(mass == 0, 1)
+class _Tile(NamedTuple):
+    """A tile's features and scores and the sums before each of its chunks; tensors are (rows · chunks, …)."""
 
-
-def summary(keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap) -> State:
-    """Keys and values that are not hidden, as sums over columns (Choromanski et al. 2021, section 2.2)."""
-    if needs_plain_operations(keys, values):
-        return plain_summary(keys, values, hidden, feature_map)
-    return State(*_Summary.apply(keys, values, hidden, feature_map))
-
-
-def read(queries: Queries, state: State, feature_map: FeatureMap) -> Outputs:
-    """The weighted mean of values that each query reads from `state`; zero where the state is empty."""
-    if needs_plain_operations(queries, *state):
-        return plain_read(queries, state, feature_map)
-    return _Read.apply(queries, *state, feature_map)
-
-
-class _Chunk(NamedTuple):
-    """What the backward pass needs of one chunk; `decay` took the state before it to the level of `start`."""
-
-    keys: Tensor
-    values: Tensor
-    start: State
     query_features: Tensor
     key_features: Tensor
-    weights: Tensor
     scores: Tensor
-    carried: Tensor
-    key_weights: Tensor
-    keep: Tensor
+    starts: Tensor
+    decay: Tensor
     size: Tensor
-    mass: Tensor
-    output: Tensor
-    decay: Tensor | None = None
+    end: State
 
 
-def features_of_keys(keys: Tensor, key_level: Tensor, level: Tensor, feature_map: FeatureMap) -> tuple[Tensor, Tensor]:
-    """Features relative to `level`, each key stabilised by itself alone, and the log weights of the keys."""
-    directions, zero = feature_map.directions.T.expand(len(keys), -1, -1), log_zero(keys.dtype)
-    if feature_map.activation == "exponential":
-        offset = (feature_map.column_level - level)[:, None]
-        logits = torch.baddbmm(offset, keys, directions, alpha=LOG2_E)
-        top = logits.amax(-1)
-        return logits.sub_(top[..., None]).exp2_(), torch.where(key_level > zero / 2, top + key_level, zero)
-    log_weights = torch.where(key_level > zero / 2, key_level - level[:, :1], zero)
-    return waves(keys @ directions), log_weights
+def chunk_length(length: int, value_dim: int) -> int:
+    """Long enough for products of matrices, short enough that half of the scores, which are hidden, cost little."""
+    return min(64 if value_dim > 32 else 32, length)
 
 
-def _chunk_forward(
-    queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, start: State, feature_map: FeatureMap
-) -> tuple[_Chunk, State]:
-    """Outputs of one chunk, and the state after it, at any norm that does not underflow."""
-    query_features = features_of_queries(queries, start.level, feature_map)
-    key_features, log_weights = features_of_keys(keys, key_level, start.level, feature_map)
-    zero = log_zero(values.dtype)
-    real = (log_weights > zero / 2).to(values.dtype)
-    seen = (start.normaliser.abs().sum(-1, keepdim=True) == 0).to(values.dtype) * zero
-    top = torch.maximum(log_weights.cummax(-1).values, seen)
-    weights = (log_weights[:, None] - top[..., None]).clamp_max_(0).exp2_().mul_(real[:, None]).tril_()
-    scores = (query_features @ key_features.transpose(1, 2)).mul_(weights)
-    carried = (seen - top).exp2_()[..., None]
-    output = torch.baddbmm((query_features @ start.context).mul_(carried), scores, values)
-    mass = over_columns(query_features, start.normaliser).mul_(carried).add_(scores.sum(-1, keepdim=True))
-    mass.masked_fill_((top <= zero / 2)[..., None], 1)
-    output /= mass.masked_fill(mass == 0, 1)
-    final = top[:, -1:]
-    key_weights = (log_weights - final).exp2_().mul_(real)[..., None]
-    keep = (seen - final).exp2_()
-    turned = key_features.transpose(1, 2)
-    context = torch.baddbmm(start.context * keep[..., None], turned, key_weights * values)
-    normaliser = (start.normaliser * keep).add_(over_tokens(key_features, key_weights))
-    shift, size = final, torch.ones_like(normaliser)
-    if feature_map.activation == "exponential":
-        size = torch.where(final > zero / 2, normaliser, 1).clamp_min(torch.finfo(normaliser.dtype).tiny)
-        shift = final + size.log2()
-        context, normaliser = context / size[..., None], normaliser / size
-    level = start.level + torch.where(final > zero / 2, shift, 0)
-    sums = (weights, scores, carried, key_weights, keep, size, mass, output)
-    chunk = _Chunk(keys, values, start, query_features, key_features, *sums)
-    return chunk, State(context, normaliser, level)
+def in_chunks(tensor: Tensor, chunk: int) -> Tensor:
+    """Every chunk of every row as a row."""
+    return tensor.reshape(-1, chunk, tensor.shape[-1])
 
 
-def _is_safe(chunk: _Chunk, after: State) -> bool:
-    """Whether every sum of exponentials is far from underflow, so that what it lost is below rounding."""
-    floor = torch.finfo(after.normaliser.dtype).tiny ** (2 / 3)
-    return bool((chunk.mass > floor).all() & (chunk.size > floor).all())
+def sums_before(own: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
+    """What all chunks before each (after it, if `reverse`) add to `start`: one product with a triangle of ones."""
+    own = own.unflatten(0, (len(start), -1))
+    before = own.new_ones(own.shape[1], own.shape[1]).tril_(-1)
+    before = (before.T if reverse else before).expand(len(start), -1, -1)
+    return torch.bmm(before, own.flatten(2)).view_as(own).add_(start[:, None]).flatten(0, 1)
 
 
-def _raised(keys: Tensor, key_level: Tensor, state: State, feature_map: FeatureMap) -> tuple[State, Tensor]:
-    """The state relative to levels that the next key does not exceed, and the factor of each column."""
-    logits = LOG2_E * keys[:, 0] @ feature_map.directions.T + feature_map.column_level + key_level
+def level_of_tile(keys: Tensor, key_level: Tensor, past: State, feature_map: FeatureMap) -> tuple[Tensor, Tensor]:
+    """The level that the past alone determines, and the factor that takes the past's sums to it."""
     zero = log_zero(keys.dtype)
-    level = torch.where(state.normaliser > 0, state.level, zero)
-    higher = torch.where(key_level > zero / 2, torch.maximum(level, logits), state.level)
-    decay = (level - higher).exp2()
-    return State(state.context * decay[..., None], state.normaliser * decay, higher), decay
+    nothing = (past.sums[:, -1] == 0).all(-1)
+    first = torch.where(nothing, (key_level > zero / 2).int().argmax(1), 0)[:, None]
+    first_level = key_level.gather(1, first)
+    logits = logits_of_keys(keys.take_along_dim(first[..., None], 1), first_level, feature_map)
+    before = past.level.masked_fill(nothing[:, None], zero)
+    level = torch.maximum(before, highest(logits, first_level, feature_map))
+    return level.masked_fill(level < zero / 2, 0), (before - level).exp2_()
 
 
-def _chunk_forward_safely(
-    queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, start: State, feature_map: FeatureMap
-) -> tuple[list[_Chunk], State]:
-    """One chunk, or the halves it must be cut into, and the state after it."""
-    chunk, after = _chunk_forward(queries, keys, values, key_level, start, feature_map)
-    if feature_map.activation != "exponential" or _is_safe(chunk, after):
-        return [chunk], after
-    if keys.shape[1] == 1:
-        start, decay = _raised(keys, key_level, start, feature_map)
-        chunk, after = _chunk_forward(queries, keys, values, key_level, start, feature_map)
-        return [chunk._replace(decay=decay)], after
-    half = keys.shape[1] // 2
-    chunks = []
-    for token in (slice(None, half), slice(half, None)):
-        pieces = (tensor[:, token] for tensor in (queries, keys, values, key_level))
-        part, start = _chunk_forward_safely(*pieces, start, feature_map)
-        chunks += part
-    return chunks, start
+def tile_of(
+    queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, past: State, feature_map: FeatureMap
+) -> _Tile:
+    """Features, scores and the sums before every chunk, from the state before the tile."""
+    chunk, rows = chunk_length(*values.shape[1:]), len(keys)
+    key_level = key_levels(keys, hidden, feature_map)
+    level, decay = level_of_tile(keys, key_level, past, feature_map)
+    logits = logits_of_keys(keys, key_level, feature_map)
+    key_features = in_chunks(features_of_keys(logits, key_level, level, feature_map), chunk)
+    query_features = in_chunks(features_of_queries(queries, level, feature_map), chunk)
+    scores = (query_features @ key_features.mT).tril_()
+    own = extended(in_chunks(values, chunk)).mT @ key_features
+    starts = sums_before(own, past.sums * decay[:, None])
+    end = starts.unflatten(0, (rows, -1))[:, -1] + own.unflatten(0, (rows, -1))[:, -1]
+    if feature_map.exponential:
+        size = end[:, -1].masked_fill(end[:, -1] == 0, 1)
+    else:
+        size = (key_level.amax(1, keepdim=True) - level).clamp_min_(0).exp2_()
+    state = State(end / size[:, None], level + size.log2())
+    return _Tile(query_features, key_features, scores, starts, decay, size, state)
 
 
-def _chunk_backward(
-    chunk: _Chunk, by_output: Tensor, by_context: Tensor, by_normaliser: Tensor, feature_map: FeatureMap
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of one chunk: queries, keys, values, and both sums of the state it started from."""
-    by_read = by_output / chunk.mass.masked_fill(chunk.mass == 0, 1)
-    by_mass = -(by_read * chunk.output).sum(-1, keepdim=True)
-    by_context = by_context / chunk.size[..., None]
-    by_normaliser = by_normaliser / chunk.size
-    query_features, key_features, context = chunk.query_features, chunk.key_features, chunk.start.context
-    by_scores = torch.baddbmm(by_mass, by_read, chunk.values.transpose(1, 2)).mul_(chunk.weights)
-    carried_read, carried_mass = by_read * chunk.carried, by_mass * chunk.carried
-    by_query_features = torch.baddbmm(
-        carried_mass * chunk.start.normaliser[:, None], carried_read, context.transpose(1, 2)
-    )
-    by_query_features.baddbmm_(by_scores, key_features)
-    weighted = chunk.values * chunk.key_weights
-    by_key_features = torch.baddbmm(chunk.key_weights * by_normaliser[:, None], weighted, by_context.transpose(1, 2))
-    by_key_features.baddbmm_(by_scores.transpose(1, 2), query_features)
-    by_values = (key_features @ by_context).mul_(chunk.key_weights).baddbmm_(chunk.scores.transpose(1, 2), by_read)
-    by_total = over_columns(key_features, by_normaliser).mul_(chunk.key_weights)
-    by_total += over_tokens(chunk.scores, by_mass)[..., None]
-    by_level = (by_values * chunk.values).sum(-1, keepdim=True) + by_total
-    by_queries = logit_gradient(query_features, by_query_features, feature_map.activation) @ feature_map.directions
-    by_keys = logit_gradient(key_features, by_key_features, feature_map.activation) @ feature_map.directions
-    by_keys.addcmul_(chunk.keys, by_level * (2 * feature_map.norm_share[:, None, None]))
-    turned = query_features.transpose(1, 2)
-    by_start = (by_context * chunk.keep[..., None]).baddbmm_(turned, carried_read)
-    by_start_normaliser = (by_normaliser * chunk.keep).add_(over_tokens(query_features, carried_mass))
-    if chunk.decay is not None:
-        by_start, by_start_normaliser = by_start * chunk.decay[..., None], by_start_normaliser * chunk.decay
-    return by_queries, by_keys, by_values, by_start, by_start_normaliser
+def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs and masses of a tile."""
+    output = tile.query_features @ tile.starts[:, :-1].mT
+    output.baddbmm_(tile.scores, in_chunks(values, tile.scores.shape[1]))
+    mass = masses(tile.query_features, tile.starts) + tile.scores.sum(-1, keepdim=True)
+    mass.masked_fill_(mass == 0, 1)
+    output /= mass
+    return output.view(values.shape), mass.reshape(*values.shape[:2], 1)
+
+
+def walk(inputs: Sequence[Tensor], state: State, feature_map: FeatureMap) -> Iterator[tuple[slice, _Tile]]:
+    """Tiles of queries, keys, values and what is hidden, each as long as its sums stay far from overflow."""
+    begin, end, most = 0, inputs[0].shape[1], TILE
+    while begin < end:
+        length = min(most, end - begin)
+        length -= length % chunk_length(length, inputs[2].shape[-1])
+        token = slice(begin, begin + length)
+        tile = tile_of(*(tensor[:, token] for tensor in inputs), state, feature_map)
+        if length > 1 and not (tile.size <= LARGEST_SUM).all():
+            most = length // 2
+            continue
+        yield token, tile
+        state, begin, most = tile.end, token.stop, min(2 * length, TILE)
+
+
+def tile_backward(
+    tile: _Tile, keys: Tensor, values: Tensor, by_total: Tensor, by_end: Tensor, feature_map: FeatureMap
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys, values and of the sums before the tile."""
+    query_features, key_features, scores, starts, decay, size, _ = tile
+    chunk, rows = scores.shape[1], len(keys)
+    by_total, value = in_chunks(by_total, chunk), extended(in_chunks(values, chunk))
+    by_scores = (by_total @ value.mT).tril_()
+    own = by_total.mT @ query_features
+    by_sums = sums_before(own, by_end / size[:, None], reverse=True)
+    by_past = (by_sums.unflatten(0, (rows, -1))[:, 0] + own.unflatten(0, (rows, -1))[:, 0]) * decay[:, None]
+    by_query_features = (by_total @ starts).baddbmm_(by_scores, key_features)
+    by_key_features = (value @ by_sums).baddbmm_(by_scores.mT, query_features)
+    by_values = (key_features @ by_sums[:, :-1].mT).baddbmm_(scores.mT, by_total[..., :-1])
+    by_queries = gradients_of_logits(query_features, by_query_features, feature_map) @ feature_map.directions
+    by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_key_features, feature_map)
+    return by_queries.view_as(keys), by_keys.view_as(keys), by_values.view(values.shape), by_past
 
 
 class _Causal(torch.autograd.Function):
@@ -462,56 +384,56 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, *start):
-        *parts, feature_map = start
-        state = State(*parts)
-        key_level = key_levels(keys, hidden, feature_map)
-        output = torch.empty_like(values)
-        starts = []
-        for begin in range(0, keys.shape[1], CHUNK):
-            token = slice(begin, begin + CHUNK)
-            if begin % SEGMENT == 0:
+    def forward(ctx: FunctionCtx, queries: Tensor, *rest):
+        keys, values, hidden, sums, level, feature_map = rest
+        output, mass = torch.empty_like(values), values.new_empty(*values.shape[:2], 1)
+        starts, ends = [], []
+        for row in groups(len(keys), feature_map.columns, keys.device):
+            state = State(sums[row], level[row])
+            for part in tiles(keys.shape[1]):
                 starts.append(state)
-            pieces = (tensor[:, token] for tensor in (queries, keys, values, key_level))
-            chunks, state = _chunk_forward_safely(*pieces, state, feature_map)
-            output[:, token] = torch.cat([chunk.output for chunk in chunks], 1)
-        ctx.save_for_backward(queries, keys, values, key_level, *(part for start in starts for part in start))
+                inputs = [tensor[row, part] for tensor in (queries, keys, values, hidden)]
+                for token, tile in walk(inputs, state, feature_map):
+                    found = read_tile(tile, inputs[2][:, token])
+                    output[row, part][:, token], mass[row, part][:, token] = found
+                    state = tile.end
+            ends.append(state)
+        saved = (tensor for state in starts for tensor in state)
+        ctx.save_for_backward(queries, keys, values, hidden, output, mass, *saved)
         ctx.feature_map = feature_map
-        ctx.mark_non_differentiable(state.level)
-        return output, *state
+        end = State(*(torch.cat(parts) for parts in zip(*ends, strict=True))) if ends else State(sums, level)
+        ctx.mark_non_differentiable(end.level)
+        return output, *end
 
     @staticmethod
     @full_precision
-    def backward(ctx: FunctionCtx, by_output: Tensor, by_context: Tensor, by_normaliser: Tensor, _: Tensor):
+    def backward(ctx: FunctionCtx, by_output: Tensor, by_end: Tensor, _: Tensor):
         if torch.is_grad_enabled():
             raise NotImplementedError("causal FAVOR+ has no second derivatives; the form in both directions has")
-        queries, keys, values, key_level, *saved = ctx.saved_tensors
-        gradients = tuple(torch.empty_like(tensor) for tensor in (queries, keys, values))
-        for begin in reversed(range(0, keys.shape[1], SEGMENT)):
-            first = 3 * (begin // SEGMENT)
-            state = State(*saved[first : first + 3])
-            end = min(begin + SEGMENT, keys.shape[1])
-            chunks = []
-            for at in range(begin, end, CHUNK):
-                pieces = (tensor[:, at : min(at + CHUNK, end)] for tensor in (queries, keys, values, key_level))
-                part, state = _chunk_forward_safely(*pieces, state, ctx.feature_map)
-                chunks += part
-            while chunks:
-                chunk = chunks.pop()
-                token = slice(end - chunk.keys.shape[1], end)
-                end = token.start
-                *parts, by_context, by_normaliser = _chunk_backward(
-                    chunk, by_output[:, token], by_context, by_normaliser, ctx.feature_map
-                )
-                for gradient, part in zip(gradients, parts, strict=True):
-                    gradient[:, token] = part
-        return *gradients, None, by_context, by_normaliser, None, None
+        *inputs, output, mass = ctx.saved_tensors[:6]
+        saved, feature_map = list(ctx.saved_tensors[6:]), ctx.feature_map
+        gradients = [torch.empty_like(tensor) for tensor in inputs[:3]]
+        by_start = torch.empty_like(by_end)
+        for row in reversed(groups(len(by_end), feature_map.columns, by_end.device)):
+            by_sums = by_end[row]
+            for part in reversed(tiles(output.shape[1])):
+                level, sums = saved.pop(), saved.pop()
+                pieces = [tensor[row, part] for tensor in inputs]
+                reading = [tensor[row, part] for tensor in (by_output, output, mass)]
+                for token, tile in reversed(list(walk(pieces, State(sums, level), feature_map))):
+                    by_total = gradients_of_reading(*(tensor[:, token] for tensor in reading))
+                    _, key, value, _ = (tensor[:, token] for tensor in pieces)
+                    *found, by_sums = tile_backward(tile, key, value, by_total, by_sums, feature_map)
+                    for gradient, piece in zip(gradients, found, strict=True):
+                        gradient[row, part][:, token] = piece
+            by_start[row] = by_sums
+        return *gradients, None, by_start, None, None
 
 
-def empty_state(feature_map: FeatureMap, value_dim: int) -> State:
+def empty_state(rows: int, value_dim: int, feature_map: FeatureMap) -> State:
     """The state before the first event."""
-    level = torch.zeros_like(feature_map.column_level)
-    return State(level.new_zeros(*level.shape, value_dim), level, level)
+    sums = feature_map.directions.new_zeros(rows, value_dim + 1, feature_map.columns)
+    return State(sums, torch.zeros_like(sums[:, 0]))
 
 
 def causal_attention(
@@ -519,8 +441,6 @@ def causal_attention(
 ) -> tuple[Outputs, State]:
     """What each query reads from the state and from keys up to its own that are not hidden, with first derivatives."""
     if needs_plain_operations(queries, keys, values, *state):
-        raise NotImplementedError(
-            "torch.func and torch.export can follow FAVOR+ in both directions, not the causal form"
-        )
-    output, *parts = _Causal.apply(queries, keys, values, hidden, *state, feature_map)
-    return output, State(*parts)
+        raise NotImplementedError("torch.func and torch.export follow FAVOR+ in both directions, not the causal form")
+    output, *end = _Causal.apply(queries, keys, values, hidden, *state, feature_map)
+    return output, State(*end)

@@ -1,6 +1,5 @@
 """From encoded histories to folds and padded batches."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,49 +7,31 @@ import torch
 from torch import Tensor
 
 from lib.data.description import DataError
-from lib.data.histories import Histories
-
-FEWEST_TO_TRAIN = 5
-"""Customers of each class in every training part: the references choose their penalty in five folds of it."""
+from lib.data.histories import FEWEST_TO_TRAIN, Histories, check_folds, label_counts
 
 
 def stratified_folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Train and test positions of the labelled customers, stratified by label; the test parts cover each once.
 
-    No group is in both. Raises DataError when a class has too few customers for the folds, or for choosing a penalty
-    within one.
+    No group is in both. Raises DataError where there are too few customers or groups for that.
     """
-    # Most of a training's imports, and not needed where a finished one is loaded.
+    check_folds(histories, count)
+    # Imported here: most of a training's imports, and not needed where a finished one is loaded.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     labelled, labels = histories.labelled, histories.labels[histories.labelled]
-    smallest = np.bincount(labels, minlength=histories.classes).min()
-    needed = max(count, math.ceil(FEWEST_TO_TRAIN * count / (count - 1)))
-    if smallest < needed:
-        raise DataError(
-            f"the rarest label has {smallest} customers, {count} folds need {needed}; label more customers of it "
-            f"({label_counts(histories)})"
-        )
     if histories.groups is None:
         parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(labelled, labels)
         return [(labelled[train], labelled[test]) for train, test in parts]
     groups = histories.groups[labelled]
     parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labelled, labels, groups))
-    for part, fewest in [
-        (part, fewest) for fold in parts for part, fewest in zip(fold, (FEWEST_TO_TRAIN, 1), strict=True)
-    ]:
+    for part, fewest in [(train, FEWEST_TO_TRAIN) for train, _ in parts] + [(test, 1) for _, test in parts]:
         if np.bincount(labels[part], minlength=histories.classes).min() < fewest:
             raise DataError(
                 f"{len(np.unique(groups))} groups cannot be parted into {count} folds with enough customers of every "
                 f"label; take fewer folds or label more groups ({label_counts(histories)})"
             )
     return [(labelled[train], labelled[test]) for train, test in parts]
-
-
-def label_counts(histories: Histories) -> str:
-    """Every label, quoted so that spaces are seen, with its customers."""
-    counts = np.bincount(histories.labels[histories.labelled], minlength=histories.classes)
-    return ", ".join(f"{name!r} {count:,}" for name, count in zip(histories.class_names, counts, strict=True))
 
 
 @dataclass(frozen=True)

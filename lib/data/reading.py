@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from lib.data.description import BANK_TIMES, FILE, DataError, Description
+from lib.data.description import DAY, FILE, LAST_DAY, Clock, DataError, Description, Times
 
 BLOCK = 1 << 22
 """Bytes read at a time: large beside the cost of a call, small beside the arrays that are made."""
@@ -45,14 +44,9 @@ OTHERS = {
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
 BROKEN_PARQUET = (OSError, UnicodeDecodeError, pa.ArrowException)
 
-DAY = 86_400
-"""Seconds."""
-LAST_DAY = 1_000_000
-"""A column of seconds or milliseconds, where days are meant, lies beyond."""
 PER_SECOND = {"days": 1 / DAY, "s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59)"
-BANK_TIME = r"^(?P<d>[0-9]{1,4}) (?P<h>[01][0-9]|2[0-3]):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9]|60)$"
 DATE = r"^(\d{4})(\d\d)(\d\d)"
 ZONE = r" ?(Z|UTC|[+-]\d\d(?::?\d\d)?)"
 COMPACT = rf"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([T ]?\d\d:?\d\d:?\d\d(\.\d+)?({ZONE})?)?"
@@ -285,33 +279,8 @@ def fits(value: str | None, kind: pa.DataType, decimal: str = ".") -> bool:
     return True
 
 
-Times = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Times as written, instants, and which are valid; numbers since day 0, or 1970. They differ by the zone's offset."""
-
-
-class Clock(NamedTuple):
-    """How times are written: the column's type; how it is read, in `parts` of a second; what to do about a wrong one.
-
-    `weekday` is that of day 0, if it has one (Monday is 0).
-    """
-
-    kind: pa.DataType
-    parsed: Callable[[pa.Array], Times]
-    remedy: str | Callable[[object], str]
-    weekday: int | None = 3
-    parts: int = 10**6
-
-    def read(self, column: pa.Array) -> Times:
-        """Times as written in whole seconds, instants in parts of a second, and which are valid."""
-        local, instants, valid = self.parsed(column)
-        seconds = local // self.parts
-        return seconds, instants, valid & (np.abs(seconds) < LAST_DAY * DAY)
-
-
 def clock_of(file: Table, column: str, unit: str | None) -> Clock:
     """How the first row writes its time: a date or time, with a zone or without, or a number of the unit."""
-    if unit == BANK_TIMES:
-        return BANK
     first, kind = file.first(column)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return stamps(getattr(kind, "tz", None), 10 ** (9 if getattr(kind, "unit", None) == "ns" else 6))
@@ -380,18 +349,6 @@ def as_text(zoned: bool, parts: int) -> Clock:
 
     example = "2024-05-31 18:03:59+02:00" if zoned else "20240531, 20240531T180359 or 2024-05-31 18:03:59"
     return Clock(pa.string(), parsed, f"write times alike, as {example}", parts=parts)
-
-
-def bank_times(column: pa.Array) -> Times:
-    """Times as "DAY HH:MM:SS". The public set has seconds 60; the last of a day is read as its second 59."""
-    fields = pc.extract_regex(column, BANK_TIME)
-    day, hour, minute, second = (pc.fill_null(field.cast(pa.int64()), 0).to_numpy() for field in fields.flatten())
-    seconds = day * DAY + np.minimum(hour * 3600 + minute * 60 + second, DAY - 1)
-    return seconds, seconds, fields.is_valid().to_numpy(False)
-
-
-BANK = Clock(pa.string(), bank_times, f'write it as "{BANK_TIMES}", for example "12 18:03:59"', weekday=4, parts=1)
-"""Day 0 is Friday 1 August 2014."""
 
 
 def _integers(stamped: pa.Array) -> np.ndarray:

@@ -69,8 +69,6 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "infinite_former": InfiniteFormerAttention,
 }
 """What can stand in the place of attention, by the name that a configuration gives it."""
-MECHANISMS = ("softmax", "performer", "infinite_former")
-"""The three that the study compares."""
 
 
 def attention_class(name: str) -> type[nn.Module]:

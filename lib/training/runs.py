@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 
 from lib import dependencies, paths
-from lib.data import batches
 from lib.data.batches import collate, last_events, length_batches, stratified_folds
 from lib.data.histories import Histories
 from lib.storage import atomic_folder, intact
@@ -118,7 +117,7 @@ def cross_validate(
 
 
 def sources(attention: str) -> list[Path]:
-    """The modules that decide a training's result: all of `lib.data`, what this one imports, no other mechanism."""
+    """The modules that decide a training's result, given histories: what this one imports, no other mechanism."""
     mechanisms = frozenset(each.__module__ for each in ATTENTIONS.values())
     if ":" in attention:
         own = dependencies.mechanism_files(attention)
@@ -126,8 +125,8 @@ def sources(attention: str) -> list[Path]:
         own = [Path(sys.modules[ATTENTIONS[attention].__module__].__file__)]
     following = [file for source in own for file in dependencies.modules(source)]
     imported = [*dependencies.modules(Path(__file__), skip=mechanisms), *following]
-    decisive = [file for file in imported if file.parent.name in ("attention", "training")]
-    return sorted({Path(__file__), *own, *decisive, *Path(batches.__file__).parent.glob("*.py")})
+    decisive = [file for file in imported if file.parent.name in ("attention", "training") or file.stem == "batches"]
+    return sorted({Path(__file__), *own, *decisive})
 
 
 def run_name(
@@ -136,7 +135,7 @@ def run_name(
     """Folder of a training: readable, and another one when data, configs, what the code does or torch's version are."""
     made_by = [dependencies.code_hash(sources(model.attention)), torch.__version__]
     configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
-    key = json.dumps([histories.checksum, histories.vocabularies, configs, made_by, seed, fold, fold_count])
+    key = json.dumps([histories.checksum, histories.encoded_by, configs, made_by, seed, fold, fold_count])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return f"{readable(model.attention)}-repeat{seed}-fold{fold}-{digest}"
 

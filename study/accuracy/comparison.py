@@ -7,6 +7,7 @@ from scipy.special import expit
 
 from lib.data.batches import stratified_folds
 from lib.data.histories import Histories
+from lib.paths import FACTS
 from lib.training.runs import Run
 from study.accuracy import evaluate, references
 from study.accuracy.evaluate import out_of_fold
@@ -29,13 +30,13 @@ def label(model: str) -> str:
 
 
 def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One line per model: scores with intervals, calibration error, costs; what was not measured is missing."""
-    wide = values.assign(
-        shown=[f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in values[["value", "low", "high"]].to_numpy()]
-    )
-    table = wide.pivot(index="model", columns="metric", values="shown").loc[values["model"].unique()]
-    table = table[list(evaluate.METRICS)].join(calibration["calibration_error"].map("{:.3f}".format)).join(costs)
-    return table.rename(index=label)
+    """One line per model: ROC-AUC with its interval, other scores, costs; what was not measured is missing."""
+    scores = values.pivot(index="model", columns="metric", values="value").loc[values["model"].unique()]
+    ends = values[values["metric"] == "roc_auc"].set_index("model")
+    interval = ends["low"].map("{:.3f}\u00a0to\u00a0".format) + ends["high"].map("{:.3f}".format)
+    others = scores[["accuracy", "log_loss"]].join(calibration["calibration_error"])
+    table = pd.concat([scores["roc_auc"].round(3), interval.rename("95 % interval"), others.round(3)], axis=1)
+    return table.join(costs).rename(index=label)
 
 
 def against(differences: pd.DataFrame, bases: dict[str, str]) -> pd.DataFrame:
@@ -97,14 +98,22 @@ def order_table(
     return table.set_axis(pd.Index(names, name="model"))
 
 
-def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> tuple[str, dict[str, float]]:
-    """The differences of these pairs as part of a claim's sentence, by first model, and the values it needs."""
-    text = "; ".join(
-        f"{label(first)} {{{first}:+.3f}} ({{{first}_low:+.3f}} to {{{first}_high:+.3f}})" for first, _ in pairs
+def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
+    """The differences of these pairs as part of a claim's sentence, by first model."""
+    rows = [(label(first), *differences.loc[f"{first} − {second}"]) for first, second in pairs]
+    return "; ".join(
+        f"{name} {difference:+.3f} ({low:+.3f} to {high:+.3f})" for name, difference, low, high, *_ in rows
     )
-    ends = {"": "difference", "_low": "low", "_high": "high"}
-    places = [(first, differences.loc[f"{first} − {second}"]) for first, second in pairs]
-    return text, {f"{first}{end}": row[column] for first, row in places for end, column in ends.items()}
+
+
+def beside_published(predictions: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The published results and our models', best first: mean ROC-AUC and accuracy, and by which protocol."""
+    scores = {metric: evaluate.spread(predictions, metric)["mean"] for metric in ("roc_auc", "accuracy")}
+    ours = pd.DataFrame(scores).rename(index=label).reset_index().assign(protocol=protocol, source="this study")
+    published = pd.read_csv(FACTS / "published_results.csv")
+    published["protocol"] += published["labels"].map(", {:,} customers".format)
+    table = pd.concat([published[list(ours)], ours], ignore_index=True).round(3)
+    return table.sort_values("roc_auc", ascending=False, ignore_index=True)
 
 
 def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFrame) -> pd.DataFrame:

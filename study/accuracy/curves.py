@@ -43,20 +43,18 @@ def by_events(
     return pd.concat(frames, ignore_index=True)
 
 
-def possible(histories: Histories, splits: Sequence[Split], size: int) -> bool:
-    """Whether each split has that many customers and some more, and the rarest label enough of them to learn from."""
-    counts = [np.bincount(histories.labels[learners]) for learners, _ in splits]
-    rarest = min(count.min() / count.sum() for count in counts)
-    fewest = min(count.sum() for count in counts)
-    return bool(size <= fewest - histories.classes and int(rarest * size) >= FEWEST_TO_TRAIN)
+def fewer(histories: Histories, splits: Sequence[Split], size: int) -> list[Split] | None:
+    """The splits with only `size` customers to learn from, the labels in their shares; none where that is impossible.
 
-
-def fewer(histories: Histories, splits: Sequence[Split], size: int, seed: int) -> list[Split]:
-    """The splits with only `size` customers left to learn from, the labels in their shares."""
+    There have to be some customers more, and of the rarest label enough to learn from.
+    """
     chosen = []
     for learners, test in splits:
         labels = histories.labels[learners]
-        part, _ = train_test_split(learners, train_size=size, stratify=labels, random_state=seed)
+        rarest = np.bincount(labels).min() / len(labels)
+        if size > len(learners) - histories.classes or int(rarest * size) < FEWEST_TO_TRAIN:
+            return None
+        part, _ = train_test_split(learners, train_size=size, stratify=labels, random_state=0)
         chosen.append((np.sort(part), test))
     return chosen
 
@@ -71,7 +69,7 @@ def by_customers(
     """
     tables = {min(len(learners) for learners, _ in splits): whole[whole["seed"] == 0]}
     for size in sizes:
-        if possible(histories, splits, size):
-            tables[size] = references.predictions(histories, fewer(histories, splits, size, 0), 0)
+        if few := fewer(histories, splits, size):
+            tables[size] = references.predictions(histories, few, 0)
     frames = [evaluate.score_rows(table, ["roc_auc"], seed).assign(x=size) for size, table in sorted(tables.items())]
     return pd.concat(frames, ignore_index=True)

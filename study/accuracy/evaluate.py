@@ -37,11 +37,6 @@ def prediction_frame(
     return pd.DataFrame(keys | {f"class_{number}": column for number, column in enumerate(probabilities.T)})
 
 
-def class_columns(predictions: pd.DataFrame) -> list[str]:
-    """Names of the columns of probabilities, in the order of the classes."""
-    return [f"class_{number}" for number in range(sum(str(name).startswith("class_") for name in predictions.columns))]
-
-
 def score_table(predictions: pd.DataFrame, model: str) -> tuple[Scores, Labels]:
     """Probabilities by repeat, customer and class of one model, and the customers' labels.
 
@@ -50,7 +45,8 @@ def score_table(predictions: pd.DataFrame, model: str) -> tuple[Scores, Labels]:
     chosen = predictions[predictions["model"] == model]
     if chosen.duplicated(["seed", "position"]).any():
         raise ValueError(f"{model}: a customer is predicted twice in one repeat")
-    tables = [chosen.pivot(index="seed", columns="position", values=name) for name in class_columns(predictions)]
+    columns = [name for name in predictions.columns if name.startswith("class_")]
+    tables = [chosen.pivot(index="seed", columns="position", values=name) for name in columns]
     scores = np.stack([table.sort_index(axis=1).to_numpy(np.float64) for table in tables], axis=-1)
     if np.isnan(scores).any():
         raise ValueError(f"{model}: a customer is missing from a repeat")
@@ -74,19 +70,15 @@ def roc_auc(probabilities: Probabilities, labels: Labels, weights: Weights) -> V
     return np.mean([separation(probabilities[:, each], labels == each, weights) for each in chosen], axis=0)
 
 
-def _weighted_mean(values: ndarray, weights: ndarray) -> ndarray:
-    return weights @ values / weights.sum(1)
-
-
 def accuracy(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
     """Share of customers whose most probable class is theirs."""
-    return _weighted_mean((probabilities.argmax(1) == labels).astype(float), weights)
+    return weights @ (probabilities.argmax(1) == labels) / weights.sum(1)
 
 
 def log_loss(probabilities: Probabilities, labels: Labels, weights: Weights) -> Values:
     """Mean of minus the logarithm of the own class's probability, in nats."""
     own = probabilities[np.arange(len(labels)), labels]
-    return _weighted_mean(-np.log(own.clip(np.finfo(float).eps)), weights)
+    return weights @ -np.log(own.clip(np.finfo(float).eps)) / weights.sum(1)
 
 
 METRICS = {"roc_auc": roc_auc, "accuracy": accuracy, "log_loss": log_loss}
@@ -136,22 +128,20 @@ def interval(
 
 def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed: int = 0) -> pd.DataFrame:
     """Every metric of every model, as columns model, metric, value, low, high."""
-    rows = []
-    for model in predictions["model"].unique():
-        table = score_table(predictions, model)
-        for metric in metrics or METRICS:
-            found = interval(*table, metric, seed=seed)
-            rows.append({"model": model, "metric": metric, **dict(zip(("value", "low", "high"), found, strict=True))})
-    return pd.DataFrame(rows)
+    tables = {model: score_table(predictions, model) for model in predictions["model"].unique()}
+    rows = [
+        (model, metric, *interval(*table, metric, seed=seed))
+        for model, table in tables.items()
+        for metric in metrics or METRICS
+    ]
+    return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high"])
 
 
 def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
-    """By model, over its repeats: their number, and mean, standard deviation, least and most of the metric."""
+    """By model, mean and standard deviation of the metric over repeats."""
     models = predictions["model"].unique()
     values = pd.DataFrame({model: value(metric, *score_table(predictions, model)) for model in models})
-    return (
-        values.agg(["count", "mean", "std", "min", "max"]).T.rename_axis("model").rename(columns={"count": "repeats"})
-    )
+    return values.agg(["mean", "std"]).T.rename_axis("model")
 
 
 def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: int = 0) -> pd.DataFrame:

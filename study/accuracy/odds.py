@@ -26,17 +26,19 @@ def code_odds(histories: Histories, least_customers: int) -> pd.DataFrame:
     label, code = histories.labels[used // size], used % size
     np.add.at(users, (label[label >= 0], code[label >= 0]), 1)
     totals = np.bincount(histories.labels[histories.labelled], minlength=histories.classes)
-    frames = []
+    frames, place = [], 1 + np.flatnonzero(users.sum(0)[1:] >= least_customers)
     for chosen in range(histories.classes) if histories.classes > 2 else (1,):
-        place = 1 + np.flatnonzero(users.sum(0)[1:] >= least_customers)
         mine, rest = users[chosen, place] + 0.5, users[:, place].sum(0) - users[chosen, place] + 0.5
         mine_not, rest_not = totals[chosen] + 1 - mine, totals.sum() - totals[chosen] + 1 - rest
-        frame = {"class": histories.class_names[chosen], "place": place}
-        frame["others"] = "the rest" if histories.classes > 2 else histories.class_names[0]
-        frame["code"] = [histories.vocabularies[0][number - 1] for number in place]
-        frame["log_odds"] = np.log(mine * rest_not / (rest * mine_not))
-        frame["error"] = np.sqrt(1 / mine + 1 / rest + 1 / mine_not + 1 / rest_not)
-        frame["customers"] = users[:, place].sum(0)
+        frame = {
+            "class": histories.class_names[chosen],
+            "others": "the rest" if histories.classes > 2 else histories.class_names[0],
+            "place": place,
+            "code": [histories.vocabularies[0][number - 1] for number in place],
+            "log_odds": np.log(mine * rest_not / (rest * mine_not)),
+            "error": np.sqrt(1 / mine + 1 / rest + 1 / mine_not + 1 / rest_not),
+            "customers": users[:, place].sum(0),
+        }
         frames.append(pd.DataFrame(frame).sort_values("log_odds"))
     return pd.concat(frames, ignore_index=True)
 

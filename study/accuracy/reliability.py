@@ -1,4 +1,4 @@
-"""Whether probabilities are calibrated: calibration error, what chance alone would give, reliability curve.
+"""Whether probabilities are calibrated: calibration error, and what chance alone would give.
 
 Of two classes the probability of the second is judged; of more the probability of the most probable one.
 """
@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy import stats
 
 from study.accuracy import evaluate
 from study.accuracy.evaluate import Labels, Scores
@@ -55,17 +54,3 @@ def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
     models = predictions["model"].unique()
     rows = {name: calibration(*evaluate.score_table(predictions, name), seed) for name in models}
     return pd.DataFrame(rows).T.rename_axis("model")
-
-
-def reliability_curve(scores: Scores, labels: Labels) -> pd.DataFrame:
-    """Mean probability, frequency and its 95 % interval (Wilson 1927) in bins of equal numbers of predictions.
-
-    Repeats predict the same customers, so that a bin counts as many as there are customers in it.
-    """
-    probability, correct = (side.ravel() for side in confidences(scores, labels))
-    order, rows = np.argsort(probability, kind="stable"), []
-    for part in np.array_split(order, BINS):
-        share, customers = correct[part].mean(), max(1, round(len(part) / len(scores)))
-        low, high = stats.binomtest(round(share * customers), customers).proportion_ci(method="wilson")
-        rows.append({"x": probability[part].mean(), "value": share, "low": min(low, share), "high": max(high, share)})
-    return pd.DataFrame(rows)

@@ -18,6 +18,7 @@ CLASSICAL = {
     "gradient_boosting": "gradient boosting on aggregates",
 }
 """The classical models of the main comparison, as a sentence names them."""
+ALL = {2: "Both", 3: "All three", 4: "All four", 5: "All five"}
 MOST_ROWS = 6
 
 
@@ -68,44 +69,42 @@ def verdict(rows: pd.DataFrame) -> Verdict | None:
 def accuracy_sentences(found: Verdict) -> list[str]:
     """How accurate the mechanisms are, what does as well without attention, and whether any two differ visibly."""
     scores, names, apart = found.scores["value"], found.mechanisms, visible(found.among)
-    ends = sorted({f"{scores[names].min():.2f}", f"{scores[names].max():.2f}"})
     if apart.empty:
-        first = f"{_ALL.get(len(names), f'All {len(names)}')} reach ROC-AUC {' to '.join(ends)}."
+        ends = sorted({f"{scores[names].min():.2f}", f"{scores[names].max():.2f}"})
+        sentences = [f"{ALL.get(len(names), 'All')} reach ROC-AUC {' to '.join(ends)}."]
+        detectable = found.among["detectable"].max()
+        last = f"No difference between mechanisms is visible; one of {detectable:.2f} would be found in 80 % of cases."
     else:
-        first = "ROC-AUC is " + _listed([f"{scores[name]:.2f} with {_label(name)}" for name in names]) + "."
-    alike, others = [], []
+        sentences = ["ROC-AUC is " + _listed([f"{scores[name]:.2f} with {_label(name)}" for name in names]) + "."]
+        ordered = [pair if difference > 0 else pair[::-1] for pair, difference in apart["difference"].items()]
+        told = [f"{_label(better)} beats {_label(other)}" for better, other in ordered]
+        last = _capital(f"{_listed(told)}, by more than chance explains.")
+    alike = []
     rivals = {REMOVED: "the same network with attention removed", found.best_classical: CLASSICAL[found.best_classical]}
     for rival, phrase in rivals.items():
         differences = found.differences.xs(rival, level=1).loc[names]
         if apart.empty and visible(differences).empty:
             alike.append(f"{phrase} ({scores[rival]:.2f})")
         else:
-            others.append(_capital(f"{phrase} reaches {scores[rival]:.2f}{_beside(differences)}."))
-    together = [f"So {'do' if len(alike) > 1 else 'does'} {_listed(alike)}."] if alike else []
-    return [first, *together, *others, _among_mechanisms(found.among)]
+            sides = {"more": differences["high"] < 0, "less": differences["low"] > 0}
+            than = {word: _listed(list(map(_label, differences.index[side]))) for word, side in sides.items()}
+            beside = "".join(f", visibly {word} than {others}" for word, others in than.items() if others)
+            sentences.append(_capital(f"{phrase} reaches {scores[rival]:.2f}{beside}."))
+    if alike:
+        sentences.insert(1, f"So {'do' if len(alike) > 1 else 'does'} {_listed(alike)}.")
+    return [*sentences, last]
 
 
-def _among_mechanisms(differences: pd.DataFrame) -> str:
-    apart = visible(differences)
-    if apart.empty:
-        detectable = differences["detectable"].max()
-        return f"No difference between mechanisms is visible; one of {detectable:.2f} would be found in 80 % of cases."
-    ahead: dict[str, list[str]] = {}
-    for (first, second), difference in apart["difference"].items():
-        better, other = (first, second) if difference > 0 else (second, first)
-        ahead.setdefault(_label(better), []).append(f"{_label(other)} (by {abs(difference):.2f})")
-    told = _listed([f"{better} is better than {_listed(others)}" for better, others in ahead.items()])
-    return _capital(told) + ", more than chance explains."
-
-
-def _beside(differences: pd.DataFrame) -> str:
-    """Than which mechanisms a rival is visibly better or worse."""
-    sides = {"more": differences["high"] < 0, "less": differences["low"] > 0}
-    told = {word: [_label(name) for name in differences.index[side]] for word, side in sides.items()}
-    return "".join(f", visibly {word} than {_listed(names)}" for word, names in told.items() if names)
-
-
-_ALL = {2: "Both", 3: "All three", 4: "All four", 5: "All five"}
+def accuracy_panel(ax: Axes, rows: pd.DataFrame) -> None:
+    """ROC-AUC with 95 % intervals of at most six models, their values at the right; nothing without a comparison."""
+    found = verdict(rows)
+    if found is None:
+        return
+    beside = [REMOVED, found.best_classical, "logistic_regression", "gradient_boosting"]
+    names = list(dict.fromkeys([*found.mechanisms, *beside]))[: max(MOST_ROWS, len(found.mechanisms) + 2)]
+    interval_plot(ax, found.scores, {name: fill(_label(name), 24) for name in names}, "ROC-AUC, out of fold")
+    for place, value in enumerate(found.scores.loc[names, "value"]):
+        ax.text(1.02, place, f"{value:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
 
 
 def _label(name: str) -> str:
@@ -117,23 +116,4 @@ def _capital(sentence: str) -> str:
 
 
 def _listed(parts: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
-
-
-def panel_models(found: Verdict) -> list[str]:
-    """The mechanisms, attention removed, the best classical model, and others as far as there is room."""
-    beside = [REMOVED, found.best_classical, "logistic_regression", "gradient_boosting"]
-    chosen = dict.fromkeys([*found.mechanisms, *beside])
-    return list(chosen)[: max(MOST_ROWS, len(found.mechanisms) + 2)]
-
-
-def accuracy_panel(ax: Axes, rows: pd.DataFrame) -> None:
-    """ROC-AUC with 95 % intervals of at most six models, their values at the right; nothing without a comparison."""
-    found = verdict(rows)
-    if found is None:
-        return
-    labels = {name: fill(_label(name), 24) for name in panel_models(found)}
-    interval_plot(ax, found.scores, labels, "ROC-AUC, out of fold")
-    for place, name in enumerate(labels):
-        value = f"{found.scores.loc[name, 'value']:.2f}"
-        ax.text(1.02, place, value, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

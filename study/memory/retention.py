@@ -14,55 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.attention.baselines import bin_overlaps, bin_update
-from lib.attention.continuous_memory import (
-    Basis,
-    Update,
-    basis_values,
-    cell_middles,
-    gaussian_basis,
-    quantile_times,
-    ridge_update,
-)
+from lib.attention.baselines import Bins, bin_overlaps
+from lib.attention.continuous_memory import basis_values, cell_middles, quantile_times
+from lib.attention.infinite_former import MemorySettings
+from lib.attention.segment_memory import Geometry, kept_shares
 
 READ_AT = 200  # points of a segment over which what is read is averaged
-ATTENTION_BINS = 128  # in which a sticky memory counts attention
 # By what a memory keeps, in every figure: other than the mechanisms' own, but for softmax over everything.
 COLOURS = {"segment": "#9a9a9a", "uniform": "#b5327a", "sticky": "#7a63d8", "sticky_random": "#b79df0"}
 COLOURS |= {"even": "#96802a", "bins": "#4f8291", "everything": "#0a6ab0"}
-
-
-@dataclass(frozen=True)
-class MemoryConfig:
-    """Geometry of a memory; `sampling` is one of the ∞-former's, "sticky_random" or "bins".
-
-    The segment with the number `marked` is followed while others arrive. With a sticky sampling, every later segment
-    pays it the share `attended` of its attention, wherever the memory holds it by then, and the rest evenly.
-    """
-
-    sampling: str = "uniform"
-    basis: int = 64
-    segment: int = 128
-    samples: int = 256
-    contraction: float = 0.75
-    ridge: float = 0.5
-    attended: float = 0.0
-    marked: int = 6
-
-    @property
-    def functions(self) -> Basis:
-        """The radial basis."""
-        return gaussian_basis(self.basis)
-
-    def update(self, seen: int) -> tuple[float, Update]:
-        """Share kept of the past and the matrices of an update after `seen` whole segments."""
-        kept = 0.0 if seen == 0 else self.contraction
-        if self.sampling in ("even", "bins"):
-            kept = seen / (seen + 1)
-        share, count = torch.tensor([kept], dtype=torch.float64), torch.tensor([self.segment])
-        if self.sampling == "bins":
-            return kept, bin_update(self.basis, share, count, self.segment)
-        return kept, ridge_update(self.functions, share, count, self.samples, self.segment, self.ridge)
 
 
 @dataclass(frozen=True)
@@ -71,16 +31,16 @@ class Remembered:
 
     maps: Float[Tensor, "segments basis events"]
     edges: Float[Tensor, " edges"]
-    config: MemoryConfig
+    geometry: Geometry
 
     def reader(self, segment: int) -> Float[Tensor, " basis"]:
         """Weights of the coefficients in the mean of the signal over a segment's place."""
         low, high = self.edges[segment], self.edges[segment + 1]
-        if self.config.sampling == "bins":
+        if isinstance(self.geometry, Bins):
             width = (high - low).clamp(min=1e-12)
-            overlaps = bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.config.basis)
-            return overlaps[0, :, 0] / (width * self.config.basis)
-        return basis_values(low + (high - low) * cell_middles(READ_AT), self.config.functions).mean(0)
+            overlaps = bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.geometry.basis)
+            return overlaps[0, :, 0] / (width * self.geometry.basis)
+        return basis_values(low + (high - low) * cell_middles(READ_AT), self.geometry.functions("cpu")).mean(0)
 
     def gain_and_error(self, segment: int) -> tuple[float, float]:
         """Response of a segment's remembered mean to a constant in it, and that mean's error for independent events.
@@ -94,52 +54,59 @@ class Remembered:
         return float(responses[segment].sum()), float((responses - wanted).norm() * math.sqrt(events))
 
 
-def spectral_radius(config: MemoryConfig) -> float:
+def spectral_radius(settings: MemorySettings) -> float:
     """Largest modulus of an eigenvalue of T, where B ← T B + G X when the past is read back at equal steps."""
-    readback = basis_values(cell_middles(config.samples), config.functions)
-    return float(torch.linalg.eigvals(config.update(1)[1].past[0] @ readback).abs().max())
+    update = settings.update(torch.tensor([settings.contraction]), torch.tensor([settings.segment]))
+    return float(torch.linalg.eigvals(update.past[0]).abs().max())
 
 
-def resampling_times(
-    config: MemoryConfig, edges: Float[Tensor, " edges"], generator: torch.Generator | None
-) -> tuple[Float[Tensor, " samples"], Float[Tensor, " bin_edges"]]:
-    """Times at which a sticky update reads the past, and the cumulative attention at the bins' edges."""
-    reached = grid = torch.linspace(0, 1, ATTENTION_BINS + 1, dtype=torch.float64)
-    if len(edges) > config.marked + 1:
-        low, high = edges[config.marked], edges[config.marked + 1]
-        reached = (1 - config.attended) * grid + config.attended * (grid.clamp(low, high) - low) / (high - low)
-    quantiles = cell_middles(config.samples)
-    if generator is not None:
-        quantiles = torch.sort(torch.rand(config.samples, generator=generator, dtype=torch.float64))[0]
-    return quantile_times(reached.diff()[None], quantiles[None])[0], reached
+@dataclass(frozen=True)
+class Attention:
+    """What sticky memories follow: each segment after the one `marked` pays it this `share`, the rest goes evenly."""
+
+    share: float = 0.0
+    marked: int = 6
+
+    def reached(self, edges: Float[Tensor, " edges"], grid: Float[Tensor, " grid"]) -> Float[Tensor, " grid"]:
+        """The cumulative attention at the places of a grid, where segments lie between the edges."""
+        if len(edges) <= self.marked + 1:
+            return grid
+        low, high = edges[self.marked], edges[self.marked + 1]
+        return (1 - self.share) * grid + self.share * (grid.clamp(low, high) - low) / (high - low)
 
 
 def growing_memory(
-    config: MemoryConfig, segments: int, generator: torch.Generator | None = None
+    geometry: Geometry, segments: int, attention: Attention = Attention(), generator: torch.Generator | None = None
 ) -> Iterator[Remembered]:
     """The memory after each of so many whole segments; a generator draws the times of "sticky_random"."""
-    edges, maps = torch.zeros(1, dtype=torch.float64), []
-    grid = torch.linspace(0, 1, ATTENTION_BINS + 1, dtype=torch.float64)
+    edges, maps, count = torch.zeros(1, dtype=torch.float64), [], torch.tensor([geometry.segment])
     for seen in range(segments):
-        if seen < 2 or config.sampling in ("even", "bins"):  # the others' matrices no longer change
-            kept, update = config.update(seen)
+        if seen < 2 or geometry.share is None:  # the others' matrices no longer change
+            kept = kept_shares(geometry.share, seen * count, count)
+            update = geometry.update(kept, count)
         transition = update.past[0]
-        if seen and config.sampling != "bins":
-            times = cell_middles(config.samples)
-            if config.sampling.startswith("sticky"):
-                times, reached = resampling_times(config, edges, generator)
-                edges = torch.from_numpy(np.interp(edges, grid, reached))
-            transition = transition @ basis_values(times, config.functions)
+        if seen and isinstance(geometry, MemorySettings) and geometry.sticky:
+            grid = torch.linspace(0, 1, geometry.bins + 1, dtype=torch.float64)
+            reached = attention.reached(edges, grid)
+            quantiles = cell_middles(geometry.samples)
+            if generator is not None:
+                quantiles = torch.rand(geometry.samples, generator=generator, dtype=torch.float64).msort()
+            times = quantile_times(reached.diff()[None], quantiles[None])[0]
+            edges = torch.from_numpy(np.interp(edges, grid, reached))
+            transition = transition @ basis_values(times, geometry.functions("cpu"))
         maps = [transition @ one for one in maps if seen] + [update.new[0]]
         edges = torch.cat([edges * kept, torch.ones(1, dtype=torch.float64)])
-        yield Remembered(torch.stack(maps), edges, config)
+        yield Remembered(torch.stack(maps), edges, geometry)
 
 
-def retention_rows(config: MemoryConfig, ages: int, seed: int | None = None) -> pd.DataFrame:
+def retention_rows(
+    geometry: Geometry, ages: int, attention: Attention = Attention(), seed: int | None = None
+) -> pd.DataFrame:
     """Gain and error of the marked segment after 0, 1, … later ones; mean error of the others older than two."""
-    generator, marked = None if seed is None else torch.Generator().manual_seed(seed), config.marked
+    generator, marked = None if seed is None else torch.Generator().manual_seed(seed), attention.marked
+    memories = islice(growing_memory(geometry, marked + ages, attention, generator), marked, None)
     rows = []
-    for age, memory in enumerate(islice(growing_memory(config, marked + ages, generator), marked, None)):
+    for age, memory in enumerate(memories):
         gain, error = memory.gain_and_error(marked)
         others = [memory.gain_and_error(other)[1] for other in range(1, marked + age - 2) if other != marked]
         rows += [(age, "gain", gain), (age, "relative_error", error)]
@@ -147,9 +114,9 @@ def retention_rows(config: MemoryConfig, ages: int, seed: int | None = None) -> 
     return pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(axis="age", seed=seed)
 
 
-def horizon(config: MemoryConfig) -> float:
+def horizon(settings: MemorySettings) -> float:
     """Age in segments at which a segment is as narrow as the centres' spacing: (1 - τ) τ^age (N - 1) = 1."""
-    return math.log((1 - config.contraction) * (config.basis - 1)) / -math.log(config.contraction)
+    return math.log((1 - settings.contraction) * (settings.basis - 1)) / -math.log(settings.contraction)
 
 
 def half_life(rows: pd.DataFrame) -> float:

@@ -1,17 +1,13 @@
 """Time and peak memory of calls, each in a fresh process, interleaved in rounds, results kept so that a run resumes.
 
-Time is the median over blocks of repeated calls (the framework's benchmark timer, which warms up first), under the
-C library's own allocation defaults; a call that lasts as long as many blocks is timed once. Memory is the peak above
-what is held before the call (inputs and parameters): on CPU the rise of the process's resident high-water mark, with
-every block above 64 KiB mapped on its own so that freed memory counts no longer; on CUDA the allocator's peak.
-
-Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them. A
-configuration that would exceed its budget is a row too: `skipped_memory` (bytes) or `skipped_time` (seconds).
+Time is the median over blocks of repeated calls after a warm-up, under the C library's own allocation defaults; a call
+that lasts as long as many blocks is timed once. Memory is the peak above what is held before the call: on CPU the rise
+of the process's resident high-water mark, with every block above 64 KiB mapped on its own so that freed memory counts
+no longer; on CUDA the allocator's peak.
 """
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -52,8 +48,8 @@ class Budget:
 def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
     """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
 
-    What was not measured in any round has its skip as a row. Skips are not kept, because they depend on the budget, and
-    one that was only predicted is judged again in every round, by what is known then.
+    Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them.
+    What exceeds its budget in every round has a row too: `skipped_memory` (bytes) or `skipped_time` (seconds).
     """
     ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
     machines = {device: fingerprint(device) for device in {each.device for each in ordered}}
@@ -66,15 +62,19 @@ def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path
         rounds = results[each]
         if number in rounds or each in failed:
             continue
-        found = beyond_budget(each, results, budget)
-        if not found:
-            found = measure_round(each, number < min(rounds, default=budget.rounds), budget)
-            failed |= {each} if is_skip(found) else set()
-        if is_skip(found):
-            skips[each] = found
-        else:
-            rounds[number] = found
-            write_checksummed(paths[each], json.dumps(rounds).encode())
+        # Judged again in every round, by what is known then; a skip is not kept, because it depends on the budget.
+        skip = beyond_budget(each, results, budget)
+        if not skip:
+            try:
+                rounds[number] = measure_round(each, number < min(rounds, default=budget.rounds), budget)
+                write_checksummed(paths[each], json.dumps(rounds).encode())
+                continue
+            except TimeoutError:
+                skip = {"skipped_time": patience(budget)}
+            except MemoryError:
+                skip = {"skipped_memory": budget.memory_mib * MIB}
+            failed.add(each)
+        skips[each] = skip
     rows = []
     for each in ordered:
         used = {number: found for number, found in sorted(results[each].items()) if number < budget.rounds}
@@ -91,7 +91,6 @@ def fingerprint(device: str) -> str:
 
 def hardware(device: str = "cpu") -> dict[str, object]:
     """What a measurement depends on besides code and configuration."""
-    allocator = {name: text for name, text in sorted(os.environ.items()) if name.startswith("MALLOC_")}
     facts = {
         "processor": processor(),
         "cores": psutil.cpu_count(),
@@ -100,7 +99,6 @@ def hardware(device: str = "cpu") -> dict[str, object]:
         "system": platform.system(),
         "torch": torch.__version__,
     }
-    facts |= {"allocator": allocator} if allocator else {}
     return facts | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
@@ -124,9 +122,16 @@ def beyond_budget(configuration: Configuration, results: dict[Configuration, Rou
     Other work on the machine makes calls slower, never faster: the least time predicted counts, so that one slow
     measurement does not rule out longer calls. Memory does not vary: the longest length predicts it best.
     """
-    quadratic = configuration.mechanism.endswith("softmax")
-    seconds = min(predictions("time_ms", configuration, results, 2 if quadratic else 1), default=0.0) / 1000
-    needed = (predictions("peak_memory_mib", configuration, results, 1) or [0.0])[-1] * MIB
+    shorter = {
+        configuration.length / other.length: rounds.values()
+        for other, rounds in results.items()
+        if other.length < configuration.length and replace(other, length=configuration.length) == configuration
+    }
+    order = 2 if configuration.mechanism.endswith("softmax") else 1
+    times = [found["time_ms"] * ratio**order / 1000 for ratio, rounds in shorter.items() for found in rounds]
+    metric = "peak_memory_mib"  # measured in one round only
+    memory = [found[metric] * ratio for ratio, rounds in shorter.items() for found in rounds if metric in found]
+    seconds, needed = min(times, default=0.0), (memory or [0.0])[-1] * MIB
     if configuration.mechanism == "explicit_softmax":
         matrices = 2 if configuration.direction == "forward" else 3
         needed = max(needed, float(matrices * configuration.matrix_bytes))
@@ -135,39 +140,22 @@ def beyond_budget(configuration: Configuration, results: dict[Configuration, Rou
     return {"skipped_time": seconds} if seconds > budget.seconds else {}
 
 
-def predictions(
-    metric: str, configuration: Configuration, results: dict[Configuration, Rounds], order: int
-) -> list[float]:
-    """What `metric` will be if it grows with a power of length, from every round of every shorter length measured."""
-    return [
-        metrics[metric] * (configuration.length / other.length) ** order
-        for other, rounds in results.items()
-        if other.length < configuration.length and replace(other, length=configuration.length) == configuration
-        for metrics in rounds.values()
-        if metric in metrics
-    ]
-
-
-def is_skip(metrics: dict[str, float]) -> bool:
-    """Whether the metrics say why there is no measurement."""
-    return any(metric.startswith("skipped") for metric in metrics)
+def patience(budget: Budget) -> float:
+    """Seconds after which a call is ended."""
+    return START_SECONDS + budget.block_seconds + 4 * budget.seconds
 
 
 def measure_round(configuration: Configuration, first: bool, budget: Budget) -> dict[str, float]:
     """Metric to value: memory in the first round, time in every round, each from a process of its own.
 
-    A call that takes far beyond its budget is ended: `skipped_time` (seconds that were not enough) or `skipped_memory`
-    (bytes that were not enough) alone. Raises RuntimeError with the process's traceback, or its exit status if it died.
+    Raises TimeoutError or MemoryError for a call that takes far beyond its budget, RuntimeError with the process's
+    traceback, or its exit status if it died.
     """
     metrics: dict[str, float] = {}
-    patience = START_SECONDS + budget.block_seconds + 4 * budget.seconds
     try:
         for quantity in ("memory", "time") if first else ("time",):
-            metrics |= run_in_fresh_process(measure_here, configuration, quantity, budget, patience=patience)
-    except TimeoutError:
-        return {"skipped_time": patience}
-    except MemoryError:
-        return {"skipped_memory": budget.memory_mib * MIB}
+            given = (configuration, quantity, budget)
+            metrics |= run_in_fresh_process(measure_here, *given, patience=patience(budget))
     except RuntimeError as error:
         raise RuntimeError(f"{configuration}: {error}") from None
     return metrics
@@ -201,15 +189,9 @@ def block_times(run: Callable[[], object], threads: int, block_seconds: float) -
 
 
 def other_hardware(folder: Path = MEASUREMENTS) -> dict[str, pd.DataFrame]:
-    """Rows kept from other machines, by the name of their folder: every CSV and Parquet file beside a `hardware.json`.
-
-    Raises FileNotFoundError for a `hardware.json` without rows.
-    """
-    found = {}
-    for machine in sorted(path.parent for path in folder.glob("*/hardware.json") if path.parent.name != LOCAL.name):
-        tables = [pd.read_csv(path) for path in sorted(machine.glob("*.csv"))]
-        tables += [pd.read_parquet(path) for path in sorted(machine.glob("*.parquet"))]
-        if not tables:
-            raise FileNotFoundError(f"{machine}: a hardware.json without rows")
-        found[machine.name] = pd.concat(tables, ignore_index=True)
-    return found
+    """Rows kept from other machines, by the name of their folder: every CSV file beside a `hardware.json`."""
+    machines = [path.parent for path in sorted(folder.glob("*/hardware.json")) if path.parent.name != LOCAL.name]
+    return {
+        machine.name: pd.concat(map(pd.read_csv, sorted(machine.glob("*.csv"))), ignore_index=True)
+        for machine in machines
+    }

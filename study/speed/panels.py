@@ -151,7 +151,8 @@ def _name_ends(ax: Axes, table: pd.DataFrame, apart: float = 0.075) -> None:
 def advantages(rows: pd.DataFrame, direction: str = "forward", length: int = 4096) -> pd.DataFrame:
     """By mechanism: the crossing with fused softmax, and times less time and memory at `length` events.
 
-    Columns `crossing`, `crossing_low`, `crossing_high` (events; missing where it is faster at no length) and
+    Columns `crossing`, `crossing_low`, `crossing_high` (events; missing where it is faster at no length, the shortest
+    one measured where it is faster at all of them) and
     `time_softmax`, `memory_softmax`, `time_explicit_softmax`, `memory_explicit_softmax`: softmax over mechanism, so
     that above one the mechanism is better. What was not measured is missing.
     """

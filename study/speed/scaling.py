@@ -15,7 +15,7 @@ from study.speed.workload import Configuration
 
 BASELINES = ("explicit_softmax", "softmax")
 CONFIDENCE = 0.95
-BETWEEN = 1.5  # of linear and quadratic growth
+BETWEEN, WIDEST = 1.5, 0.5  # a power between linear and quadratic, and the widest margin that tells them apart
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.
 POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
 POWER_MARGIN = 0.1
@@ -53,7 +53,8 @@ def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
     """The power of length with which time and memory grow from `shortest` events on.
 
     Least squares on logarithms over all rounds and lengths; the interval is the slope's by Student's t, so it covers
-    departures from a power law as well as noise. All three are missing where there are fewer than three points.
+    departures from a power law as well as noise. All three are missing with fewer than three points, and where the
+    interval is too wide to tell linear from quadratic growth.
     """
     found = []
     for (model, split), calls in rows.groupby(["mechanism", "direction"], sort=False):
@@ -63,8 +64,9 @@ def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
             if len(part) > 2 and part["length"].min() < part["length"].max():
                 fit = stats.linregress(np.log(part["length"]), np.log(part["value"]))
                 slope, margin = fit.slope, stats.t.ppf((1 + CONFIDENCE) / 2, len(part) - 2) * fit.stderr
-            found.append((model, split, metric, slope, slope - margin, slope + margin, len(part)))
-    return pd.DataFrame(found, columns=["model", "split", "metric", "exponent", "low", "high", "points"])
+            slope = slope if margin < WIDEST else np.nan
+            found.append((model, split, metric, slope, slope - margin, slope + margin))
+    return pd.DataFrame(found, columns=["model", "split", "metric", "exponent", "low", "high"])
 
 
 def crossing(ratios: pd.Series) -> float:
@@ -144,17 +146,13 @@ def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame], layer: Configur
     return words.reindex(columns=found["machine"].unique()).astype("object").fillna("not measured")
 
 
-def analysis_rows(slopes: pd.DataFrame, crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
-    """Exponents and cross-overs in the study's one table shape; `model` is the one that pays from the length on."""
-    ends = {"exponent": "exponent", "low": "exponent_low", "high": "exponent_high"}
-    growth = slopes.dropna().rename(columns=ends).rename(columns={"metric": "of"})
-    growth = growth.melt(["model", "split", "of"], list(ends.values()), "metric", "value").assign(axis="growth")
-    growth["metric"] = growth.pop("of") + "_" + growth["metric"]
-    ends = {"crossover_length": "crossover_length", "low": "crossover_low", "high": "crossover_high", "pays": "pays"}
-    pays = crossings.dropna().astype({"pays": float}).rename(columns=ends)
-    pays = pays.melt(["model", "split", "against"], list(ends.values()), "metric", "value")
-    pays["axis"] = "against_" + pays.pop("against")
-    return pd.concat([growth, pays]).assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
+def crossing_rows(crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
+    """Cross-overs in the study's one table shape; `model` is the one that is faster from the length on."""
+    ends = {"low": "crossover_low", "high": "crossover_high"}
+    rows = crossings.dropna().astype({"pays": float}).rename(columns=ends)
+    rows = rows.melt(["model", "split", "against"], ["crossover_length", *ends.values(), "pays"], "metric", "value")
+    rows["axis"] = "against_" + rows.pop("against")
+    return rows.assign(experiment=experiment, task=task, seed="-", x=np.nan)[COLUMNS]
 
 
 def only(table: pd.DataFrame, **where: object) -> pd.Series:

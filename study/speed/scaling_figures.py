@@ -27,14 +27,14 @@ def reasons(rows: pd.DataFrame) -> str:
         shortest = part["length"].min()
         at = "" if np.isnan(shortest) else f" from {shortest:,.0f} events on"
         calls.setdefault(REASONS[metric], []).append(f"{look_of(mechanism)['label']} in {SPLITS[split]}{at}")
-    return "; ".join(f"{reason}: {', '.join(each)}" for reason, each in calls.items()) or "too few points asked for"
+    return "; ".join(f"{reason}: {', '.join(each)}" for reason, each in calls.items()) or "too few or too noisy points"
 
 
 def name_lines(fig: Figure) -> None:
     """One legend below all panels, where there is anything to name."""
     named = {label: line for ax in fig.axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     if named:
-        fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4))
+        fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4), handlelength=3)
 
 
 def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) -> Figure:
@@ -136,31 +136,3 @@ def along_stream(rows: pd.DataFrame) -> Figure:
         place_ticks(ax, rows["x"].unique())
     name_lines(fig)
     return fig
-
-
-def powers(slopes: pd.DataFrame) -> pd.DataFrame:
-    """Each mechanism's powers of time and memory with their intervals, in words."""
-    known = slopes.dropna()
-    said = [f"{row.exponent:.2f} ({row.low:.2f} to {row.high:.2f})" for row in known.itertuples()]
-    column = known["metric"].map({"time_ms": "time", "peak_memory_mib": "memory"}) + ", " + known["split"].map(SPLITS)
-    table = known.assign(said=said, column=column).pivot(index="model", columns="column", values="said")
-    return table[column.unique()].loc[order_of(table.index)].rename(label_of).rename_axis("mechanism")
-
-
-def claim_table(checked: pd.DataFrame) -> pd.DataFrame:
-    """The source study's claims with mechanisms and outcomes in words."""
-    named = checked.assign(against=checked["against"].map(label_of), model=checked["model"].map(label_of))
-    outcome = checked["reproduced"].map({True: "yes", False: "no"}).fillna("not measured")
-    return named.assign(reproduced=outcome).rename(columns={"model": "mechanism"})
-
-
-def stream_table(growth: pd.DataFrame) -> pd.DataFrame:
-    """How the cost of an event grew along each stream, in words."""
-    names = {
-        "model": "mechanism",
-        "whole": "to its end",
-        "times_slower": "times an early one",
-        "constant": "constant cost",
-    }
-    named = growth.assign(model=growth["model"].map(label_of)).replace({True: "yes", False: "no"})
-    return named.rename(columns=names)

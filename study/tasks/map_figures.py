@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from study.mechanisms import OWN
 from study.report import MODEL_STYLE
 from study.tasks.streams import CLASSES
 
@@ -15,9 +16,10 @@ TITLES = {"counts": "counts", "order": "order", "recall_content": "recall by con
 FAMILIES = {
     "softmax": ("softmax", MODEL_STYLE["softmax"]),
     "performer": ("Performer", MODEL_STYLE["performer"]),
-    "hyperbolic": ("Performer, hyperbolic", MODEL_STYLE["performer"] | {"marker": "D"}),
-    "even": ("∞-former, even", MODEL_STYLE["infinite_former"]),
-    "sticky": ("∞-former, sticky", MODEL_STYLE["infinite_former"] | {"marker": "v"}),
+    "hyperbolic": ("hyperbolic Performer", MODEL_STYLE["performer"] | {"marker": "D"}),
+    "even": ("∞-former", MODEL_STYLE["infinite_former"]),
+    "sticky": ("sticky ∞-former", MODEL_STYLE["infinite_former"] | {"marker": "v"}),
+    **{name: (MODEL_STYLE[name]["label"], MODEL_STYLE[name]) for name in OWN},
     "bins": ("bin means", {"color": "#b0437f", "marker": "P"}),
     "local": ("segments alone", {"color": "#4f8291", "marker": "d"}),
     "gru": ("GRU", MODEL_STYLE["gru"]),
@@ -26,25 +28,25 @@ FAMILIES = {
 
 
 def family(network: str) -> str:
-    """What a network's name begins with."""
-    return network.split("_")[0]
+    """The kind of network that a name begins with."""
+    return network if network in FAMILIES else network.split("_")[0]
+
+
+def size(network: str) -> int:
+    """The number of features or functions in a name, or 0."""
+    number = network.removeprefix(family(network)).lstrip("_")
+    return int(number) if number.isdigit() else 0
 
 
 def style(network: str) -> dict[str, str]:
     """Colour, marker and label of a network; the label ends with the number of its features or functions."""
     name, looks = FAMILIES[family(network)]
-    number = network.rpartition("_")[2]
-    return {**looks, "label": f"{name}, {number}" if number.isdigit() else name}
+    return {**looks, "label": f"{name} ({size(network)})" if size(network) else name}
 
 
 def in_order(networks: Iterable[str]) -> list[str]:
     """Networks by family, then by size."""
-
-    def place(name: str) -> tuple[int, int]:
-        size = name.rpartition("_")[2]
-        return list(FAMILIES).index(family(name)), int(size) if size.isdigit() else 0
-
-    return sorted(networks, key=place)
+    return sorted(networks, key=lambda name: (list(FAMILIES).index(family(name)), size(name)))
 
 
 def map_figure(final: pd.DataFrame, chance: pd.Series, optimum: pd.Series) -> Figure:
@@ -75,11 +77,9 @@ def sweep_figure(recall: pd.DataFrame, alone: dict[int, float]) -> Figure:
     """
     fig, panels = plt.subplots(2, 3, sharey=True, figsize=(10, 6.4))
     longest = recall[(recall["axis"] == "length") & (recall["x"] == recall.groupby("task")["x"].transform("max"))]
-    number = pd.to_numeric(longest["model"].str.rpartition("_")[2], errors="coerce")
-    sized = longest.assign(x=number, axis="size", line=longest["model"].map(family)).dropna(subset="x")
-    rows = pd.concat(
-        [recall.assign(line=recall["model"]), sized[sized["line"].isin(["performer", "hyperbolic", "even"])]]
-    )
+    sized = longest.assign(x=longest["model"].map(size), axis="size", line=longest["model"].map(family))
+    sized = sized[sized["line"].isin(["performer", "hyperbolic", "even"])]
+    rows = pd.concat([recall.assign(line=recall["model"]), sized])
     across = {"length": "events", "distance": "events ago", "size": "features or basis functions"}
     for (task, axis), ax in zip(product(("recall_content", "recall_time"), across), panels.flat, strict=True):
         part = rows[(rows["task"] == task) & (rows["axis"] == axis)]

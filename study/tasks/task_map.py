@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from io import BytesIO
 from multiprocessing import get_context, parent_process
@@ -26,9 +26,10 @@ from lib.storage import read_checksummed, write_checksummed
 from lib.training.classifier import Encoder, EventEmbedding, ModelConfig
 from lib.training.loop import descend, warm_up_and_decay
 from lib.training.runs import sources
+from study.mechanisms import OWN
 from study.tasks.streams import TASKS, Examples, Task
 
-ENOUGH_STEPS = {"counts": 150, "order": 300, "recall_content": 350, "recall_time": 600}
+ENOUGH_STEPS = {"counts": 100, "order": 220, "recall_content": 200, "recall_time": 400}
 """Of a task, without which networks have learned too little to be compared."""
 
 
@@ -52,20 +53,25 @@ class Trial:
     answers: int = 2048  # at each length, to measure the accuracy
 
 
-def networks(features: Sequence[int], bases: Sequence[int], segment: int) -> dict[str, ModelConfig]:
-    """The mechanisms and what they are compared with, by name, in one encoder: a layer of two heads."""
-    shape = {"model_dim": 64, "heads": 2, "layers": 1, "feedforward_dim": 128, "dropout": 0.0}
-    base = ModelConfig(**shape, segment=segment)
-    found = {"softmax": base}
-    performer = replace(base, attention="performer")
-    found |= {f"performer_{m}": replace(performer, features=m) for m in features}
-    hyperbolic = replace(performer, kernel="hyperbolic", projection="fixed_norm")
-    found |= {f"hyperbolic_{m}": replace(hyperbolic, features=m) for m in features}
-    for sampling in ("even", "sticky"):
-        memory = replace(base, attention="infinite_former", sampling=sampling)
-        found |= {f"{sampling}_{n}": replace(memory, basis=n, samples=2 * n) for n in bases}
-    found |= {f"bins_{n}": replace(base, attention="binned_memory", basis=n) for n in bases}
-    return found | {name: replace(base, attention=name) for name in ("local_softmax", "gru", "none")}
+SHAPE = {"model_dim": 64, "heads": 2, "layers": 1, "feedforward_dim": 128, "dropout": 0.0}
+
+
+def network(name: str, segment: int) -> ModelConfig:
+    """A mechanism, or what it is compared with, in an encoder of one layer of two heads.
+
+    Names are those of mechanisms and of `ATTENTIONS`, or of a kind of Performer, memory or bins with the number of its
+    features or functions: "performer_64", "hyperbolic_64", "even_32", "sticky_32", "bins_32".
+    """
+    kind, _, number = name.rpartition("_")
+    size = int(number) if number.isdigit() else 0
+    settings = {
+        "performer": {"attention": "performer", "features": size},
+        "hyperbolic": {"attention": "performer", "features": size, "kernel": "hyperbolic", "projection": "fixed_norm"},
+        "even": {"attention": "infinite_former", "basis": size, "samples": 2 * size, "sampling": "even"},
+        "sticky": {"attention": "infinite_former", "basis": size, "samples": 2 * size, "sampling": "sticky"},
+        "bins": {"attention": "binned_memory", "basis": size},
+    }
+    return ModelConfig(**SHAPE, segment=segment, **settings.get(kind, {"attention": OWN.get(name, name)}))
 
 
 class Network(nn.Module):

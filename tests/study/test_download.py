@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import pytest
 
-from lib.data.description import EVENTS as BANK_EVENTS
-from lib.data.description import LABELS as BANK_LABELS
 from lib.data.description import DataError
+from study.bank import EVENTS as BANK_EVENTS
+from study.bank import LABELS as BANK_LABELS
 from study.download import download
 
 EVENTS = gzip.compress(random.Random(0).randbytes(2**20))

@@ -7,7 +7,6 @@ import torch
 
 from lib.attention.continuous_memory import basis_values, cell_middles, expected_basis, gaussian_divergence
 from lib.attention.infinite_former import score_scale
-from lib.attention.performer import tilt_of
 
 
 def softmax_weights(queries, keys, key_mask=None, causal=False):
@@ -39,13 +38,9 @@ def favor_weights(queries, keys, projection, kernel, causal=False, key_mask=None
         estimate = estimate * (level - level.amax(-1, keepdim=True)).exp() * seen
         mass = estimate.sum(-1, keepdim=True)
         return estimate / mass.masked_fill(mass == 0, 1)
-    extra, stretch = 0.0, 1.0
     if kernel == "hyperbolic":
         projection = torch.cat([projection, -projection])
-    if kernel == "favor++":
-        tilt = tilt_of(queries, keys, causal, key_mask)[..., None, None]
-        extra, stretch = tilt * projection.square().sum(-1), (1 - 4 * tilt).sqrt()
-    one, other = (stretch * (vectors @ projection.T) + extra for vectors in (x, y))
+    one, other = x @ projection.T, y @ projection.T
     logarithms = (one[..., :, None, :] + (other - norm)[..., None, :, :]).logsumexp(-1)
     return softmax_over(seen_pairs(logarithms, key_mask, causal), logarithms)
 

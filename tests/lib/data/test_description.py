@@ -74,14 +74,6 @@ def test_files_that_are_not_there_are_named_with_their_key(tmp_path):
     assert [path.name for path in read.files(tmp_path)] == ["dataset.yaml", "clicks.csv", "churn.csv"]
 
 
-def test_a_folder_without_a_description_is_the_banks(tmp_path):
-    with pytest.raises(DataError, match=r"no transactions\.csv or transactions\.csv\.gz.*dataset\.yaml"):
-        description.describe(tmp_path)
-    (tmp_path / description.EVENTS).touch()
-    with pytest.raises(DataError, match=r"no file gender_train\.csv; it should hold customer_id, gender"):
-        description.describe(tmp_path).files(tmp_path)
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
@@ -90,10 +82,3 @@ def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
     with pytest.raises(DataError) as caught:  # nothing so short describes a dataset
         description.read(path)
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_frequent_codes_have_english_names():
-    assert description.code_names("mcc_code")[742] == "Veterinary services"
-    named = description.code_names("tr_type")
-    assert named.keys() < set(description.vocabulary("tr_type"))
-    assert all(named.values())

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from lib.data import reading
 from lib.data.description import DataError
-from lib.data.histories import MOST_CLASSES, row_digest
+from lib.data.description import read as read_description
+from lib.data.histories import MOST_CLASSES
 from lib.data.histories import read as read_folder
 
 DESCRIBED = """events: clicks.csv
@@ -37,7 +38,7 @@ def read(tmp_path, clicks=GOOD, labels=LABELS, described=DESCRIBED):
     (tmp_path / "dataset.yaml").write_text(described)
     (tmp_path / "clicks.csv").write_bytes(clicks if isinstance(clicks, bytes) else clicks.encode())
     (tmp_path / "churn.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
-    return read_folder(tmp_path)
+    return read_folder(tmp_path, read_description(tmp_path / "dataset.yaml"))
 
 
 def test_own_events_are_read(tmp_path):
@@ -261,10 +262,3 @@ def assert_valid(histories):
     assert histories.offsets[-1] == len(histories.categories) == len(histories.days)
     assert (histories.categories.max(0) < histories.cardinalities).all()
     assert histories.labels.max() < histories.classes
-
-
-@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), max_size=20))
-def test_equal_rows_have_equal_digests(rows):
-    columns = [np.array([row[place] for row in rows], np.int64) for place in range(2)]
-    digest = row_digest(columns)
-    assert len({*zip(rows, digest.tolist(), strict=True)}) == len(set(rows)) == len(set(digest.tolist()))

@@ -56,8 +56,7 @@ def test_true_order_is_compared_with_permuted_order(histories, trained):
 def test_differences_are_spelled_with_their_values_in_words():
     assert comparison.label("performer − performer_16") == "Performer − Performer with 16 features"
     table = pd.DataFrame({"difference": 0.1, "low": -0.2, "high": 0.4}, index=["softmax − gru"])
-    sentence, values = comparison.spelled(table, [("softmax", "gru")])
-    assert sentence.format(**values) == "softmax +0.100 (-0.200 to +0.400)"
+    assert comparison.spelled(table, [("softmax", "gru")]) == "softmax +0.100 (-0.200 to +0.400)"
 
 
 def test_the_optimum_gets_the_generators_probabilities_in_the_same_folds(histories, tmp_path, trained):

@@ -39,7 +39,7 @@ def test_the_curve_over_events_ends_at_the_whole_histories(histories):
 
 def test_fewer_customers_are_a_part_of_the_fold_in_shares_of_the_labels(histories):
     splits = stratified_folds(histories, 3, 0)
-    for (learners, test), (part, same) in zip(splits, curves.fewer(histories, splits, 10, 0), strict=True):
+    for (learners, test), (part, same) in zip(splits, curves.fewer(histories, splits, 10), strict=True):
         assert set(part) < set(learners)
         assert np.bincount(histories.labels[part]).tolist() == [5, 5]
         assert same.tolist() == test.tolist()
@@ -47,7 +47,7 @@ def test_fewer_customers_are_a_part_of_the_fold_in_shares_of_the_labels(historie
 
 def test_sizes_that_the_folds_do_not_have_are_left_out(histories):
     splits = stratified_folds(histories, 3, 0)
-    assert [size for size in range(30) if curves.possible(histories, splits, size)] == [10, 11, 12, 13, 14]
+    assert [size for size in range(30) if curves.fewer(histories, splits, size)] == [10, 11, 12, 13, 14]
     whole = references.predictions(histories, splits, 0)
     rows = curves.by_customers(histories, splits, [9, 12, 100], whole, 0)
     assert set(rows["x"]) == {12, 16}

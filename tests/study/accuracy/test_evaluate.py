@@ -128,16 +128,6 @@ def test_only_shared_repeats_are_compared():
     assert found.loc["softmax − gru", "difference"] == found.loc["softmax − gru", "low"] == 0
 
 
-def test_one_pair_alone_has_the_interval_of_one():
-    scores, labels = drawn(2, 400, repeats=2)
-    both = pd.concat([predictions_of(scores[:1], labels), predictions_of(scores[1:], labels, "gru")])
-    found = evaluate.comparisons(both, [("softmax", "gru")]).loc["softmax − gru"]
-    mean, low, high = evaluate.interval(scores[:1], labels, "roc_auc", minus=scores[1:])
-    assert found["difference"] == mean
-    # Both are quantiles of the same nearly normal draws; see the error of a width above.
-    assert (found["high"] - found["low"]) / (high - low) == pytest.approx(1, rel=0.085)
-
-
 def test_intervals_hold_for_all_pairs_at_once(monkeypatch):
     """Eight models that know the same: no difference is true, and in 95 % of samples no interval shows one.
 

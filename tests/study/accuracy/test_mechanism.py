@@ -50,7 +50,7 @@ def test_accuracy_and_claim_are_those_of_the_predictions(page, shift, holds):
     )
 
 
-def test_a_fold_is_trained_anew_and_its_others_are_scored_before_and_after(histories, capsys):
+def test_a_fold_is_trained_and_its_others_are_scored_before_and_after(histories, capsys):
     config, recipe = ModelConfig(**SMALL), TrainConfig(epochs=2)
     mechanism.try_out(histories, config, recipe, 3, 0, most=10)
     lines = capsys.readouterr().out.splitlines()

@@ -38,13 +38,3 @@ def test_more_classes_are_judged_by_the_most_probable():
     probability, correct = reliability.confidences(scores, np.array([1, 2]))
     assert probability.tolist() == [[0.5, 0.6]]
     assert correct.tolist() == [[True, False]]
-
-
-def test_the_curve_is_the_diagonal_for_true_probabilities():
-    scores, labels = scored(np.random.default_rng(2), np.linspace(0.05, 0.95, 4000))
-    curve = reliability.reliability_curve(scores, labels)
-    # 400 customers in a bin: four standard errors of a frequency, at most 0.5 / 20 each.
-    assert np.abs(curve["value"] - curve["x"]).max() < 4 * 0.5 / 20
-    assert ((curve["low"] <= curve["value"]) & (curve["value"] <= curve["high"])).all()
-    repeated = reliability.reliability_curve(np.concatenate([scores, scores]), labels)
-    np.testing.assert_allclose(repeated, curve, atol=1e-12)

@@ -41,22 +41,13 @@ CASES = {
             "No difference between mechanisms is visible; one of 0.04 would be found in 80 % of cases.",
         ],
     ),
-    "a tie below counting": (
-        ALIKE | {"count_regression": 0.95},
-        [
-            "All three reach ROC-AUC 0.86.",
-            "So does the same network with attention removed (0.86).",
-            "A logistic regression on event counts reaches 0.95, visibly more than softmax, Performer and ∞-former.",
-            "No difference between mechanisms is visible; one of 0.04 would be found in 80 % of cases.",
-        ],
-    ),
-    "one is better": (
-        ALIKE | {"performer": 0.92},
+    "one is better, but not than counting": (
+        ALIKE | {"performer": 0.92, "count_regression": 0.95},
         [
             "ROC-AUC is 0.86 with softmax, 0.92 with Performer and 0.86 with ∞-former.",
             "The same network with attention removed reaches 0.86, visibly less than Performer.",
-            "A logistic regression on event counts reaches 0.87, visibly less than Performer.",
-            "Performer is better than ∞-former (by 0.06) and softmax (by 0.06), more than chance explains.",
+            "A logistic regression on event counts reaches 0.95, visibly more than softmax and ∞-former.",
+            "Performer beats ∞-former and Performer beats softmax, by more than chance explains.",
         ],
     ),
 }  # fmt: skip
@@ -77,7 +68,7 @@ def test_the_published_rows_have_a_verdict_and_a_panel():
     fig, ax = plt.subplots()
     verdict.accuracy_panel(ax, rows)
     drawn = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
-    assert drawn == [report.MODEL_STYLE[name]["label"] for name in verdict.panel_models(found)]
+    assert drawn[:3] == [report.MODEL_STYLE[name]["label"] for name in MECHANISMS]
     assert len(drawn) <= verdict.MOST_ROWS
     plt.close(fig)
 

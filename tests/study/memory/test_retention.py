@@ -5,27 +5,25 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.attention.baselines import BinnedMemoryAttention
+from lib.attention.baselines import BinnedMemoryAttention, Bins
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from study.memory import retention
-from study.memory.retention import MemoryConfig
+from study.memory.retention import Attention
 
-SMALL = MemoryConfig(basis=8, segment=16, samples=32, marked=1)
+SMALL = MemorySettings(8, 16, "uniform", samples=32)
 SINGLE, DOUBLE = torch.finfo(torch.float32).eps, torch.finfo(torch.float64).eps
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "even", "bins"])
+@pytest.mark.parametrize("sampling", ["uniform", "even", "published", "bins"])
 def test_maps_are_those_of_the_attention_layer(sampling):
-    config, memory = replace(SMALL, sampling=sampling), None
-    layer = BinnedMemoryAttention(4, 1, config.basis, config.segment)
+    layer, memory = BinnedMemoryAttention(4, 1, 8, 16), None
     if sampling != "bins":
-        settings = MemorySettings(config.basis, config.segment, sampling, config.contraction, config.samples)
-        layer = InfiniteFormerAttention(4, 1, settings)
-    events = torch.randn(1, 4 * config.segment, 4, generator=torch.Generator().manual_seed(0))
+        layer = InfiniteFormerAttention(4, 1, MemorySettings.named(sampling, basis=8, segment=16, samples=32))
+    events = torch.randn(1, 4 * 16, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for part in events.split(config.segment, dim=1):
+        for part in events.split(16, dim=1):
             _, memory = layer.step(part, None, memory)
-    *_, remembered = retention.growing_memory(config, 4)
+    *_, remembered = retention.growing_memory(layer.geometry, 4)
     expected = torch.einsum("sne,sed->nd", remembered.maps, events[0].double().unflatten(0, (4, -1)))
     difference = (memory.coefficients[0] - expected).abs().max() / expected.abs().max()
     # Four updates of sums of 48 terms in single precision, with matrices rounded to it.
@@ -43,8 +41,8 @@ def test_places_of_segments():
 
 def test_an_attended_segment_keeps_its_share_of_the_memory():
     """With a share φ its width w goes to τ (φ + (1 - φ) w), whose fixed point is τφ / (1 - τ (1 - φ))."""
-    config = replace(SMALL, sampling="sticky", contraction=0.5, attended=0.5)
-    *_, memory = retention.growing_memory(config, 40)
+    settings = replace(SMALL, sampling="sticky", contraction=0.5)
+    *_, memory = retention.growing_memory(settings, 40, Attention(0.5, marked=1))
     width = memory.edges[2] - memory.edges[1]
     # The bins' attention is exact at their edges only; a segment's edge lies within a bin, of width 1/128.
     assert abs(width - 0.25 / 0.75) <= 2 / 128
@@ -52,8 +50,7 @@ def test_an_attended_segment_keeps_its_share_of_the_memory():
 
 def test_gain_and_error_by_hand():
     """Two bins hold two segments of one event each: both means are read exactly; three segments are blurred."""
-    config = MemoryConfig(sampling="bins", basis=2, segment=1, marked=0)
-    memories = list(retention.growing_memory(config, 3))
+    memories = list(retention.growing_memory(Bins(basis=2, segment=1), 3))
     assert memories[1].gain_and_error(0) == (1, 0)
     # Bins [2/3 a + 1/3 b, 1/3 b + 2/3 c]; the first third lies in the first bin.
     gain, error = memories[2].gain_and_error(0)
@@ -76,11 +73,13 @@ def test_half_life_and_horizon():
 
 
 def test_retention_rows_follow_the_marked_segment():
-    rows = retention.retention_rows(replace(SMALL, marked=4), 3)
+    attention = Attention(marked=4)
+    rows = retention.retention_rows(SMALL, 3, attention)
     assert set(rows["x"]) == {0, 1, 2}
-    *_, memory = retention.growing_memory(replace(SMALL, marked=4), 7)
+    *_, memory = retention.growing_memory(SMALL, 7)
     gain = rows[(rows["x"] == 2) & (rows["metric"] == "gain")]["value"].item()
     assert gain == memory.gain_and_error(4)[0]
-    drawn = replace(SMALL, sampling="sticky_random", marked=4)
-    assert retention.retention_rows(drawn, 3, 0).equals(retention.retention_rows(drawn, 3, 0))
-    assert not retention.retention_rows(drawn, 3, 0)["value"].equals(retention.retention_rows(drawn, 3, 1)["value"])
+    drawn = replace(SMALL, sampling="sticky_random")
+    first, again, other = (retention.retention_rows(drawn, 3, attention, seed) for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert not first["value"].equals(other["value"])

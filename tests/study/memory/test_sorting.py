@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lib.attention.infinite_former import MemorySettings
 from study.memory.sorting import (
     Sorter,
     SortingConfig,
@@ -66,7 +67,8 @@ def test_histories_must_fill_their_segments():
 def test_rows_of_accuracy_and_deviation():
     tasks = [("none", 16.0, replace(TINY, memory="segment", length=16))]
     tasks += [
-        (name, 0.0, replace(TINY, steps=1, initial_widths=(w, w))) for name, w in (("narrow", 0.05), ("wide", 0.8))
+        (name, 0.0, replace(TINY, steps=1, memory=MemorySettings(8, 16, samples=16, initial_widths=(width, width))))
+        for name, width in (("narrow", 0.05), ("wide", 0.8))
     ]
     rows = sorting_rows(tasks, 2)
     assert rows[rows["metric"] == "accuracy"].groupby("name")["value"].agg(lambda v: v.between(0, 1).sum()).eq(2).all()

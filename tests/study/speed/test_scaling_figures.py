@@ -120,4 +120,4 @@ def test_reasons_name_every_call_that_was_skipped():
         "beyond its budget of time: fused softmax in inference from 4,096 events on; "
         "beyond its budget of memory: naive softmax in training from 1,024 events on"
     )
-    assert drawn.reasons(rows.iloc[3:]) == "too few points asked for"
+    assert drawn.reasons(rows.iloc[3:]) == "too few or too noisy points"

@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import multivariate_normal
 
 from study.tasks.calibration import RECIPE, build
-from study.tasks.generative import HOUR_PLACES, couples, draw, log_odds
+from study.tasks.generative import HOUR_PLACES, draw, log_odds
 
 CUSTOMERS = 600
 
@@ -111,10 +111,3 @@ def test_draws_are_in_the_order_of_the_file(model, drawn):
     assert events.day.min() >= 0
     assert events.day.max() < len(model.days)
     assert (events.amount != 0).all()
-
-
-def test_couples_by_hand():
-    customer = np.array([0, 0, 0, 1, 1, 1, 1, 2])
-    midnight = np.array([False, False, False, True, True, True, False, False])
-    assert couples(customer, midnight).tolist() == [0, 3]
-    assert couples(np.array([0]), np.array([False])).tolist() == []

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from study.tasks import streams
 
@@ -69,12 +68,3 @@ def test_order_cannot_be_told_from_counts():
     on, back = counts[batch.answers[:, 0] == 0], counts[batch.answers[:, 0] == 1]
     error = np.sqrt(on.var(0) / len(on) + back.var(0) / len(back))
     assert (np.abs(on.mean(0) - back.mean(0)) < 4 * error).all()
-
-
-@pytest.mark.parametrize("name", ["counts", "order"])
-def test_log_odds_are_calibrated(name):
-    """Given the history the answer is Bernoulli of the sigmoid; the sum is within four of its standard deviations."""
-    batch = drawn(name)
-    probability = expit(batch.log_odds)
-    assert abs(np.sum(batch.answers[:, 0] - probability)) < 4 * np.sqrt(np.sum(probability * (1 - probability)))
-    assert ((batch.log_odds > 0) == batch.answers[:, 0]).mean() > 0.65

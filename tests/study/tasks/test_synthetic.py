@@ -38,15 +38,6 @@ def read(folder):
     return rows.assign(customer=pd.factorize(rows["customer_id"])[0], day=parts[0], second=parts[3], place=place)
 
 
-def test_same_seed_same_bytes_and_another_seed_others(tmp_path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        generate(tmp_path / name, 30, seed)
-    for file in FILES:
-        first, second, other = ((tmp_path / name / file).read_bytes() for name in "abc")
-        assert first == second
-        assert first != other
-
-
 def test_more_customers_keep_the_earlier_chunks(tmp_path, folder):
     generate(tmp_path, 500, seed=5)
     fewer, more = (gzip.decompress((place / "transactions.csv.gz").read_bytes()) for place in (tmp_path, folder))
@@ -128,9 +119,12 @@ def test_impossible_requests_are_refused(tmp_path):
         generate(tmp_path, 0, 0)
 
 
-def test_command_line(tmp_path):
+def test_same_seed_same_bytes_in_another_process_too_and_another_seed_others(tmp_path):
     command = [sys.executable, "-m", "study.tasks.synthetic", "--customers", "12", "--seed", "3"]
-    subprocess.run([*command, "--out", str(tmp_path / "cli")], check=True)
-    generate(tmp_path / "call", 12, 3)
+    subprocess.run([*command, "--out", str(tmp_path / "first")], check=True)
+    for name, seed in (("second", 3), ("other", 4)):
+        generate(tmp_path / name, 12, seed)
     for file in FILES:
-        assert (tmp_path / "cli" / file).read_bytes() == (tmp_path / "call" / file).read_bytes()
+        first, second, other = ((tmp_path / name / file).read_bytes() for name in ("first", "second", "other"))
+        assert first == second
+        assert first != other

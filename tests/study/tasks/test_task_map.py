@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,12 +9,10 @@ import torch
 from lib import paths
 from study.tasks import map_figures, streams, task_map
 
-NETWORKS = task_map.networks([16, 64], [16, 32], 32)
-
 
 def trial(task="recall_content", network="softmax", lengths=(32, 64), steps=3, seed=0, **others):
     settings = {"growth": 0.5, "events": 128, "answers": 64} | others
-    return task_map.Trial(task, network, NETWORKS[network], lengths, steps, seed=seed, **settings)
+    return task_map.Trial(task, network, task_map.network(network, 32), lengths, steps, seed=seed, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +21,14 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def test_networks_are_named_for_what_they_are():
-    assert NETWORKS["performer_64"].features == NETWORKS["hyperbolic_64"].features == 64
-    assert NETWORKS["hyperbolic_16"].projection == "fixed_norm"
-    assert (NETWORKS["sticky_16"].basis, NETWORKS["sticky_16"].sampling) == (16, "sticky")
-    attentions = {config.attention for config in NETWORKS.values()}
-    assert attentions == {"softmax", "performer", "infinite_former", "binned_memory", "local_softmax", "gru", "none"}
+    found = {
+        name: task_map.network(name, 32) for name in ("performer_64", "hyperbolic_16", "sticky_16", "bins_8", "gru")
+    }
+    assert {config.segment for config in found.values()} == {32}
+    assert (found["performer_64"].features, found["performer_64"].kernel) == (64, "positive")
+    assert (found["hyperbolic_16"].attention, found["hyperbolic_16"].projection) == ("performer", "fixed_norm")
+    assert (found["sticky_16"].basis, found["sticky_16"].samples, found["sticky_16"].sampling) == (16, 32, "sticky")
+    assert [found[name].attention for name in ("bins_8", "gru")] == ["binned_memory", "gru"]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,7 @@ def test_networks_are_named_for_what_they_are():
 def test_only_what_attends_to_the_past_depends_on_it(network, sees):
     task, history = streams.TASKS["recall_content"], streams.recall_content(np.random.default_rng(0), 2, 64)
     torch.manual_seed(0)
-    model = task_map.Network(task, NETWORKS[network], torch.Generator().manual_seed(0)).eval()
+    model = task_map.Network(task, task_map.network(network, 32), torch.Generator().manual_seed(0)).eval()
     other = history._replace(categories=history.categories.copy())
     other.categories[:, 3] = 1  # in the first segment
     with torch.no_grad():
@@ -43,9 +46,7 @@ def test_only_what_attends_to_the_past_depends_on_it(network, sees):
 
 def test_training_begins_with_the_shortest(monkeypatch):
     lengths, task = [], streams.TASKS["order"]
-    follow = task_map.replace(
-        task, draw=lambda rng, size, length: lengths.append(length) or task.draw(rng, size, length)
-    )
+    follow = replace(task, draw=lambda rng, size, length: lengths.append(length) or task.draw(rng, size, length))
     monkeypatch.setitem(task_map.TASKS, "order", follow)
     task_map.train(trial("order", "none", (16, 32, 64), 24))
     assert set(lengths[:4]) == {16}
@@ -88,7 +89,7 @@ def test_figures_show_every_network():
     final = rows[(rows["axis"] == "length") & (rows["x"] == 64)].rename(columns={"value": "accuracy"})
     fig = map_figures.map_figure(final, levels, levels)
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
-    assert labels == ["softmax", "Performer, 16", "Performer, 64", "no attention"]
+    assert labels == ["softmax", "Performer (16)", "Performer (64)", "no attention"]
     plt.close(fig)
     fig = map_figures.sweep_figure(rows[rows["metric"] == "accuracy"], {32: 1.0, 64: 0.4})
     assert {text.get_text() for text in fig.legends[0].get_texts()} == set(labels)

@@ -1,33 +1,14 @@
 """How times are written."""
 
 import datetime
-import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lib.data.description import Description
-from lib.data.reading import BANK, Delimited, clock_of, numbered, stamps
-
-
-@given(
-    st.lists(st.tuples(*(st.integers(0, top) for top in (9999, 23, 59, 60))), min_size=1, max_size=5),
-    st.integers(0, 4),
-)
-def test_the_banks_times_are_read_exactly(times, skipped):
-    column = pa.array([f"{d} {h:02}:{m:02}:{s:02}" for d, h, m, s in [(0, 0, 0, 0)] * skipped + times])
-    written, _, valid = BANK.read(column[skipped:])
-    assert valid.all()
-    assert written.tolist() == [d * 86400 + min(h * 3600 + m * 60 + s, 86399) for d, h, m, s in times]
-
-
-@given(st.text("0123456789: ", max_size=14))
-def test_no_other_text_is_a_time_of_the_banks(text):
-    well_formed = re.fullmatch(r"[0-9]{1,4} ([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)", text)
-    assert BANK.read(pa.array([text]))[2].tolist() == [bool(well_formed)]
+from lib.data.reading import Delimited, clock_of, numbered, stamps
+from study.bank import CLOCK
 
 
 def seconds(text):
@@ -95,7 +76,7 @@ def test_parquets_instants_are_written_in_their_zone(zone):
 
 
 @pytest.mark.parametrize(
-    ("clock", "monday"), [(stamps(None, 10**6), "1970-01-05"), (BANK, "3 00:00:00"), (numbered("s"), "345600")]
+    ("clock", "monday"), [(stamps(None, 10**6), "1970-01-05"), (CLOCK, "3 00:00:00"), (numbered("s"), "345600")]
 )
 def test_monday_is_0(clock, monday):
     written, *_ = clock.read(pa.array([monday]).cast(clock.kind))
