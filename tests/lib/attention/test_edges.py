@@ -395,14 +395,12 @@ def test_gradients_of_every_history_at_once(kind):
 
 def exported_and_compiled():
     """Run in a process without the checks of shapes at run time, which no compiler can follow."""
-    for kind in ("softmax", "performer", "sticky", "even", "bins"):
+    for kind in ("performer", "sticky"):
         module, inputs, mask = built(kind).eval(), events(), prefix([40, 37], 40)
         with torch.no_grad():
             expected = module(inputs, mask).output[mask]
             exported = torch.export.export(module, (inputs, mask)).module()(inputs, mask).output[mask]
             assert relative_error(exported, expected.double()) < 2000 * SINGLE, kind
-        if kind not in ("performer", "sticky"):
-            continue
         torch._dynamo.reset()
         compiled, gradients = torch.compile(module, backend="aot_eager"), []
         for form in (module, compiled):
