@@ -180,9 +180,12 @@ def gradients_of_keys(
     keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap, out: Tensor | None = None
 ) -> Tensor:
     """Gradients of keys from those of their features, through w·x and s|x|²; overwrites `gradient`."""
-    by_level = None if feature_map.exponential else (features * gradient).sum(-1, keepdim=True)
-    by_logits = gradients_of_logits(features, gradient, feature_map)
-    by_level = by_logits.sum(-1, keepdim=True) if by_level is None else by_level
+    if feature_map.exponential:
+        by_logits = gradients_of_logits(features, gradient, feature_map)
+        by_level = by_logits.sum(-1, keepdim=True)
+    else:
+        by_level = (features * gradient).sum(-1, keepdim=True)
+        by_logits = gradients_of_logits(features, gradient, feature_map)
     by_keys = torch.bmm(by_logits, feature_map.directions.expand(len(keys), -1, -1), out=out)
     return by_keys.addcmul_(keys, by_level, value=2 * feature_map.norm_share)
 
