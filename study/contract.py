@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lib.attention import Events, Mask
-from lib.attention.mechanism import AttentionOutput, streams
+from lib.attention.mechanism import AttentionOutput, keeps_state
 from lib.training.classifier import ModelConfig, attention_class, build_attention
 from study.mechanisms import OWN
 
@@ -172,7 +172,7 @@ def autocast(config: ModelConfig) -> None:
 def stream(config: ModelConfig) -> None:
     """A stream gives what the causal form gives for the whole history"""
     kind = attention_class(config.attention)
-    if not (streams(kind) and kind.has_causal_form):
+    if not (keeps_state(kind) and kind.has_causal_form):
         return
     layer, events, state, found = build(config, causal=True), random_events(config), None, []
     for piece in events.split(config.segment, 1):
@@ -184,11 +184,6 @@ def stream(config: ModelConfig) -> None:
 RESTS_ON: tuple[Callable[[ModelConfig], None], ...] = (shapes, repetition, neighbours, future, hard_inputs, gradients)
 """What the study's results rest on."""
 PROMISES = (*RESTS_ON, copies, checkpointing, autocast, stream)
-
-
-def promise(check: Callable) -> str:
-    """The sentence that a check tries."""
-    return check.__doc__
 
 
 def broken(check: Callable[[ModelConfig], None], config: ModelConfig) -> str | None:
@@ -221,7 +216,7 @@ def report(name: str) -> bool:
     for check in PROMISES:
         why = broken(check, config)
         kept = kept and why is None
-        print(f"kept    {promise(check)}" if why is None else f"BROKEN  {promise(check)}: {why}")
+        print(f"kept    {check.__doc__}" if why is None else f"BROKEN  {check.__doc__}: {why}")
     power, (short, long) = growth(config), SCALING_LENGTHS
     linear = "linear, or nearly" if power < 1.5 else "not linear"
     print(f"time    grows as the length to the power {power:.1f} from {short:,} to {long:,} events: {linear}")
@@ -235,7 +230,7 @@ def refusal(name: str) -> str | None:
     except ValueError as error:
         return str(error)
     config = replace(SMALL, attention=name)
-    found = ((promise(check), broken(check, config)) for check in RESTS_ON)
+    found = ((check.__doc__, broken(check, config)) for check in RESTS_ON)
     return next((f"{name} breaks the contract “{kept}”: {why}" for kept, why in found if why), None)
 
 

@@ -115,7 +115,7 @@ def takes(kind: type[nn.Module], setting: str) -> bool:
     return setting in inspect.signature(kind).parameters
 
 
-def streams(kind: type[nn.Module]) -> bool:
+def keeps_state(kind: type[nn.Module]) -> bool:
     """Whether it keeps a state for streams."""
     return getattr(kind, "step", MultiHeadAttention.step) is not MultiHeadAttention.step
 

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.attention.mechanism import MultiHeadAttention
-from lib.attention.mechanism import streams as keeps_state
+from lib.attention.mechanism import MultiHeadAttention, keeps_state
 from lib.attention.performer import PerformerAttention, favor_stream
 from lib.attention.softmax import SoftmaxAttention, softmax_attention
 from lib.attention.tiled import State

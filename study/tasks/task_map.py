@@ -29,7 +29,7 @@ from lib.training.runs import sources
 from study.mechanisms import OWN
 from study.tasks.streams import TASKS, Examples, Task
 
-ENOUGH_STEPS = {"counts": 100, "order": 220, "recall_content": 200, "recall_time": 400}
+ENOUGH_STEPS = {"counts": 150, "order": 200, "recall_content": 200, "recall_time": 400}
 """Of a task, without which networks have learned too little to be compared."""
 
 
