@@ -382,11 +382,11 @@ def tile_backward(
     own = by_total.mT @ query_features
     by_sums = sums_before(own, by_end / size[:, None], reverse=True)
     by_past = (by_sums.unflatten(0, (rows, -1))[:, 0] + own.unflatten(0, (rows, -1))[:, 0]) * decay[:, None]
-    by_query_features = (by_total @ starts).baddbmm_(by_scores, key_features)
-    by_key_features = (value @ by_sums).baddbmm_(by_scores.mT, query_features)
     by_values = (key_features @ by_sums[:, :-1].mT).baddbmm_(scores.mT, by_total[..., :-1])
-    by_queries = gradients_of_logits(query_features, by_query_features, feature_map) @ feature_map.directions
-    by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_key_features, feature_map)
+    by_features = (by_total @ starts).baddbmm_(by_scores, key_features)
+    by_queries = gradients_of_logits(query_features, by_features, feature_map) @ feature_map.directions
+    torch.bmm(value, by_sums, out=by_features).baddbmm_(by_scores.mT, query_features)
+    by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_features, feature_map)
     return by_queries.view_as(keys), by_keys.view_as(keys), by_values.view(values.shape), by_past
 
 
