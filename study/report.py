@@ -197,7 +197,7 @@ def named_svg(fig: Figure, name: str, alt: str) -> str:
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A figure where a notebook shows it (without a handle: nowhere), to be drawn anew in its place."""
+    """A figure where a notebook shows it (without a handle: nowhere), to be redrawn in its place."""
 
     facts: dict[str, str]
     handle: DisplayHandle | None = None
