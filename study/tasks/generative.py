@@ -142,7 +142,7 @@ def amounts(
 def log_odds(model: Model, events: Events, customers: int) -> Float[ndarray, " customers"]:
     """Log-odds of being a man given all of a customer's events, the prior included: the Bayes-optimal score.
 
-    Exact, except for the rounding of amounts to kopecks. Days, seasons and signs have the same factor under both labels.
+    Exact except for rounding amounts to kopecks. Days, seasons and signs have the same factor under both labels.
     """
     men, midnight = model.men, events.place == 0
     lengths = np.bincount(events.customer, minlength=customers)
