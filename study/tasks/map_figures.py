@@ -78,16 +78,21 @@ def sweep_figure(recall: pd.DataFrame, alone: dict[int, float]) -> Figure:
     fig, panels = plt.subplots(2, 3, sharey=True, figsize=(10, 6.4))
     longest = recall[(recall["axis"] == "length") & (recall["x"] == recall.groupby("task")["x"].transform("max"))]
     sized = longest.assign(x=longest["model"].map(size), axis="size", line=longest["model"].map(family))
-    sized = sized[sized["line"].isin(["performer", "hyperbolic", "even"])]
+    sizes = sized.groupby(["task", "line"])["x"].transform("nunique")
+    sized = sized[sized["line"].isin(["performer", "hyperbolic", "even"]) & (sizes > 1)]
     rows = pd.concat([recall.assign(line=recall["model"]), sized])
+    names = in_order(recall["model"].unique())
+    kin = [sum(family(other) == family(name) for other in names[:place]) for place, name in enumerate(names)]
+    dashes = {name: ("-", "--", ":")[place % 3] for name, place in zip(names, kin, strict=True)}
     across = {"length": "events", "distance": "events ago", "size": "features or basis functions"}
     for (task, axis), ax in zip(product(("recall_content", "recall_time"), across), panels.flat, strict=True):
         part = rows[(rows["task"] == task) & (rows["axis"] == axis)]
-        for place, name in enumerate(in_order(part["line"].unique())):
+        ax.set_visible(not part.empty)
+        for name in in_order(part["line"].unique()):
             values = part[part["line"] == name].groupby("x")["value"].agg(["mean", "min", "max"])
             spread = [values["mean"] - values["min"], values["max"] - values["mean"]]
             looks = style(name) | ({"label": "_"} if axis == "size" else {})
-            ax.errorbar(values.index, values["mean"], spread, **looks, linestyle=("-", "--", ":")[place % 3])
+            ax.errorbar(values.index, values["mean"], spread, **looks, linestyle=dashes.get(name, "-"))
         ax.axhline(1 / CLASSES, color="#7d7d7d", linestyle=":")
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:.0f}")
