@@ -1,6 +1,7 @@
 """Figures that more than one notebook draws, from rows or runs."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -81,15 +82,17 @@ def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
     """Error against the number of features by head: median and middle half over draws; a line at the model's own."""
     fig, ax = plt.subplots()
     style = MODEL_STYLE["performer"]
-    for head, of_head in rows.groupby("split"):
+    for (head, of_head), line in zip(rows.groupby("split"), cycle(["-", "--", "-.", (0, (1, 1))]), strict=False):
         spread = of_head.groupby("x")["value"].quantile([0.25, 0.5, 0.75]).unstack()
         ax.fill_between(spread.index, spread[0.25], spread[0.75], color=style["color"], alpha=0.12, linewidth=0)
-        ax.plot(spread.index, spread[0.5], color=style["color"], marker=style["marker"], alpha=0.8)
-        end = (spread.index[-1], spread[0.5].iloc[-1])
-        ax.annotate(head, end, xytext=(5, 0), textcoords="offset points", fontsize=8)
+        ax.plot(spread.index, spread[0.5], color=style["color"], linestyle=line, marker=style["marker"], label=head)
     ax.axvline(trained_with, color="#9a9a9a", linestyle=":", linewidth=0.8)
     ax.set(xscale="log", yscale="log", xlabel="random features (logarithmic)")
+    ticks = sorted(rows["x"].unique())
+    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
+    ax.xaxis.minorticks_off()
     ax.set_ylabel("relative error of the output (logarithmic)")
+    ax.legend()
     return fig
 
 

@@ -107,5 +107,8 @@ def memory_sentence(layer: pd.DataFrame) -> str:
     savings = [f"{label_of(model)} takes {rounded(factor)} times less memory" for model, factor in saving.items()]
     fused = f"{listed(savings)} than fused softmax" if savings else "no mechanism saves memory against fused softmax"
     times = known["memory_explicit_softmax"].dropna().items()
-    naive = [f"{rounded(factor)} times the memory of {label_of(model)}" for model, factor in times]
+    naive = [
+        f"{rounded(factor)} times {'that' if place else 'the memory'} of {label_of(model)}"
+        for place, (model, factor) in enumerate(times)
+    ]
     return f"At {FAR:,} events {fused}{'; naive softmax takes ' if naive else ''}{listed(naive)}."

@@ -42,7 +42,6 @@ MODEL_STYLE = {
     "gradient_boosting": {"color": "#b0437f", "marker": "v", "label": "gradient boosting"},
     "mean_pooling": {"color": "#8a6fc9", "marker": "X", "label": "pooling without attention"},
     "gru": {"color": "#96802a", "marker": "*", "label": "GRU"},
-    "trigram_regression": {"color": "#5f78b8", "marker": "H", "label": "logistic regression (code triples)"},
     "bayes_optimum": {"color": "#7d7d7d", "marker": "_", "label": "Bayes optimum"},
 }
 OWN_COLOURS = ("#8430f0", "#9084fc", "#9c4860", "#3c90b4")  # apart from the three's for the colour-blind, too
@@ -198,7 +197,7 @@ def named_svg(fig: Figure, name: str, alt: str) -> str:
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A figure where a notebook shows it (without a handle: nowhere), to be drawn anew in its place."""
+    """A figure where a notebook shows it (without a handle: nowhere), to be redrawn in its place."""
 
     facts: dict[str, str]
     handle: DisplayHandle | None = None

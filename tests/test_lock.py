@@ -78,7 +78,7 @@ def wheel(folder: Path, name: str, files: dict[str, str]) -> str:
 
 
 def test_the_set_up_is_led_astray_by_nothing_and_checks_what_it_has_made(tmp_path):
-    """All of it but for its size: two packages from a folder, which a file of pip's and a variable name."""
+    """All of it except its size: two packages from a folder, which a file of pip's and a variable name."""
     clone, wheels, astray = tmp_path / "{ü} ' y", tmp_path / "wheels", tmp_path / "astray"
     shutil.copytree(ROOT / "workflow", clone / "workflow")
     for folder in (clone / "lib", wheels, astray):

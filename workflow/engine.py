@@ -16,6 +16,8 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from workflow import progress
 
 MADE = ("data.json", "runs/*.json", "notebooks/??_*.ipynb", "*.html")
+SECONDS = progress.LOG.with_name("cpu_seconds")
+"""Those that the last run of the workflow itself took."""
 ENDS = (b"}", b"]", b"</html>")
 """Of JSON and pages that are whole."""
 needed = Reason.__bool__
@@ -40,7 +42,7 @@ def main() -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     LoggerPluginRegistry().register_plugin("snakemake_logger_plugin_study", progress)
-    atexit.register(lambda: print(f"the workflow itself: {time.process_time():.1f} s of CPU", flush=True))
+    atexit.register(lambda: SECONDS.write_text(f"{time.process_time():.1f}\n"))
     snakemake([*options, "--scheduler", "greedy", "--logger", "study", *(["--forcerun", *anew] if anew else [])])
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from lib.paths import NOTEBOOKS, REPORTS
 from lib.storage import write_atomic
 from study.headline import headline_parts, verdict_sentences
+from study.mechanisms import MECHANISMS
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, OUTCOMES, figure_html, load_rows
 from study.speed.panels import label_of
@@ -32,7 +33,8 @@ def main_table(rows: pd.DataFrame, epochs: int) -> dict[str, dict[str, float]]:
     """
     final = rows[(rows["experiment"] == COMPARISON) & (rows["axis"] == "final")]
     values = final.pivot(index="model", columns="metric", values="value")
-    table = {model: values.loc[model].dropna().to_dict() for model in MODEL_STYLE if model in values.index}
+    order = dict.fromkeys([*MECHANISMS, *MODEL_STYLE])
+    table = {model: values.loc[model].dropna().to_dict() for model in order if model in values.index}
     for each in table.values():
         if "epoch_seconds" in each:
             each["training_seconds"] = each["epoch_seconds"] * (epochs if "parameters" in each else 1)

@@ -65,6 +65,11 @@ def embedded(svg: str) -> Markup:
     return Markup(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode('utf-8')).decode('ascii')}")
 
 
+def in_full(text: str) -> str:
+    """The text with 1e-06 as 0.000001."""
+    return re.sub(r"\b\d+(\.\d+)?e-\d+\b", lambda found: f"{float(found[0]):.15f}".rstrip("0"), text)
+
+
 def allowed() -> Markup:
     """Our scripts as the browser's security policy names them: any other one, whatever brought it in, does not run."""
     digests = [hashlib.sha256(source(name).encode("utf-8")).digest() for name in SCRIPTS]
@@ -74,7 +79,9 @@ def allowed() -> Markup:
 def filled(template: str, **values: object) -> str:
     """A template with these values, which are escaped in pages unless they are marked as HTML."""
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=".html" in template, undefined=StrictUndefined)
-    made.globals.update(source=source, allowed=allowed, embedded=embedded, home=Part(0, "index.html", "The report"))
+    made.globals.update(
+        in_full=in_full, source=source, allowed=allowed, embedded=embedded, home=Part(0, "index.html", "The report")
+    )
     return made.get_template(template).render(**values)
 
 
@@ -100,7 +107,7 @@ def write_page(executed: Path, target: Path, parts: list[Part]) -> dict[str, obj
     exporter = TemplateExporter(Config(PREPARED), file_extension=".html", **places)
     exporter.register_filter("markdown2html", MarkdownWithMath(renderer=text).render)
     exporter.environment.globals.update(
-        parameters={name: (without_folders(value), about) for name, (value, about) in ran_with.items()},
+        parameters={name: (in_full(repr(without_folders(value))), about) for name, (value, about) in ran_with.items()},
         heading=lambda: text.contents[-1].text if text.contents else "Figure",
         is_echo=ECHO.match,
         without_scripts=partial(ACTIVE.sub, ""),

@@ -67,12 +67,6 @@ def unseen(options: Namespace, report: Path) -> bool:
     )
 
 
-def made(report: Path) -> int | None:
-    """When the report's first page was made."""
-    index = report / "index.html"
-    return index.stat().st_mtime_ns if index.exists() else None
-
-
 def explain(report: Path, status: int, ended: bool, cluster: bool) -> None:
     """Say on stderr which steps failed, with what, and where there is more; of a run that was ended nothing."""
     said = [line for path in sorted(report.rglob("*.failed")) for line in path.read_text("utf-8").splitlines()]
@@ -128,14 +122,14 @@ def main() -> int:
         shutil.rmtree("data/measurements/local", ignore_errors=True)
     for path in report.rglob("*.failed"):
         path.unlink()
-    before, ended = made(report), []
+    ended = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.append(True))  # the workflow gets them as well, and ends
     status = python(*work, stdout=sys.stderr)
     if status:
         explain(report, status, bool(ended), bool(options.profile))
         return status
-    if before == made(report) is not None:
+    if "\nNothing to be done" in LOG.read_text("utf-8", errors="replace"):
         print("nothing has changed: the report is as it was", file=sys.stderr)
     if options.verify:
         status = python("workflow.verify", str(published), str(report), stdout=sys.stderr)

@@ -79,7 +79,7 @@ class MemorySettings(Geometry):
 
     @classmethod
     def published(cls, **settings) -> "MemorySettings":
-        """The memory of the authors' code, but for the settings given."""
+        """The memory of the authors' code, with the settings given instead of its own."""
         return cls(**(PUBLISHED | settings))
 
     @classmethod
@@ -161,13 +161,7 @@ def score_scale(settings: MemorySettings) -> Float[Tensor, ""]:
 class InfiniteFormerAttention(SegmentMemoryAttention):
     """Z = softmax(Q Kᵀ / √d) V inside a segment + E_p[ψ]ᵀ V_B over the memory, p = N(μ, σ²) of each query and head."""
 
-    def __init__(
-        self,
-        model_dim: int,
-        heads: int,
-        settings: MemorySettings = MemorySettings(),
-        causal: bool = False,
-    ):
+    def __init__(self, model_dim: int, heads: int, settings: MemorySettings = MemorySettings(), causal: bool = False):
         super().__init__(model_dim, heads, settings, causal)
         if settings.samples < settings.basis:
             message = f"got {settings.samples} samples for {settings.basis} functions"

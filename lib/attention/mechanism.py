@@ -93,7 +93,7 @@ class MultiHeadAttention(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} keeps no state for streams")
 
     def redraw(self, generator: torch.Generator) -> None:
-        """Draw anew what is random; a mechanism without random draws has nothing to do."""
+        """Draw again what is random; a mechanism without random draws has nothing to do."""
 
     def project(self, events: Events) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values of every head."""

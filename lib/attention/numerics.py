@@ -33,7 +33,7 @@ def constant(function: Callable) -> Callable:
             plain = type(probe) is Tensor and not is_transformed(probe)
             return (cached if plain else function)(*settings)
 
-    call._dynamo_marked_constant = True  # as torch.compiler.assume_constant_result does, importing it all
+    call._dynamo_marked_constant = True  # what assume_constant_result sets, which imports the compiler
     return call
 
 

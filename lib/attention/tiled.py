@@ -79,10 +79,14 @@ def full_precision(method: Callable) -> Callable:
     return run
 
 
+def tile_elements(device: torch.device) -> int:
+    """Elements of one tile of features: it should stay in the cache of a CPU core, and fill an accelerator."""
+    return 3 * 2**16 if device.type == "cpu" else 2**25
+
+
 def groups(rows: int, columns: int, device: torch.device) -> list[slice]:
-    """Rows whose tiles are computed together: they should stay in the cache of a CPU core, and fill an accelerator."""
-    elements = 2**17 if device.type == "cpu" else 2**25
-    count = max(1, elements // (TILE * columns))
+    """Rows whose tiles are computed together."""
+    count = max(1, tile_elements(device) // (TILE * columns))
     return [slice(row, min(row + count, rows)) for row in range(0, rows, count)]
 
 
@@ -102,32 +106,27 @@ def extended(values: Tensor) -> Tensor:
 
 
 class Scratch:
-    """A buffer that tiles reuse: fresh memory for each is not in the cache, which costs more than the arithmetic."""
+    """A buffer that tiles of different shapes reuse: fresh memory, which is not in the cache, would cost more."""
 
-    def __init__(self):
-        self.kept: Tensor | None = None
+    def __init__(self, like: Tensor, columns: int):
+        self.flat = like.new_empty(max(tile_elements(like.device), TILE * columns))
 
-    def product(self, one: Tensor, other: Tensor) -> Tensor:
-        """The product of every row's matrices, in the buffer."""
-        shape = (*one.shape[:2], other.shape[-1])
-        if self.kept is None or self.kept.shape != shape:
-            self.kept = one.new_empty(shape)
-        return torch.bmm(one, other.expand(len(one), -1, -1), out=self.kept)
+    def view(self, *shape: int) -> Tensor:
+        return self.flat[: torch.Size(shape).numel()].view(shape)
 
 
-def key_levels(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
+def levels_of_keys(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
     """The logarithm of every key's own factor exp(s|x|²); that of zero where it is hidden."""
     level = keys.square().sum(-1) * (feature_map.norm_share * LOG2_E)
     return level.masked_fill(hidden, log_zero(level.dtype))
 
 
-def logits_of_keys(
-    keys: Tensor, key_level: Tensor, feature_map: FeatureMap, product: Callable = torch.matmul
-) -> Tensor:
-    """w·x, or the logarithms of exponential features."""
+def logits_of(vectors: Tensor, level: Tensor, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
+    """The logarithms of exponential features times 2^level, or w·x."""
+    directions = feature_map.directions.T.expand(len(vectors), -1, -1)
     if not feature_map.exponential:
-        return product(keys, feature_map.directions.T)
-    return product(keys, (LOG2_E * feature_map.directions).T).add_(key_level[..., None])
+        return torch.bmm(vectors, directions, out=out)
+    return torch.baddbmm(level, vectors, directions, alpha=LOG2_E, out=out)
 
 
 def highest(logits: Tensor, key_level: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -149,13 +148,11 @@ def waves(logits: Tensor) -> Tensor:
     return torch.cat([logits.cos(), logits.sin()], -1)
 
 
-def features_of_queries(
-    queries: Tensor, level: Tensor, feature_map: FeatureMap, product: Callable = torch.matmul
-) -> Tensor:
+def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
     """Features of queries, times 2^level, up to a factor per query; the largest exponential of a query is one."""
+    logits = logits_of(queries, level[:, None], feature_map, out)
     if not feature_map.exponential:
-        return waves(product(queries, feature_map.directions.T))
-    logits = product(queries, (LOG2_E * feature_map.directions).T).add_(level[:, None])
+        return waves(logits)
     return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
 
 
@@ -179,18 +176,24 @@ def gradients_of_logits(features: Tensor, gradient: Tensor, feature_map: Feature
     return by_sine * cosine - by_cosine * sine
 
 
-def gradients_of_keys(keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap) -> Tensor:
+def gradients_of_keys(
+    keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap, out: Tensor | None = None
+) -> Tensor:
     """Gradients of keys from those of their features, through w·x and s|x|²; overwrites `gradient`."""
-    by_level = None if feature_map.exponential else (features * gradient).sum(-1, keepdim=True)
-    by_logits = gradients_of_logits(features, gradient, feature_map)
-    by_level = by_logits.sum(-1, keepdim=True) if by_level is None else by_level
-    return (by_logits @ feature_map.directions).addcmul_(keys, by_level, value=2 * feature_map.norm_share)
+    if feature_map.exponential:
+        by_logits = gradients_of_logits(features, gradient, feature_map)
+        by_level = by_logits.sum(-1, keepdim=True)
+    else:
+        by_level = (features * gradient).sum(-1, keepdim=True)
+        by_logits = gradients_of_logits(features, gradient, feature_map)
+    by_keys = torch.bmm(by_logits, feature_map.directions.expand(len(keys), -1, -1), out=out)
+    return by_keys.addcmul_(keys, by_level, value=2 * feature_map.norm_share)
 
 
 def plain_attention(queries: Queries, keys: Keys, values: Values, hidden: Hidden, feature_map: FeatureMap) -> Outputs:
     """Both directions in plain operations, for second derivatives and for those who follow every step."""
-    key_level = key_levels(keys, hidden, feature_map)
-    logits = logits_of_keys(keys, key_level, feature_map)
+    key_level = levels_of_keys(keys, hidden, feature_map)
+    logits = logits_of(keys, key_level[..., None], feature_map)
     level = highest(logits, key_level, feature_map)
     features = features_of_keys(logits, key_level, level, feature_map) * ~hidden[..., None]
     total = features_of_queries(queries, level, feature_map) @ (features.mT @ extended(values))
@@ -205,15 +208,17 @@ class _BothDirections(torch.autograd.Function):
     @full_precision
     def forward(ctx: FunctionCtx, queries: Tensor, *inputs):
         keys, values, hidden, feature_map = inputs
-        sums = values.new_zeros(len(keys), values.shape[-1] + 1, feature_map.columns)
-        scratch = Scratch()
+        width, columns = len(feature_map.directions), feature_map.columns
+        key_levels = levels_of_keys(keys, hidden, feature_map)
+        sums = values.new_zeros(len(keys), values.shape[-1] + 1, columns)
         level = torch.full_like(sums[:, 0], log_zero(sums.dtype))
         output = values.new_empty(*queries.shape[:2], values.shape[-1])
         mass = values.new_empty(*queries.shape[:2], 1)
-        for row in groups(len(keys), feature_map.columns, keys.device):
+        scratch = Scratch(keys, columns)
+        for row in groups(len(keys), columns, keys.device):
             for token in tiles(keys.shape[1]):
-                key_level = key_levels(keys[row, token], hidden[row, token], feature_map)
-                logits = logits_of_keys(keys[row, token], key_level, feature_map, scratch.product)
+                key, key_level = keys[row, token], key_levels[row, token]
+                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(*key.shape[:2], width))
                 higher = torch.maximum(level[row], highest(logits, key_level, feature_map))
                 features = features_of_keys(logits, key_level, higher, feature_map)
                 sums[row] *= (level[row] - higher).exp2_()[:, None]
@@ -223,12 +228,13 @@ class _BothDirections(torch.autograd.Function):
             sums[row].masked_fill_(nothing[..., None], 0)
             level[row].masked_fill_(nothing, 0)
             for token in tiles(queries.shape[1]):
-                features = features_of_queries(queries[row, token], level[row], feature_map, scratch.product)
+                query = queries[row, token]
+                features = features_of_queries(query, level[row], feature_map, scratch.view(*query.shape[:2], width))
                 torch.bmm(features, sums[row][:, :-1].mT, out=output[row, token])
                 mass[row, token] = masses(features, sums[row])
         mass.masked_fill_(mass == 0, 1)
         output /= mass
-        ctx.save_for_backward(queries, keys, values, hidden, sums, level, output, mass)
+        ctx.save_for_backward(queries, keys, values, key_levels, sums, level, output, mass)
         ctx.feature_map = feature_map
         ctx.mark_non_differentiable(level)
         return output, level
@@ -236,29 +242,35 @@ class _BothDirections(torch.autograd.Function):
     @staticmethod
     @full_precision
     def backward(ctx: FunctionCtx, by_output: Tensor, _: Tensor):
-        queries, keys, values, hidden, sums, level, output, mass = ctx.saved_tensors
+        queries, keys, values, key_levels, sums, level, output, mass = ctx.saved_tensors
         feature_map = ctx.feature_map
         if torch.is_grad_enabled():
+            hidden = key_levels <= log_zero(key_levels.dtype)
             plain = lambda *inputs: (plain_attention(*inputs, hidden, feature_map),)  # noqa: E731
             return *differentiable_gradients(plain, (queries, keys, values), (by_output,)), None, None
-        directions, scratch, other = feature_map.directions, Scratch(), Scratch()
+        directions, columns = feature_map.directions, feature_map.columns
+        scratch, other = Scratch(keys, columns), Scratch(keys, columns)
         by_queries, by_keys, by_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
-        for row in groups(len(keys), feature_map.columns, keys.device):
+        for row in groups(len(keys), columns, keys.device):
             by_sums = torch.zeros_like(sums[row])
             for token in tiles(queries.shape[1]):
-                features = features_of_queries(queries[row, token], level[row], feature_map, scratch.product)
+                query = queries[row, token]
+                logits = scratch.view(*query.shape[:2], len(directions))
+                features = features_of_queries(query, level[row], feature_map, logits)
                 by_total = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
                 by_sums.baddbmm_(by_total.mT, features)
-                by_logits = gradients_of_logits(features, other.product(by_total, sums[row]), feature_map)
-                torch.bmm(by_logits, directions.expand(len(by_logits), -1, -1), out=by_queries[row, token])
+                by_features = torch.bmm(by_total, sums[row], out=other.view(*query.shape[:2], columns))
+                by_logits = gradients_of_logits(features, by_features, feature_map)
+                torch.bmm(by_logits, directions.expand(len(query), -1, -1), out=by_queries[row, token])
             for token in tiles(keys.shape[1]):
-                key = keys[row, token]
-                key_level = key_levels(key, hidden[row, token], feature_map)
-                logits = logits_of_keys(key, key_level, feature_map, scratch.product)
+                key, key_level = keys[row, token], key_levels[row, token]
+                logits = scratch.view(*key.shape[:2], len(directions))
+                logits = logits_of(key, key_level[..., None], feature_map, logits)
                 features = features_of_keys(logits, key_level, level[row], feature_map)
                 torch.bmm(features, by_sums[:, :-1].mT, out=by_values[row, token])
-                by_features = other.product(extended(values[row, token]), by_sums)
-                by_keys[row, token] = gradients_of_keys(key, features, by_features, feature_map)
+                by_features = other.view(*key.shape[:2], columns)
+                torch.bmm(extended(values[row, token]), by_sums, out=by_features)
+                gradients_of_keys(key, features, by_features, feature_map, by_keys[row, token])
         return by_queries, by_keys, by_values, None, None
 
 
@@ -307,20 +319,19 @@ def level_of_tile(keys: Tensor, key_level: Tensor, past: State, feature_map: Fea
     nothing = (past.sums[:, -1] == 0).all(-1)
     first = torch.where(nothing, (key_level > zero / 2).int().argmax(1), 0)[:, None]
     first_level = key_level.gather(1, first)
-    logits = logits_of_keys(keys.take_along_dim(first[..., None], 1), first_level, feature_map)
+    logits = logits_of(keys.take_along_dim(first[..., None], 1), first_level[..., None], feature_map)
     before = past.level.masked_fill(nothing[:, None], zero)
     level = torch.maximum(before, highest(logits, first_level, feature_map))
     return level.masked_fill(level < zero / 2, 0), (before - level).exp2_()
 
 
 def tile_of(
-    queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, past: State, feature_map: FeatureMap
+    queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, past: State, feature_map: FeatureMap
 ) -> _Tile:
     """Features, scores and the sums before every chunk, from the state before the tile."""
     chunk, rows = chunk_length(*values.shape[1:]), len(keys)
-    key_level = key_levels(keys, hidden, feature_map)
     level, decay = level_of_tile(keys, key_level, past, feature_map)
-    logits = logits_of_keys(keys, key_level, feature_map)
+    logits = logits_of(keys, key_level[..., None], feature_map)
     key_features = in_chunks(features_of_keys(logits, key_level, level, feature_map), chunk)
     query_features = in_chunks(features_of_queries(queries, level, feature_map), chunk)
     scores = (query_features @ key_features.mT).tril_()
@@ -346,7 +357,7 @@ def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def walk(inputs: Sequence[Tensor], state: State, feature_map: FeatureMap) -> Iterator[tuple[slice, _Tile]]:
-    """Tiles of queries, keys, values and what is hidden, each as long as its sums stay far from overflow."""
+    """Tiles of queries, keys, values and levels of keys, each as long as its sums stay far from overflow."""
     begin, end, most = 0, inputs[0].shape[1], TILE
     while begin < end:
         length = min(most, end - begin)
@@ -371,11 +382,11 @@ def tile_backward(
     own = by_total.mT @ query_features
     by_sums = sums_before(own, by_end / size[:, None], reverse=True)
     by_past = (by_sums.unflatten(0, (rows, -1))[:, 0] + own.unflatten(0, (rows, -1))[:, 0]) * decay[:, None]
-    by_query_features = (by_total @ starts).baddbmm_(by_scores, key_features)
-    by_key_features = (value @ by_sums).baddbmm_(by_scores.mT, query_features)
     by_values = (key_features @ by_sums[:, :-1].mT).baddbmm_(scores.mT, by_total[..., :-1])
-    by_queries = gradients_of_logits(query_features, by_query_features, feature_map) @ feature_map.directions
-    by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_key_features, feature_map)
+    by_features = (by_total @ starts).baddbmm_(by_scores, key_features)
+    by_queries = gradients_of_logits(query_features, by_features, feature_map) @ feature_map.directions
+    torch.bmm(value, by_sums, out=by_features).baddbmm_(by_scores.mT, query_features)
+    by_keys = gradients_of_keys(in_chunks(keys, chunk), key_features, by_features, feature_map)
     return by_queries.view_as(keys), by_keys.view_as(keys), by_values.view(values.shape), by_past
 
 
@@ -386,20 +397,21 @@ class _Causal(torch.autograd.Function):
     @full_precision
     def forward(ctx: FunctionCtx, queries: Tensor, *rest):
         keys, values, hidden, sums, level, feature_map = rest
+        key_levels = levels_of_keys(keys, hidden, feature_map)
         output, mass = torch.empty_like(values), values.new_empty(*values.shape[:2], 1)
         starts, ends = [], []
         for row in groups(len(keys), feature_map.columns, keys.device):
             state = State(sums[row], level[row])
             for part in tiles(keys.shape[1]):
                 starts.append(state)
-                inputs = [tensor[row, part] for tensor in (queries, keys, values, hidden)]
+                inputs = [tensor[row, part] for tensor in (queries, keys, values, key_levels)]
                 for token, tile in walk(inputs, state, feature_map):
                     found = read_tile(tile, inputs[2][:, token])
                     output[row, part][:, token], mass[row, part][:, token] = found
                     state = tile.end
             ends.append(state)
         saved = (tensor for state in starts for tensor in state)
-        ctx.save_for_backward(queries, keys, values, hidden, output, mass, *saved)
+        ctx.save_for_backward(queries, keys, values, key_levels, output, mass, *saved)
         ctx.feature_map = feature_map
         end = State(*(torch.cat(parts) for parts in zip(*ends, strict=True))) if ends else State(sums, level)
         ctx.mark_non_differentiable(end.level)

@@ -1,6 +1,7 @@
 """From rows to encoded histories, and the files from which they are mapped into memory.
 
-No statistic of the data enters but the set of codes that occur.
+No statistic of the data enters but the set of codes that occur. What reading saw is what encoding needs, so both are
+here and the module is longer than others.
 """
 
 import dataclasses

@@ -20,6 +20,8 @@ CLASSICAL = {
 """The classical models of the main comparison, as a sentence names them."""
 ALL = {2: "Both", 3: "All three", 4: "All four", 5: "All five"}
 MOST_ROWS = 6
+NEAR = 0.02
+"""A larger difference in ROC-AUC is spelled out, visible or not."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def accuracy_sentences(found: Verdict) -> list[str]:
     rivals = {REMOVED: "the same network with attention removed", found.best_classical: CLASSICAL[found.best_classical]}
     for rival, phrase in rivals.items():
         differences = found.differences.xs(rival, level=1).loc[names]
-        if apart.empty and visible(differences).empty:
+        near = differences["difference"].abs().max() <= NEAR
+        if apart.empty and near and visible(differences).empty:
             alike.append(f"{phrase} ({scores[rival]:.2f})")
         else:
             sides = {"more": differences["high"] < 0, "less": differences["low"] > 0}

@@ -20,7 +20,7 @@ from lib.attention.infinite_former import MemorySettings
 from lib.attention.segment_memory import Geometry, kept_shares
 
 READ_AT = 200  # points of a segment over which what is read is averaged
-# By what a memory keeps, in every figure: other than the mechanisms' own, but for softmax over everything.
+# By what a memory keeps, in every figure: other than the mechanisms' own; softmax over everything has softmax's.
 COLOURS = {"segment": "#9a9a9a", "uniform": "#b5327a", "sticky": "#7a63d8", "sticky_random": "#b79df0"}
 COLOURS |= {"even": "#96802a", "bins": "#4f8291", "everything": "#0a6ab0"}
 

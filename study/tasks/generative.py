@@ -118,7 +118,7 @@ def places(
     midnight: Bool[ndarray, " events"],
     rng: np.random.Generator,
 ) -> PerEvent:
-    """Times of the day, sorted within a customer's day but for some neighbours, as in the bank's file."""
+    """Times of the day, sorted within a customer's day except for some neighbours, as in the bank's file."""
     hour = pick(rng, rng.standard_gamma(model.hour_alpha[men]), customer)
     place = np.maximum(hour * HOUR_PLACES + rng.integers(0, HOUR_PLACES, len(hour)), 1)
     place = np.sort((2 * slot + ~midnight) * DAY_PLACES + np.where(midnight, 0, place)) % DAY_PLACES
@@ -142,7 +142,7 @@ def amounts(
 def log_odds(model: Model, events: Events, customers: int) -> Float[ndarray, " customers"]:
     """Log-odds of being a man given all of a customer's events, the prior included: the Bayes-optimal score.
 
-    Exact, but for the rounding of amounts to kopecks. Days, seasons and signs have the same factor under both labels.
+    Exact except for rounding amounts to kopecks. Days, seasons and signs have the same factor under both labels.
     """
     men, midnight = model.men, events.place == 0
     lengths = np.bincount(events.customer, minlength=customers)

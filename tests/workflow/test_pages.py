@@ -15,7 +15,7 @@ from tiny_study import MECHANISMS, build
 from study.report import load_rows
 from workflow.execute import notebooks_in
 from workflow.front_page import main_table, write_front_page, write_report
-from workflow.pages import parameters, parts_of, write_page
+from workflow.pages import in_full, parameters, parts_of, write_page
 
 
 class Tags(HTMLParser):
@@ -149,6 +149,10 @@ def test_comments_are_found_behind_strings_with_a_hash_and_stay_when_the_value_i
         new_code_cell("b = [2]", metadata={"tags": ["injected-parameters"]}),
     ]
     assert parameters(new_notebook(cells=cells)) == {"a": ("#∞", "a # b"), "b": ([2], "list")}
+
+
+def test_small_numbers_are_shown_in_full():
+    assert in_full("[0.0, 1e-06, 2.5e-05, 0.1]") == "[0.0, 0.000001, 0.000025, 0.1]"
 
 
 def page_of(cells: list[nbformat.NotebookNode], folder: Path) -> str:

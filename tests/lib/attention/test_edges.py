@@ -17,7 +17,7 @@ from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAtt
 from lib.attention.continuous_memory import gaussian_basis, gaussian_read
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.performer import PerformerAttention, favor_attention, favor_stream
-from lib.attention.random_features import KERNELS, PROJECTIONS, draw_projection
+from lib.attention.random_features import KERNELS, draw_projection
 from lib.attention.softmax import (
     ExplicitSoftmaxAttention,
     SoftmaxAttention,
@@ -129,16 +129,6 @@ def test_another_default_type_at_construction_changes_the_weights_type_alone(kin
     assert relative_error(module(inputs).output, exact) < 2000 * max(SINGLE, torch.finfo(default).eps / 200)
     if kind == "performer":
         assert torch.equal(module.projection, built(kind).projection)
-
-
-@pytest.mark.parametrize("name", PROJECTIONS)
-def test_projections_do_not_depend_on_the_default_type(name):
-    expected = draw_projection(name, 9, 4, seeded())
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        assert torch.equal(draw_projection(name, 9, 4, seeded()), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -395,14 +385,12 @@ def test_gradients_of_every_history_at_once(kind):
 
 def exported_and_compiled():
     """Run in a process without the checks of shapes at run time, which no compiler can follow."""
-    for kind in ("softmax", "performer", "sticky", "even", "bins"):
+    for kind in ("performer", "sticky"):
         module, inputs, mask = built(kind).eval(), events(), prefix([40, 37], 40)
         with torch.no_grad():
             expected = module(inputs, mask).output[mask]
             exported = torch.export.export(module, (inputs, mask)).module()(inputs, mask).output[mask]
             assert relative_error(exported, expected.double()) < 2000 * SINGLE, kind
-        if kind not in ("performer", "sticky"):
-            continue
         torch._dynamo.reset()
         compiled, gradients = torch.compile(module, backend="aot_eager"), []
         for form in (module, compiled):

@@ -31,15 +31,6 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def estimates(kernel, queries, keys, blocks):
-    """One estimate of the kernel of one pair for each block of directions."""
-    results = []
-    for block in blocks:
-        pair = (FEATURE_MAPS[kernel](vectors[None], block) for vectors in (queries, keys))
-        results.append(kernel_estimate(*pair))
-    return torch.stack(results).flatten()
-
-
 def pair_along(direction, sum_square, difference_square):
     """Query and key (unscaled) with x+y along `direction`, and x-y at right angles to it."""
     head_dim = len(direction)
@@ -55,7 +46,7 @@ def standard_errors_from(samples, truth):
 
 
 def vectorised_estimates(kernel, query, key, rows):
-    """As `estimates`, for all blocks at once: a literal transcription of the formulas of the papers."""
+    """One estimate of the kernel of one pair for each block of directions, as the papers write it."""
     x, y = query * len(query) ** -0.25, key * len(key) ** -0.25
     together, apart, norms = rows @ (x + y), rows @ (x - y), (x.square().sum() + y.square().sum()) / 2
     if kernel == "positive":
@@ -82,7 +73,8 @@ def test_estimates_are_unbiased(name, head_dim, sign):
 def test_features_are_the_formulas(kernel):
     query, key = pair_along(torch.ones(8, dtype=torch.float64), 4.0, 2.0)
     rows = orthogonal_projection(80, 8, seeded()).double().view(10, 8, 8)
-    library = estimates(kernel, query[None], key[None], rows)
+    features = [[FEATURE_MAPS[kernel](vectors[None], block) for vectors in (query, key)] for block in rows]
+    library = torch.stack([kernel_estimate(*pair) for pair in features]).flatten()
     literal = vectorised_estimates(kernel, query, key, rows)
     torch.testing.assert_close(library, literal, rtol=1000 * torch.finfo(torch.float64).eps, atol=0)
 

@@ -109,18 +109,6 @@ def test_gradients_agree_with_differences(form):
     assert torch.autograd.gradcheck(lambda *tensors: form(*tensors, mask, causal=True), inputs)
 
 
-@pytest.mark.parametrize("length", [1, 300])
-def test_lower_precision_stays_close(length):
-    torch.manual_seed(0)
-    module, events = SoftmaxAttention(16, 2), normal(2, length, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        low = module(events).output
-    assert low.dtype == torch.bfloat16
-    # Four roundings to bfloat16 of numbers of this size: two projections, the weights and the result.
-    scale = 4 * torch.finfo(torch.bfloat16).eps * max(1, events.abs().max())
-    assert (low.float() - module(events).output).abs().max() < scale
-
-
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

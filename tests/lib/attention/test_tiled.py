@@ -59,7 +59,8 @@ def test_every_query_reads_the_sums_of_its_past(scale):
 
 
 def test_tiles_are_halved_only_where_sums_would_overflow(scale):
-    inputs = sequence(8, scale)
+    *inputs, hidden = sequence(8, scale)
+    inputs.append(tiled.levels_of_keys(inputs[1], hidden, FEATURES))
     slices = [token for token, _ in tiled.walk(inputs, tiled.empty_state(2, 3, FEATURES), FEATURES)]
     assert (len(slices) == 1) == (scale == 1.0)
     assert [event for token in slices for event in range(token.start, token.stop)] == list(range(8))

@@ -53,7 +53,7 @@ def test_own_events_are_read(tmp_path):
 
 
 def parquet(text, **types):
-    """A delimited text as a Parquet file, its columns as text but for those that are given types."""
+    """A delimited text as a Parquet file, its columns as text except those that are given types."""
     as_text = pcsv.ConvertOptions(column_types=dict.fromkeys(text.split("\n")[0].split(","), pa.string()) | types)
     target = pa.BufferOutputStream()
     pq.write_table(pcsv.read_csv(pa.py_buffer(text.encode()), convert_options=as_text), target)

@@ -12,7 +12,7 @@ CODES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, ma
 
 
 @given(CODES, st.integers(0, 3))
-def test_novelty_is_one_over_the_occurrence_and_sums_to_harmonic_numbers(codes, padding):
+def test_inverse_occurrence_is_one_over_the_occurrence_and_sums_to_harmonic_numbers(codes, padding):
     items = torch.tensor([codes + [(0, 0)] * padding])
     key_mask = torch.tensor([[True] * len(codes) + [False] * padding])
     weights = inverse_occurrence(items, key_mask)[0]
@@ -29,7 +29,7 @@ def test_a_code_is_crossed_with_the_factor_e_its_number_lies_in(number, code):
     assert found % SIZES - SIZES // 2 == min(max(math.floor(number), -SIZES // 2), SIZES // 2 - 1)
 
 
-def test_count_sums_are_a_regression_on_novelty_weighted_counts():
+def test_log_count_logits_are_a_regression_on_harmonic_counts():
     torch.manual_seed(0)
     items = torch.tensor([[[2, 1], [2, 0], [1, 1], [2, 1]], [[0, 0], [1, 2], [3, 0], [0, 0]]])
     items = torch.cat([items, items[..., :1] * SIZES + 3], dim=-1)

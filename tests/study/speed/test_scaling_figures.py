@@ -1,4 +1,4 @@
-"""Figures draw what the rows say: every curve, its spread, and predictions where the budget ended."""
+"""Figures draw what the rows say: every curve, its spread, and predictions beyond the budget."""
 
 import matplotlib.pyplot as plt
 import numpy as np
