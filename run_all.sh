@@ -13,7 +13,7 @@ eval "$told"
 full() { df -Pk . "${TMPDIR:-/tmp}" | awk 'NR > 1 && $4 < 16384 { print $6; exit }'; }
 trap '(($? == 0)) || [[ -z $(full) ]] || {
     echo "error: No space left on device: $(full); free some, then run the same command again" >&2
-    find lib study workflow .venv/lib -name __pycache__ -prune -exec rm -rf {} +
+    find lib study workflow .venv/lib -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null
 }' EXIT
 # On a full disk Python leaves halves of compiled modules, over which it would stumble ever after.
 [[ -z $(full) ]] || export PYTHONDONTWRITEBYTECODE=1

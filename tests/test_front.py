@@ -305,14 +305,12 @@ def test_the_graph_has_all_steps_and_takes_any_path_and_name(bank_folder, tmp_pa
     assert f"--source {shlex.quote(str(source))} --customers 200 " in done.stdout + done.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
     study = yaml.safe_load((ROOT / "study.yaml").read_text())["quick"]
-    # The mechanisms and attention removed, with counts and plain, in every repeat; the controls in theirs.
-    assert int(counts["train"]) == study["folds"] * (
-        8 * study["repeats"] + len(of_each(study["controls"])) * study["control_repeats"]
-    )
+    # The mechanisms and attention removed, with counts and plain, and the controls: a step for all folds of each.
+    assert int(counts["train"]) == 8 + len(of_each(study["controls"]))
     assert sum(name.startswith("notebook_") for name in counts) == len(list(NOTEBOOKS.glob("*.ipynb")))
     assert counts["pages"] == "1"
     steps = re.findall(r"^rule notebook_(\w+):\n((?:    .*\n)+)", done.stdout + done.stderr, flags=re.MULTILINE)
-    alone = {"07_speed_and_memory", "08_comparison", "09_tasks"}
+    alone = {"07_speed_and_memory", "09_tasks"}
     assert {name for name, step in steps if "threads: 2\n" in step} == alone
     assert all("study/study.mplstyle" in step for _, step in steps)
 

@@ -129,7 +129,7 @@ def main() -> int:
     if status:
         explain(report, status, bool(ended), bool(options.profile))
         return status
-    if "\nNothing to be done" in LOG.read_text("utf-8", errors="replace"):
+    if LOG.exists() and "\nNothing to be done" in LOG.read_text("utf-8", errors="replace"):
         print("nothing has changed: the report is as it was", file=sys.stderr)
     if options.verify:
         status = python("workflow.verify", str(published), str(report), stdout=sys.stderr)

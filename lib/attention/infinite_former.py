@@ -8,6 +8,7 @@ first segment the memory is empty and Z_LTM is zero. Gradients flow through the 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from lib.attention.continuous_memory import (
     quantile_times,
     ridge_update,
 )
-from lib.attention.numerics import constant, wide
+from lib.attention.numerics import wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")
@@ -141,8 +142,8 @@ PUBLISHED = {
 """How the authors' code differs from our own choices."""
 
 
-@constant
-def score_scale(settings: MemorySettings) -> Float[Tensor, ""]:
+@lru_cache
+def score_scale(settings: MemorySettings) -> float:
     """What scores are multiplied by, so that the start is the same for every number, width and ridge of the functions.
 
     The regression G = (FᵀF + λI)⁻¹ Fᵀ makes of independent events of unit variance coefficients whose mean variance is
@@ -155,7 +156,7 @@ def score_scale(settings: MemorySettings) -> Float[Tensor, ""]:
     points = 4 * settings.basis  # resolve the functions; each counts as a part of an event
     design = basis_values(cell_middles(points), settings.functions("cpu"))
     strengths = torch.linalg.eigvalsh(design.mT @ design * (settings.segment / points)).clamp(min=0)
-    return 3 * math.pi * (strengths / (strengths + settings.ridge).square()).mean().rsqrt()
+    return 3 * math.pi * float((strengths / (strengths + settings.ridge).square()).mean().rsqrt())
 
 
 class InfiniteFormerAttention(SegmentMemoryAttention):
@@ -167,6 +168,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
             message = f"got {settings.samples} samples for {settings.basis} functions"
             raise ValueError(f"fewer samples than basis functions let the memory explode: {message}")
         self.settings = settings
+        self.score_scale = score_scale(settings) if settings.scaled_scores else 1.0
         maps = 1 if settings.initial_widths is None else heads
         self.affine_weight = nn.Parameter(torch.empty(2, maps, self.basis).uniform_(-1, 1) * self.basis**-0.5)
         self.affine_bias = None
@@ -190,9 +192,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         """
         dtype = wide(queries.dtype, coefficients.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * self.head_dim**-0.5
-            if self.settings.scaled_scores:
-                weight = weight * score_scale(self.settings)
+            weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * self.head_dim**-0.5 * self.score_scale
             mixed = torch.einsum("phn,bnm->bphm", weight, coefficients.to(dtype))
             key_weight = self.memory_keys.weight.to(dtype).unflatten(0, (self.heads, self.head_dim))
             keys = torch.einsum("bphm,hdm->bhpd", mixed, key_weight)
