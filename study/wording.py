@@ -9,7 +9,6 @@ WORDS = {
     "calibration_error_limit": "95 % quantile were they true",
     "degrees_of_freedom": "free numbers used",
     "detectable": "detectable difference",
-    "epoch_seconds": "seconds per epoch or fit",
     "event_us": "time of a late event, µs",
     "fold_difference": "mean difference over folds",
     "key_square": "squared length of keys",

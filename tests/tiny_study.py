@@ -142,7 +142,7 @@ def build(folder: Path) -> Path:
     speed.save_rows(speed_rows(speed.notebook), machine=True)
     comparison = report.Page("08_comparison", study)
     comparison.save_rows(comparison_rows(comparison.notebook))
-    comparison.save_rows(rows(comparison.notebook, {"epoch_seconds": 3.0, "parameters": 20000}), machine=True)
+    comparison.save_rows(rows(comparison.notebook, {"training_seconds": 3.0, "parameters": 20000}), machine=True)
     (study / "parameters.json").write_text(
         json.dumps({"note": HOSTILE, "source": PLACE, "08_comparison": {"seed": 7}, **SHARED})
     )

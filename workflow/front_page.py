@@ -25,20 +25,15 @@ from workflow.text import formula
 COMPARISON, SCALING = "08_comparison", "07_speed_and_memory"
 
 
-def main_table(rows: pd.DataFrame, epochs: int) -> dict[str, dict[str, float]]:
+def main_table(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Of each model, in the study's order, what was measured at the end of the comparison.
 
-    `training_seconds` is what one fit takes: of a network all its epochs. Raises ValueError when a model has two values
-    of one metric.
+    Raises ValueError when a model has two values of one metric.
     """
     final = rows[(rows["experiment"] == COMPARISON) & (rows["axis"] == "final")]
     values = final.pivot(index="model", columns="metric", values="value")
     order = dict.fromkeys([*MECHANISMS, *MODEL_STYLE])
-    table = {model: values.loc[model].dropna().to_dict() for model in order if model in values.index}
-    for each in table.values():
-        if "epoch_seconds" in each:
-            each["training_seconds"] = each["epoch_seconds"] * (epochs if "parameters" in each else 1)
-    return table
+    return {model: values.loc[model].dropna().to_dict() for model in order if model in values.index}
 
 
 def read_all(folder: Path) -> list[dict]:
@@ -76,7 +71,7 @@ def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts:
     record = provenance() | without_folders(given) | {"notebooks": without_folders(ran_with)}
     write_atomic(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     rows = load_rows(study.name, reports=study.parent)
-    table = main_table(rows, record["parameters"].get("epochs", 1))
+    table = main_table(rows)
     picker = choices(rows, table)
     figures = {f"{facts['notebook'][:2]}_{facts['name']}": facts for facts in read_all(study / "figures")}
     html = filled(
