@@ -141,7 +141,7 @@ def load_rows(study: str, reports: Path = REPORTS) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def shown(value: object) -> str:
+def format_cell(value: object) -> str:
     """A table cell: four significant digits, thousands in full, a dash for a missing value."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "–"
@@ -160,7 +160,7 @@ def html_table(frame: pd.DataFrame, caption: str) -> str:
 
     def cell(text: object, number: int, tag: str) -> str:
         kind = ' class="number"' if numeric[number] else ""
-        return f"<{tag}{kind}>{escape(shown(text))}</{tag.split()[0]}>"
+        return f"<{tag}{kind}>{escape(format_cell(text))}</{tag.split()[0]}>"
 
     head = "".join(cell(name, number, 'th scope="col"') for number, name in enumerate([*names, *flat]))
     body = []
