@@ -6,6 +6,7 @@ segment of its own, in which a single layer sees the sequence through its memory
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 import torch
@@ -160,8 +161,9 @@ def mean_deviation(model: Sorter, seed: int) -> float:
 def sorting_rows(tasks: Sequence[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
     """Accuracy by name and x, trained once for each seed, and how wide an ∞-former's answers read."""
     rows = []
-    for name, x, config in tasks:
-        for seed in range(seeds):
+    for (name, x, config), seed in product(tasks, range(seeds)):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # of what a memory itself draws
             model = train_sorter(config, seed)
             rows.append((name, x, seed, "accuracy", sorting_accuracy(model, seed)))
             if isinstance(model.attention, InfiniteFormerAttention):
