@@ -15,4 +15,5 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 if [[ ${1:-} == --mechanism ]]; then
     exec .venv/bin/python -m study.contract --caller "$caller" "${@:2}"
 fi
-exec .venv/bin/python -m pytest --numprocesses auto --dist worksteal "$@"
+# One more than there are cores: some tests wait, for a cluster or a killed process.
+exec .venv/bin/python -m pytest --numprocesses $(($(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal "$@"

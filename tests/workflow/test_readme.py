@@ -91,6 +91,6 @@ def test_the_committed_reports_have_no_customer_and_no_place(published):
                 columns = next(csv.reader(stream))
             assert columns == "experiment,task,model,seed,split,axis,x,metric,value".split(",")
             assert not re.search(r"\b(customer_?id|position)\b", path.read_text(encoding="utf-8")), path.name
-        if path.is_file():
+        if path.is_file() and path.suffix != ".png":
             text = re.sub(r"(base64,|sha256-)[A-Za-z0-9+/=\s]+", "", path.read_text(encoding="utf-8"))
             assert re.findall(r"(?<![\w.:/<)*])/\w[\w.-]*/\w[\w./-]*", text) == [], path.name
