@@ -53,7 +53,7 @@ def remembered_signal(signals: dict[str, Float[Tensor, " length"]], basis: int, 
         lost = float((signal - kept).square().sum() / signal.square().sum())
         ax.plot(signal, color="#9aa0a8", linewidth=0.7)
         ax.plot(kept, color=MODEL_STYLE["infinite_former"]["color"], linewidth=1.6)
-        ax.set_title(f"{name}: {lost:.0%} lost", fontsize=10)
+        ax.set_title(f"{name}: {100 * lost:.0f} % lost", fontsize=10)
     axes[-1, 0].set_xlabel("event")
     return fig
 
