@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from study.accuracy.verdict import accuracy_panel, accuracy_sentences, verdict
 from study.report import mark_empty_panels, named_svg, use_style
 from study.speed.panels import advantages, conditions, label_of, median_history, memory_panel, time_panel
+from study.wording import listed
 
 FAR = 4096
 """Events of a history at which the verdict compares times and memory."""
@@ -62,11 +63,6 @@ def headline_parts(rows: pd.DataFrame) -> list[str]:
 def rounded(value: float) -> str:
     """Two digits and thousands with a comma: 3.7, 12, 1,200."""
     return f"{float(f'{value:.2g}'):,g}"
-
-
-def listed(parts: list[str]) -> str:
-    """The parts as a sentence lists them."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def verdict_sentences(rows: pd.DataFrame, record: dict) -> dict[str, str]:

@@ -5,21 +5,15 @@ import re
 WORDS = {
     "behind_best": "behind the best",
     "behind_best_error": "behind the best, standard error",
-    "calibration_error_by_chance": "mean were the probabilities true",
     "calibration_error_limit": "95 % quantile were they true",
-    "degrees_of_freedom": "free numbers used",
     "detectable": "detectable difference",
     "event_us": "time of a late event, µs",
-    "fold_difference": "mean difference over folds",
     "key_square": "squared length of keys",
     "log_loss": "log-loss, nats",
     "memory_gib": "memory, GiB",
     "peak_memory_mib": "peak memory, MiB",
     "query_square": "squared length of queries",
     "resident_rise_mib": "rise of resident memory, MiB",
-    "resolution_events": "resolution, events",
-    "shared_behind_best": "best for all, behind the best",
-    "shared_behind_best_error": "best for all, behind the best, standard error",
     "state_kib": "carried on, KiB",
     "std": "standard deviation",
     "time_ms": "time, ms",
@@ -36,6 +30,11 @@ def typeset(sentence: str) -> str:
     sentence = re.sub(r"(?<=\d)%", " %", sentence)
     sentence = re.sub(r"(?<![\w.,–-])-(?=\d)", "−", sentence)
     return re.sub(r"[−+](?=0(\.0+)?(?![\d.]))", "", sentence)
+
+
+def listed(parts: list[str]) -> str:
+    """The parts as a sentence lists them."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def words(name: object) -> str:

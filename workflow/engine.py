@@ -25,7 +25,7 @@ needed = Reason.__bool__
 Reason.__bool__ = lambda reason: needed(reason) or (reason.no_metadata and not reason.finished)
 
 
-def to_make_anew(report: Path) -> list[str]:
+def to_remake(report: Path) -> list[str]:
     """Files of a report that end in the middle; `data` of a published one: what its pages were made from is missing."""
     made = [path for pattern in MADE for path in sorted(report.glob(pattern)) if ".partial." not in path.name]
     torn = [str(path) for path in made if not path.read_bytes().rstrip().endswith(ENDS)]
@@ -34,7 +34,7 @@ def to_make_anew(report: Path) -> list[str]:
 
 def main() -> None:
     """Raises SystemExit with Snakemake's status."""
-    options, anew = sys.argv[2:], to_make_anew(Path(sys.argv[1]))
+    options, damaged = sys.argv[2:], to_remake(Path(sys.argv[1]))
     screen = os.dup(1 if "--dry-run" in options else 2)
     progress.SCREEN = os.fdopen(screen, "w", buffering=1, encoding="utf-8")
     progress.LOG.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def main() -> None:
         os.dup2(log.fileno(), 2)
     LoggerPluginRegistry().register_plugin("snakemake_logger_plugin_study", progress)
     atexit.register(lambda: SECONDS.write_text(f"{time.process_time():.1f}\n"))
-    snakemake([*options, "--scheduler", "greedy", "--logger", "study", *(["--forcerun", *anew] if anew else [])])
+    snakemake([*options, "--scheduler", "greedy", "--logger", "study", *(["--forcerun", *damaged] if damaged else [])])
 
 
 if __name__ == "__main__":

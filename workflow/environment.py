@@ -39,7 +39,7 @@ def pinned(*files):
 
 
 def isolated(environment):
-    """The environment without settings of Python and pip, but for how pip fetches, by its variables and its files."""
+    """The environment without settings of Python and pip, except for how pip fetches: variables and files."""
     clean = {name: value for name, value in environment.items() if not name.startswith(("PYTHON", "PIP_"))}
     told = {name: environment[name] for name in ("PIP_CONFIG_FILE",) if name in environment}
     listing = [PYTHON, "-Im", "pip", "-vvv", "config", "list"]  # where a file says `quiet`, it would print nothing
@@ -100,7 +100,7 @@ def faults():
 
 
 def make():
-    """The environment anew. Raises SystemExit where a part of it fails."""
+    """Replace the environment. Raises SystemExit where a part of it fails."""
     print("making the environment in .venv (minutes, about 1.6 GB)", file=sys.stderr)
     (VENV / "stamp").unlink(missing_ok=True)  # first of all: half of an environment must not have one
     subprocess.run([sys.executable, "-Im", "venv", "--clear", str(VENV)], check=True)

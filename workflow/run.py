@@ -33,7 +33,7 @@ def python(*arguments: str, **options: object) -> int:
 
 
 def start_verification(options: Namespace, report: Path, made_from: str | None) -> Path:
-    """Where the report is made anew, with caches of its own; what a finished verification left is deleted."""
+    """Where the report is made again, with caches of its own; what a finished verification left is deleted."""
     options.size = noted(report / "parameters.json", "profile")
     if options.size is None or made_from not in (None, options.data):
         refuse(f"{report}: no finished report of {options.data} to verify")

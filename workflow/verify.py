@@ -1,4 +1,4 @@
-"""Whether a report made anew says the same as the published one: rows of tables, claims and figures.
+"""Whether a report made again says the same as the published one: rows of tables, claims and figures.
 
 python -m workflow.verify reports/synthetic reports/synthetic-verify
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from study.figures import interval_plot
 from study.report import MODEL_STYLE
+from study.wording import listed
 
 COMPARISON, REMOVED = "08_comparison", "mean_pooling"
 CLASSICAL = {
@@ -77,10 +78,10 @@ def accuracy_sentences(found: Verdict) -> list[str]:
         detectable = found.among["detectable"].max()
         last = f"No difference between mechanisms is visible; one of {detectable:.2f} would be found in 80 % of cases."
     else:
-        sentences = ["ROC-AUC is " + _listed([f"{scores[name]:.2f} with {_label(name)}" for name in names]) + "."]
+        sentences = ["ROC-AUC is " + listed([f"{scores[name]:.2f} with {_label(name)}" for name in names]) + "."]
         ordered = [pair if difference > 0 else pair[::-1] for pair, difference in apart["difference"].items()]
         told = [f"{_label(better)} beats {_label(other)}" for better, other in ordered]
-        last = _capital(f"{_listed(told)}, by more than chance explains.")
+        last = _capital(f"{listed(told)}, by more than chance explains.")
     alike = []
     rivals = {REMOVED: "the same network with attention removed", found.best_classical: CLASSICAL[found.best_classical]}
     for rival, phrase in rivals.items():
@@ -90,11 +91,11 @@ def accuracy_sentences(found: Verdict) -> list[str]:
             alike.append(f"{phrase} ({scores[rival]:.2f})")
         else:
             sides = {"more": differences["high"] < 0, "less": differences["low"] > 0}
-            than = {word: _listed(list(map(_label, differences.index[side]))) for word, side in sides.items()}
+            than = {word: listed(list(map(_label, differences.index[side]))) for word, side in sides.items()}
             beside = "".join(f", visibly {word} than {others}" for word, others in than.items() if others)
             sentences.append(_capital(f"{phrase} reaches {scores[rival]:.2f}{beside}."))
     if alike:
-        sentences.insert(1, f"So {'do' if len(alike) > 1 else 'does'} {_listed(alike)}.")
+        sentences.insert(1, f"So {'do' if len(alike) > 1 else 'does'} {listed(alike)}.")
     return [*sentences, last]
 
 
@@ -116,7 +117,3 @@ def _label(name: str) -> str:
 
 def _capital(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
-
-
-def _listed(parts: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

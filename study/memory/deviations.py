@@ -42,7 +42,7 @@ def start_rows(
 
     By what scores are multiplied with: nothing, as published, the number of functions, or `score_scale`.
     """
-    scales = {"as published": 1.0, "times N": float(settings.basis), "scaled": float(score_scale(settings))}
+    scales = {"as published": 1.0, "times N": float(settings.basis), "scaled": score_scale(settings)}
     quartiles, rows = {"low": 0.25, "median": 0.5, "high": 0.75}, []
     for seed in range(seeds):
         with torch.random.fork_rng():
