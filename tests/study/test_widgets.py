@@ -56,7 +56,7 @@ def test_a_signal_in_the_span_is_remembered_and_the_loss_is_in_the_title():
     inside = matrix @ torch.sin(torch.linspace(0, 3, length, dtype=torch.float64))
     noise = reconstruction.drawn_signals(length, 0.0, 1, 0)[:, 0]
     fig = widgets.remembered_signal({"inside": inside, "noise": noise}, 8, 1.0, 1e-9)
-    assert fig.axes[0].get_title(loc=mpl.rcParams["axes.titlelocation"]) == "inside: 0% lost"
+    assert fig.axes[0].get_title(loc=mpl.rcParams["axes.titlelocation"]) == "inside: 0 % lost"
     signal, kept = drawn(fig)[:2]
     np.testing.assert_allclose(kept, signal, atol=1e-6)
 
