@@ -10,10 +10,9 @@ from study.report import mark_empty_panels, named_svg, use_style
 from study.speed.panels import advantages, label_of, median_history, memory_panel, time_panel
 from study.wording import listed
 
-FAR = 4096
-"""Events of a history at which the verdict compares times and memory."""
-SAVES = 1.2
-"""Times less memory from which on the verdict says that a mechanism saves some."""
+FAR = 4096  # events of a history at which the verdict compares times and memory
+SAVES = 1.2  # times less memory from which on the verdict says that a mechanism saves some
+HEIGHT = 3.3
 PANELS = {
     "accuracy": (4.6, accuracy_panel, "ROC-AUC of the models, out of fold, with 95 % intervals"),
     "time": (
@@ -24,7 +23,6 @@ PANELS = {
     "memory": (3.9, memory_panel, "Peak memory of one attention layer against length"),
 }
 """Width in inches, what draws it, and description of each part of the headline figure."""
-HEIGHT = 3.3
 
 
 def headline(rows: pd.DataFrame, parts: Sequence[str], name: str, alt: str) -> str:
