@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Lock, environment, then the whole study by workflow/run.py; the options are in workflow/options.py.
+# Lock, environment, then the whole study by workflow/engine.py; the options are in workflow/options.py.
 set -euo pipefail
-export STUDY_CALLER=$PWD
+caller=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
 unset ${!PYTHON@} # what is set for other Pythons
 
-told=$(python3 -I workflow/options.py "$STUDY_CALLER" "$@") || exit
+told=$(python3 -I workflow/options.py "$caller" "$@") || exit
 [[ $told == cluster=* ]] || { echo "$told"; exit; } # --help
 eval "$told"
+report=reports/$STUDY_NAME log=.snakemake/log/study.log
 
 # Whatever has failed: on a full disk that is why.
 full() { df -Pk . "${TMPDIR:-/tmp}" | awk 'NR > 1 && $4 < 16384 { print $6; exit }'; }
@@ -17,11 +18,12 @@ trap '(($? == 0)) || [[ -z $(full) ]] || {
 }' EXIT
 # On a full disk Python leaves halves of compiled modules, over which it would stumble ever after.
 [[ -z $(full) ]] || export PYTHONDONTWRITEBYTECODE=1
-stamp="$(cat requirements.txt requirements-torch.txt workflow/{environment,jupyter_config}.py | sha256sum) $PWD"
+stamp="$(cat requirements.txt requirements-torch.txt workflow/environment.py | sha256sum) $PWD"
 ready() { [[ -f .venv/stamp && $(<.venv/stamp) == "$stamp" ]]; }
+folds() { .venv/bin/python -c "import yaml; print(yaml.safe_load(open('study.yaml'))['$STUDY_PROFILE']['folds'])"; }
+read_data() { .venv/bin/python -m study.sources "$STUDY_DATA" --folds "$(folds)" "$@"; }
 # Reading a folder waits for no other run and leaves everything as it is.
-check_data() { [[ -z $check ]] || { .venv/bin/python -m workflow.run "$@"; exit; }; }
-! ready || check_data "$@"
+[[ -z $check ]] || ! ready || { read_data --check; exit; }
 exec 9>.lock
 flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9; }
 # Jobs of a killed run, waiting or at work: their steps are this run's.
@@ -38,9 +40,10 @@ find data reports -name '.*.tmp' -prune -exec rm -rf {} + 2>/dev/null || true # 
 if [[ -n $setup ]] || ! ready; then
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' ||
         { echo "error: Python 3.11 or 3.12 is needed as python3" >&2; exit 2; }
-    python3 -I workflow/environment.py "$stamp"
+    ready || python3 -I workflow/environment.py "$stamp"
+    [[ ! -e .git ]] || git config include.path ../workflow/gitconfig || echo "git will see outputs of notebooks" >&2
 fi
-check_data "$@"
+[[ -z $check ]] || { read_data --check; exit; }
 wanted=$cluster/requirements.txt
 if [[ -n $cluster && -f $wanted ]] && ! cmp -s "$wanted" .venv/profile; then
     .venv/bin/python -I workflow/environment.py -r "$wanted"
@@ -55,13 +58,38 @@ export TORCHINDUCTOR_CACHE_DIR=$PWD/.cache/torchinductor
 # The kernel of .venv comes before all others.
 export JUPYTER_PATH=$PWD/.venv/share/jupyter JUPYTER_PREFER_ENV_PATH=1
 export JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_RUNTIME_DIR=$PWD/.cache/jupyter
-stop=TERM
+# This run has its lock already; Snakemake's own would take braces in the folder's name for wildcards.
+work=(python -m workflow.engine --nolock --rerun-incomplete ${STUDY_FRESH:+--forceall})
+[[ -z $cluster ]] && work+=(--cores all) || work+=(--workflow-profile "$cluster")
+if [[ -n $dry_run ]]; then
+    "${work[@]}" --dry-run && exit
+    { echo "error: the steps cannot be planned:"; tail -n 5 "$log"; } >&2
+    exit 2
+fi
+# Wrong data and a mechanism that breaks its contract are refused in one line before the workflow starts.
+[[ $STUDY_MECHANISMS == "[]" ]] || python -m study.contract
+[[ $STUDY_DATA == synthetic ]] || read_data >/dev/null
+[[ -z $verify || ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a finished verification's
+[[ -z $STUDY_FRESH ]] || rm -rf data/measurements/local
+find "$report" -name '*.failed' -delete 2>/dev/null || true
+stop=TERM status=0 ended=
 [[ -z $cluster ]] || stop=INT # at which Snakemake cancels its jobs
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
-status=0
-python -m workflow.run "$@" &
-trap 'kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
+"${work[@]}" >&2 &
+trap 'ended=yes; kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
 wait $! || status=$?
 while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
-((status == 0)) || cancel_jobs || true
+if ((status)); then
+    cancel_jobs || true
+    said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null | sort)
+    # Jobs that are cancelled then look killed, too.
+    [[ -z $cluster ]] || said=$(grep -v ": was killed" <<<"$said") || said=$(tail -n 5 "$log")
+    ((status != 137)) || said="FAILED: the workflow (Snakemake) was killed, as happens when memory runs out"
+    [[ -z $cluster || ! -d .snakemake/slurm_logs ]] || log=.snakemake/slurm_logs
+    [[ -n $ended ]] || printf '%s\n' "all that the steps printed: $PWD/$log" "${said:-$(tail -n 5 "$log")}" >&2
+    exit $status
+fi
+! grep -qs '^Nothing to be done' "$log" || echo "nothing has changed: the report is as it was" >&2
+[[ -z $verify ]] || python -m workflow.verify "$verify" "$report" >&2 || status=$?
+echo "$PWD/$report/index.html"
 exit $status

@@ -83,7 +83,7 @@ def own_environment(folder: Path, commands: dict[str, str]) -> None:
     spec["argv"][0] = str(folder / ".venv" / "bin" / "python")
     (folder / ".venv" / kernel).parent.mkdir(parents=True)
     (folder / ".venv" / kernel).write_text(json.dumps(spec))
-    made_from = "requirements.txt requirements-torch.txt workflow/{environment,jupyter_config}.py"
+    made_from = "requirements.txt requirements-torch.txt workflow/environment.py"
     stamp = f'echo "$(cat {made_from} | sha256sum) $PWD" >.venv/stamp'
     subprocess.run(["bash", "-c", stamp], cwd=folder, check=True)
 

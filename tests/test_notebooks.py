@@ -11,7 +11,7 @@ import pytest
 
 from lib.paths import NOTEBOOKS
 from workflow.execute import default_parameters, notebooks_in
-from workflow.text import formula
+from workflow.pages import formula
 
 PATHS = notebooks_in(NOTEBOOKS)
 REPORTED = {"caption", "alt", "holds", "fails"}
@@ -217,7 +217,10 @@ def test_its_formulas_can_be_shown(notebook):
         if cell.cell_type == "markdown":
             text = re.sub(r"```.*?```|`[^`]*`", " ", cell.source, flags=re.DOTALL)
             for display, inline in re.findall(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$]+?)\$", text, flags=re.DOTALL):
-                formula(display or inline, display=bool(display))
+                latex = display or inline
+                assert not re.search(r"\\math\w+\s+\w", latex), f"{cell.id}: {latex} needs braces around its letter"
+                unknown = re.findall(r"\\[A-Za-z]+", formula(latex, display=bool(display)).striptags())
+                assert unknown == [], f"{cell.id}: {latex}"
 
 
 @pytest.mark.parametrize(

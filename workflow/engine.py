@@ -1,49 +1,95 @@
-"""The graph of steps run by Snakemake, whose own words go to a log.
+"""The graph of steps run by Snakemake, whose own words go to a log; what runs, how far and how long still is shown.
 
-python -m workflow.engine reports/synthetic --cores all     (the report, then options of Snakemake)
+python -m workflow.engine --cores all     (options of Snakemake)
 """
 
-import atexit
 import os
 import sys
+import textwrap
 import time
+from logging import LogRecord
 from pathlib import Path
 
 from snakemake.cli import main as snakemake
 from snakemake.jobs import Reason
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
-from workflow import progress
-
-MADE = ("data.json", "runs/*.json", "notebooks/??_*.ipynb", "*.html")
-SECONDS = progress.LOG.with_name("cpu_seconds")
-"""Those that the last run of the workflow itself took."""
-ENDS = (b"}", b"]", b"</html>")
-"""Of JSON and pages that are whole."""
-needed = Reason.__bool__
-# A step whose record is lost or damaged runs again: Snakemake by itself would only look at dates.
-Reason.__bool__ = lambda reason: needed(reason) or (reason.no_metadata and not reason.finished)
+SCREEN = sys.stderr
+"""Where progress is shown: what stderr was, or of a plan stdout, before all else went to the log."""
+LOG = Path(".snakemake/log/study.log")
+"""What all steps print, where they run on this machine."""
+SHORT = ("data", "pages")
+"""Steps that count for nothing in the time that is left."""
 
 
-def to_remake(report: Path) -> list[str]:
-    """Files of a report that end in the middle; `data` of a published one: what its pages were made from is missing."""
-    made = [path for pattern in MADE for path in sorted(report.glob(pattern)) if ".partial." not in path.name]
-    torn = [str(path) for path in made if not path.read_bytes().rstrip().endswith(ENDS)]
-    return [*torn, "data"] if (report / "index.html").exists() and not (report / "data.json").exists() else torn
+def words(rule: str, variant: str = "", split: str = "") -> str:
+    """A step in plain words; `split` is a dash, the repeat, a dash and the fold, where it has only these."""
+    if rule != "train":
+        return rule.replace("notebook_", "notebook ")
+    name = f"training {variant.replace('infinite_former', '∞-former').replace('_', ' ')}"
+    if split:
+        repeat, fold = map(int, split[1:].split("-"))
+        name += f", repeat {repeat + 1}, fold {fold + 1}"
+    return name
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds or minutes."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+class LogHandler(LogHandlerBase):
+    """Snakemake's logger: a line for every step that begins, or would; what Snakemake says goes to stderr, the log."""
+
+    writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = True, False, False, False, False
+
+    def __post_init__(self) -> None:
+        self.start, self.begun, self.open = time.monotonic(), {}, True
+        self.total = self.long = self.done = 0
+
+    def emit(self, record: LogRecord) -> None:
+        """One of Snakemake's records."""
+        print(self.format(record), file=sys.stderr, flush=True)
+        match getattr(record, "event", None):
+            case LogEvent.RUN_INFO:
+                self.total = sum(number for rule, number in record.stats.items() if rule not in ("all", "total"))
+                self.long = self.total - sum(record.stats.get(rule, 0) for rule in SHORT)
+            case LogEvent.JOB_INFO if record.rule_name != "all":
+                self.begun[record.jobid] = record.rule_name not in SHORT
+                name, took = words(record.rule_name, **record.wildcards), time.monotonic() - self.start
+                left = (
+                    f", about {duration(took * (self.long / self.done - 1))} left" if 0 < self.done < self.long else ""
+                )
+                line = f"[{len(self.begun)}/{self.total}] {name} · {duration(took)}{left}"
+                if self.common_settings.dryrun:
+                    line = f"{record.output[0]}: {textwrap.shorten(record.reason, 160, placeholder=' …')}"
+                print(line, file=SCREEN)
+            case LogEvent.JOB_FINISHED:
+                self.done += self.begun.get(record.job_id, 0)
+
+    def close(self) -> None:
+        """The end of a plan."""
+        if self.open and self.common_settings.dryrun:
+            print(f"{len(self.begun) or 'no'} steps would run", file=SCREEN)
+        self.open = False
+        super().close()
 
 
 def main() -> None:
     """Raises SystemExit with Snakemake's status."""
-    options, damaged = sys.argv[2:], to_remake(Path(sys.argv[1]))
-    screen = os.dup(1 if "--dry-run" in options else 2)
-    progress.SCREEN = os.fdopen(screen, "w", buffering=1, encoding="utf-8")
-    progress.LOG.parent.mkdir(parents=True, exist_ok=True)
-    with progress.LOG.open("w") as log:
+    global SCREEN
+    SCREEN = os.fdopen(os.dup(1 if "--dry-run" in sys.argv else 2), "w", buffering=1, encoding="utf-8")
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    LoggerPluginRegistry().register_plugin("snakemake_logger_plugin_study", progress)
-    atexit.register(lambda: SECONDS.write_text(f"{time.process_time():.1f}\n"))
-    snakemake([*options, "--scheduler", "greedy", "--logger", "study", *(["--forcerun", *damaged] if damaged else [])])
+    # A step whose record is lost or damaged runs again: Snakemake by itself would only look at dates.
+    needed = Reason.__bool__
+    Reason.__bool__ = lambda reason: needed(reason) or (reason.no_metadata and not reason.finished)
+    LoggerPluginRegistry().register_plugin("snakemake_logger_plugin_study", sys.modules[__name__])
+    snakemake([*sys.argv[1:], "--scheduler", "greedy", "--logger", "study"])
 
 
 if __name__ == "__main__":

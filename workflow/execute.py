@@ -1,4 +1,4 @@
-"""Run one notebook with papermill; the executed copy is renamed into place only when it is complete.
+"""Run one notebook with papermill; the executed copy takes its place only when it is complete.
 
 python -m workflow.execute notebooks/01_data.ipynb reports/synthetic/notebooks/01_data.ipynb '{"seed": 1}'
 """
@@ -6,11 +6,10 @@ python -m workflow.execute notebooks/01_data.ipynb reports/synthetic/notebooks/0
 import ast
 import json
 import re
-import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
+from lib.storage import write_atomic
 from workflow.step import KILLED, durable_path, first_line, report_failure
 
 
@@ -20,26 +19,8 @@ def notebooks_in(folder: Path) -> list[Path]:
 
 
 def default_parameters(cell: str) -> dict[str, object]:
-    """Names and values in the source of a parameters cell. Raises ValueError unless all of it assigns literals."""
-    defaults = {}
-    for statement in ast.parse(cell).body:
-        try:
-            (name,), value = [target.id for target in statement.targets], ast.literal_eval(statement.value)
-        except (AttributeError, ValueError) as error:
-            raise ValueError(f"parameters are assigned literals, not {ast.unparse(statement)!r}") from error
-        defaults[name] = value
-    return defaults
-
-
-def check_parameters(given: Mapping[str, object], defaults: Mapping[str, object]) -> None:
-    """Raise ValueError for a parameter that the notebook does not have, or whose kind differs from its default."""
-    if unknown := sorted(given.keys() - defaults.keys()):
-        raise ValueError(f"unknown parameter {', '.join(unknown)}; known: {', '.join(defaults)}")
-    for name, value in given.items():
-        kinds = type(value), type(defaults[name])
-        same = len(set(kinds)) == 1 or kinds in ((int, float), (list, tuple)) or type(None) in kinds
-        if not same:
-            raise ValueError(f"parameter {name} must be like {defaults[name]!r}, not {value!r}")
+    """Names and values in the source of a parameters cell, all of which assigns literals."""
+    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in ast.parse(cell).body}
 
 
 def failure(error: Exception, partial: Path) -> str:
@@ -71,10 +52,11 @@ def main() -> int:
     options["extra_arguments"] = ["--IPKernelApp.log_level=CRITICAL"]
     try:
         papermill.execute_notebook(source, partial, parameters=json.loads(sys.argv[3]), **options)
+        write_atomic(target, partial.read_bytes())
     except Exception as error:
         report_failure(f"FAILED {source}, {failure(error, partial)} · see {partial}")
         return 1
-    shutil.move(partial, target)  # a rename, unless the target is a pod's copy
+    partial.unlink()
     return 0
 
 

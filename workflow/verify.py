@@ -11,7 +11,6 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -19,34 +18,29 @@ from study.report import KEYS
 
 SAME = ("processor", "processor_model", "instructions", "threads", "python")
 """What two runs share, beside their packages, when their results have to be the same bits."""
-RULES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-LEFT_OUT, TOLERANCES = RULES["left_out"], RULES["tolerances"]
-
-
-def tables(study: Path) -> list[Path]:
-    """Files of rows that do not depend on the machine."""
-    return sorted(path for path in (study / "tables").glob("*.csv") if not path.stem.endswith("_machine"))
+TOLERANCES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+"""Allowed difference by pattern of a row's keys, the first that fits: in parts of the value and beside that."""
 
 
 def compared_files(study: Path) -> dict[str, bytes]:
     """Tables, claims and figures that do not depend on the machine: name to content."""
-    claims = [path for path in (study / "claims").glob("*.json") if not path.stem.endswith("_machine")]
-    facts = [path for path in (study / "figures").glob("*.json") if not json.loads(path.read_text("utf-8"))["machine"]]
-    paths = sorted([*tables(study), *claims, *facts, *(path.with_suffix(".svg") for path in facts)])
+    paths = [path for kind in ("tables/*.csv", "claims/*.json") for path in study.glob(kind)]
+    paths = [path for path in paths if not path.stem.endswith("_machine")]
+    facts = [path for path in study.glob("figures/*.json") if not json.loads(path.read_text("utf-8"))["machine"]]
+    paths = sorted([*paths, *facts, *(path.with_suffix(".svg") for path in facts)])
     return {str(path.relative_to(study)): path.read_bytes() for path in paths}
 
 
 def rows_of(study: Path) -> pd.DataFrame:
-    """All rows that do not depend on the machine, keys as text. Raises FileNotFoundError when there are none."""
-    if not tables(study):
-        raise FileNotFoundError(f"{study} holds no tables")
+    """All rows that do not depend on the machine, keys as text."""
     kinds = dict.fromkeys(KEYS, "str") | {"value": "float64"}
-    return pd.concat([pd.read_csv(path, dtype=kinds, keep_default_na=False) for path in tables(study)])
+    tables = [study / name for name in compared_files(study) if name.startswith("tables")]
+    return pd.concat([pd.read_csv(path, dtype=kinds, keep_default_na=False) for path in tables])
 
 
-def fitting(patterns: dict, key: str) -> object:
-    """What the first pattern that fits a row's keys stands for; None where none does."""
-    return next((found for pattern, found in patterns.items() if fnmatchcase(key, pattern)), None)
+def tolerance(key: str) -> list[float]:
+    """How far apart a row's values may be."""
+    return next(allowed for pattern, allowed in TOLERANCES.items() if fnmatchcase(key, pattern))
 
 
 def differing_rows(published: pd.DataFrame, again: pd.DataFrame, exact: bool) -> list[str]:
@@ -55,10 +49,10 @@ def differing_rows(published: pd.DataFrame, again: pd.DataFrame, exact: bool) ->
     lines = []
     for row in both.to_dict("records"):
         key, old, new = " ".join(row[name] for name in KEYS), row["value"], row["value_again"]
-        allowed = (0.0, 0.0) if exact else fitting(TOLERANCES, key)
+        relative, absolute = (0.0, 0.0) if exact else tolerance(key)
         if row["_merge"] != "both":
             lines.append(f"{key}: only in the {'published' if row['_merge'] == 'left_only' else 'new'} report")
-        elif (exact or not fitting(LEFT_OUT, key)) and not np.isclose(new, old, *allowed):
+        elif not abs(new - old) <= relative * abs(old) + absolute:
             lines.append(f"{key}: {old} was published, {new} came out")
     return lines
 
@@ -66,11 +60,9 @@ def differing_rows(published: pd.DataFrame, again: pd.DataFrame, exact: bool) ->
 def differences(published: Path, again: Path, exact: bool) -> list[str]:
     """A line for every row that differs and, where it has to be exact, for every claim and figure of other bytes."""
     lines = differing_rows(rows_of(published), rows_of(again), exact)
-    if exact:
-        old, new = (compared_files(study) for study in (published, again))
-        names = old.keys() | {name for name in new if not name.startswith("figures/")}  # pages may be published alone
-        lines += [f"{name}: other bytes" for name in sorted(names) if old.get(name) != new.get(name)]
-    return lines
+    old, new = (compared_files(study) for study in (published, again))
+    names = old.keys() | {name for name in new if not name.startswith("figures/")}  # pages may be published alone
+    return lines + [f"{name}: other bytes" for name in sorted(names) if exact and old.get(name) != new.get(name)]
 
 
 def same_machine(one: dict, other: dict) -> bool:
@@ -85,10 +77,9 @@ def main() -> int:
     studies = [Path(name) for name in sys.argv[1:]]
     exact = same_machine(*(json.loads((study / "provenance.json").read_text("utf-8")) for study in studies))
     lines, keys = differences(*studies, exact), rows_of(studies[0])[KEYS].agg(" ".join, axis=1)
-    left = [] if exact else [*filter(None, (fitting(LEFT_OUT, key) for key in keys))]
-    how = "byte for byte" if exact else "each within its tolerance"
-    apart = f"; {len(left)} rows not compared: {', '.join(dict.fromkeys(left))}" if left else ""
-    last = f"{studies[0]}: {len(lines) or 'no'} differences among {len(keys) - len(left)} rows, {how}{apart}"
+    free = 0 if exact else sum(float("inf") in tolerance(key) for key in keys)
+    how = "byte for byte" if exact else f"each within its tolerance; {free} rows only have to be there"
+    last = f"{studies[0]}: {len(lines) or 'no'} differences among {len(keys) - free} rows, {how}"
     print(*lines, last, sep="\n")
     return bool(lines)
 
