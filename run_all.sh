@@ -77,7 +77,7 @@ stop=TERM status=0 ended=
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
 "${work[@]}" >&2 &
 trap 'ended=yes; kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
-wait $! || status=$?
+wait $! 2>/dev/null || status=$? # without bash's own words on a killed process
 while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
 if ((status)); then
     cancel_jobs || true
