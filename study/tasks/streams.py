@@ -13,12 +13,13 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from study.tasks.calibration import Model, build
-from study.tasks.generative import DAY_PLACES, draw, log_odds
+from study.tasks.synthetic import DAY_PLACES, draw, log_odds
 
 CLASSES, MERCHANTS = 8, 512  # of amounts, and in recall by content
 ASKED = 16  # last events of a history, each of which asks for an earlier one
 PERSISTENCE = 16  # events for which a class holds in recall by time
 CODES, STEP = 8, 0.15  # of the task of order, and the share of events that go on to the next code beyond chance
+Past, Asked, Days = Int[ndarray, "batch past"], Int[ndarray, "batch asked"], Float[ndarray, "batch length"]
 
 
 class Examples(NamedTuple):
@@ -26,9 +27,9 @@ class Examples(NamedTuple):
 
     categories: Int[ndarray, "batch length kinds"]
     numbers: Float[ndarray, "batch length 1"]
-    days: Float[ndarray, "batch length"]
-    answers: Int[ndarray, "batch asked"]
-    distances: Int[ndarray, "batch asked"] | None = None
+    days: Days
+    answers: Asked
+    distances: Asked | None = None
     log_odds: Float[ndarray, " batch"] | None = None
 
 
@@ -85,10 +86,8 @@ def recall_content(rng: np.random.Generator, size: int, length: int) -> Examples
     """Every event is another merchant with a class; the last events repeat some merchants and hide their class."""
     past = length - ASKED
     merchants = np.argsort(rng.random((size, MERCHANTS)), axis=1)[:, :past] + 1
-    classes, places = (
-        rng.integers(1, CLASSES + 1, (size, past)),
-        np.argsort(rng.random((size, past)), axis=1)[:, :ASKED],
-    )
+    classes = rng.integers(1, CLASSES + 1, (size, past))
+    places = np.argsort(rng.random((size, past)), axis=1)[:, :ASKED]
     return recalled(merchants, classes, places, np.take_along_axis(merchants, places, 1), ages(size, length))
 
 
@@ -102,18 +101,12 @@ def recall_time(rng: np.random.Generator, size: int, length: int) -> Examples:
     return recalled(np.full_like(runs, 1), classes, places, np.full_like(places, 2), days)
 
 
-def ages(size: int, length: int) -> Float[ndarray, "size length"]:
+def ages(size: int, length: int) -> Days:
     """One event a day, the last one today."""
     return np.tile(np.arange(length - 1, -1, -1, dtype=np.float32), (size, 1))
 
 
-def recalled(
-    merchants: Int[ndarray, "batch past"],
-    classes: Int[ndarray, "batch past"],
-    places: Int[ndarray, "batch asked"],
-    questions: Int[ndarray, "batch asked"],
-    days: Float[ndarray, "batch length"],
-) -> Examples:
+def recalled(merchants: Past, classes: Past, places: Asked, questions: Asked, days: Days) -> Examples:
     """Histories that end with questions, where the class 0 hides it, for the classes at the given places."""
     codes = np.hstack([merchants, questions]), np.hstack([classes, np.zeros_like(questions)])
     answers = np.take_along_axis(classes, places, 1) - 1
