@@ -89,9 +89,8 @@ class Network(nn.Module):
 def train(trial: Trial) -> Network:
     """A network trained on a stream of fresh batches; half have the longest histories so far, the others any length."""
     task, rng = TASKS[trial.task], np.random.default_rng([trial.seed, 0])
-    with torch.random.fork_rng():
-        torch.manual_seed(trial.seed)
-        model = Network(task, trial.config, torch.Generator().manual_seed(trial.seed))
+    torch.manual_seed(trial.seed)  # of the weights, and of what a user's mechanism draws, here and in the test
+    model = Network(task, trial.config, torch.Generator().manual_seed(trial.seed))
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.0)
     rate = partial(warm_up_and_decay, steps=trial.steps, warmup=WARMUP)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
