@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from lib.data.histories import signed_log
 from study.tasks.calibration import Model, build
 from study.tasks.synthetic import DAY_PLACES, draw, log_odds
 
@@ -52,7 +53,7 @@ def counts(rng: np.random.Generator, size: int, length: int) -> Examples:
     day = (events.day + events.place / DAY_PLACES).reshape(size, length)
     return Examples(
         np.stack(codes, -1).reshape(size, length, 2),
-        (np.sign(events.amount) * np.log1p(np.abs(events.amount))).reshape(size, length, 1).astype(np.float32),
+        signed_log(events.amount).reshape(size, length, 1),
         (day.max(1, keepdims=True) - day).astype(np.float32),
         men[:, None],
         log_odds=log_odds(model, events, size),
@@ -67,19 +68,16 @@ def equally_long(length: int) -> Model:
 
 
 def order(rng: np.random.Generator, size: int, length: int) -> Examples:
-    """Two Markov chains, each the other's reversal: all codes are equally frequent in both, and one walks back.
-
-    The log-odds of the second are exact: all starts are equally likely and the steps around the circle independent.
-    """
+    """Two Markov chains, each the other's reversal: all codes are equally frequent in both, and one walks back."""
     steps = np.full(CODES, (1 - STEP) / CODES)
     steps[1] += STEP
     kind = rng.integers(0, 2, (size, 1))
     moves = rng.choice(CODES, (size, length), p=steps) * np.where(kind, -1, 1)
     code = np.cumsum(np.hstack([rng.integers(0, CODES, (size, 1)), moves[:, 1:]]), axis=1) % CODES
     moved, logs = np.diff(code, axis=1) % CODES, np.log(steps)
-    codes = np.stack([1 + code, np.ones_like(code)], -1)
-    odds = (logs[-moved] - logs[moved]).sum(1)
-    return Examples(codes, np.zeros((size, length, 1), np.float32), ages(size, length), kind, log_odds=odds)
+    odds = (logs[-moved] - logs[moved]).sum(1)  # exact: all starts are equally likely, the steps independent
+    codes, numbers = np.stack([1 + code, np.ones_like(code)], -1), np.zeros((size, length, 1), np.float32)
+    return Examples(codes, numbers, ages(size, length), kind, log_odds=odds)
 
 
 def recall_content(rng: np.random.Generator, size: int, length: int) -> Examples:

@@ -27,7 +27,6 @@ MINUTES, SECONDS = 60, 61  # the bank's seconds run from 0 to 60
 HOUR_PLACES = MINUTES * SECONDS
 DAY_PLACES = HOURS * HOUR_PLACES
 BACKWARDS = 0.12  # of every second couple of neighbours within a day
-HEADER = b"customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n"
 CHUNK = 500  # customers made together: bounds the memory, and fixes which random stream a customer comes from
 LABELLED_SHARE = 0.8
 FIRST_ID, ID_PRIME, ID_STEP = 10_000_000, 89_999_999, 48_271  # eight digits without visible order
@@ -52,7 +51,7 @@ def generate(directory: Path, customers: int, seed: int) -> None:
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
     people = []
     with (directory / "transactions.csv.gz").open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        packed.write(HEADER)
+        packed.write(b"customer_id,tr_datetime,mcc_code,tr_type,amount,term_id\n")
         for table, part in calibrated(customers, seed):
             sink = pa.BufferOutputStream()
             pyarrow.csv.write_csv(table, sink, options)
@@ -84,15 +83,16 @@ def rows(model: Model, events: Events, ids: PerCustomer, rng: Generator) -> pa.T
     favourite = (FAVOURITES * rng.random(len(events.pair)) ** 2).astype(int)
     terminal = 100_000 + (ids[events.customer] * 31 + events.pair * 7_919 + favourite * 104_729) % 800_000
     lost = rng.random(len(terminal)) < model.known["terminal_missing_after"]
-    columns = {
-        "customer_id": ids[events.customer],
-        "tr_datetime": pc.binary_join_element_wise(day, time, " "),
-        "mcc_code": model.pairs["mcc_code"].to_numpy()[events.pair],
-        "tr_type": model.pairs["tr_type"].to_numpy()[events.pair],
-        "amount": events.amount,
-        "term_id": pa.array(terminal, mask=lost | (events.day < model.known["first_day_with_terminals"])),
-    }
-    return pa.table(columns)
+    return pa.table(
+        {
+            "customer_id": ids[events.customer],
+            "tr_datetime": pc.binary_join_element_wise(day, time, " "),
+            "mcc_code": model.pairs["mcc_code"].to_numpy()[events.pair],
+            "tr_type": model.pairs["tr_type"].to_numpy()[events.pair],
+            "amount": events.amount,
+            "term_id": pa.array(terminal, mask=lost | (events.day < model.known["first_day_with_terminals"])),
+        }
+    )
 
 
 def draw(model: Model, men: PerCustomer, rng: Generator) -> Events:
@@ -108,12 +108,14 @@ def draw(model: Model, men: PerCustomer, rng: Generator) -> Events:
     first, lead = couples(model, customer, pair, midnight)  # put in an order that leans towards the label's
     towards = model.known["order_effect"] * (men[customer[first]] - 0.5)
     high_first = rng.random(len(first)) < expit(towards * np.abs(lead))
-    pair = exchanged(pair, first[(lead > 0) != high_first])
+    second = first[(lead > 0) != high_first] + 1
+    pair[second - 1], pair[second] = pair[second], pair[second - 1]
     hour = pick(rng, rng.standard_gamma(model.hour_alpha[men]), customer)
     place = np.maximum(hour * HOUR_PLACES + rng.integers(0, HOUR_PLACES, len(hour)), 1)
     place = np.sort((2 * slot + ~midnight) * DAY_PLACES + np.where(midnight, 0, place)) % DAY_PLACES
-    second = first[(slot[first] == slot[first + 1]) & ~midnight[first]]
-    place = exchanged(place, second[rng.random(len(second)) < BACKWARDS])
+    second = first[(slot[first] == slot[first + 1]) & ~midnight[first]] + 1
+    second = second[rng.random(len(second)) < BACKWARDS]
+    place[second - 1], place[second] = place[second], place[second - 1]
     return Events(customer, pair, slot % len(model.days), place, amounts(model, men, customer, pair, rng))
 
 
@@ -160,13 +162,6 @@ def couples(
     return first, lean[first] - lean[first + 1]
 
 
-def exchanged(values: PerEvent, first: Int[ndarray, " couples"]) -> PerEvent:
-    """Values with each of the given positions exchanged with the next."""
-    result = values.copy()
-    result[first], result[first + 1] = values[first + 1], values[first]
-    return result
-
-
 def amounts(
     model: Model, men: PerCustomer, customer: PerEvent, pair: PerEvent, rng: Generator
 ) -> Float[ndarray, " events"]:
@@ -188,11 +183,13 @@ def log_odds(model: Model, events: Events, customers: int) -> Float[ndarray, " c
     """
     men, midnight = model.men, events.place == 0
     mass = np.diff(model.length_cdf, axis=1, prepend=0.0)[:, np.bincount(events.customer, minlength=customers) - 1]
-    counts = tally(events.customer, events.pair, customers, len(model.pairs))
     hours = tally(events.customer[~midnight], events.place[~midnight] // HOUR_PLACES, customers, HOURS)
-    result = np.log(men / (1 - men)) + np.log(mass[1] / mass[0]) + dirichlet_ratio(hours, model.hour_alpha)
-    for choice in model.choices:
-        result += dirichlet_ratio(np.add.reduceat(counts, choice.starts, axis=1), choice.alpha)
+    pairs = tally(events.customer, events.pair, customers, len(model.pairs))
+    chosen = [(np.add.reduceat(pairs, choice.starts, axis=1), choice.alpha) for choice in model.choices]
+    result = np.log(men / (1 - men)) + np.log(mass[1] / mass[0])
+    for counts, alpha in [(hours, model.hour_alpha), *chosen]:  # Dirichlet-multinomial; the sum of alpha is the same
+        of_women, of_men = (np.sum(gammaln(counts + one) - gammaln(one), axis=1) for one in alpha)
+        result += of_men - of_women
     first, lead = couples(model, events.customer, events.pair, midnight)
     towards = model.known["order_effect"] * lead / 2
     of_order = np.log(expit(towards) / expit(-towards))
@@ -202,14 +199,6 @@ def log_odds(model: Model, events: Events, customers: int) -> Float[ndarray, " c
 def tally(customer: PerEvent, column: PerEvent, customers: int, columns: int) -> Int[ndarray, "customers columns"]:
     """How often each customer has each column."""
     return np.bincount(customer * columns + column, minlength=customers * columns).reshape(customers, columns)
-
-
-def dirichlet_ratio(
-    counts: Int[ndarray, "customers columns"], alpha: Float[ndarray, "2 columns"]
-) -> Float[ndarray, " customers"]:
-    """Log-ratio, men to women, of Dirichlet-multinomial likelihoods whose parameters have the same sum in both."""
-    women, men = (np.sum(gammaln(counts + one) - gammaln(one), axis=1) for one in alpha)
-    return men - women
 
 
 def amount_ratio(model: Model, events: Events, customers: int) -> Float[ndarray, " customers"]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lib import dependencies, paths
-from lib.storage import read_checksummed, write_checksummed
+from lib.storage import checksum, read_checksummed, write_checksummed
 from lib.training.classifier import Encoder, EventEmbedding, ModelConfig
 from lib.training.loop import descend, warm_up_and_decay
 from lib.training.runs import sources
@@ -51,10 +51,9 @@ class Trial:
 
 
 def network(name: str, segment: int) -> ModelConfig:
-    """A mechanism, or what it is compared with, in an encoder of one layer of two heads.
+    """A mechanism, or what it is compared with, in an encoder of one layer.
 
-    Names are those of mechanisms and of `ATTENTIONS`, or of a kind of Performer, memory or bins with the number of its
-    features or functions: "performer_64", "hyperbolic_64", "even_32", "sticky_32", "bins_32".
+    Named as in `ATTENTIONS`, or as a kind of Performer, memory or bins with the number of features or functions.
     """
     kind, _, number = name.rpartition("_")
     size = int(number) if number.isdigit() else 0
@@ -126,11 +125,11 @@ def test(model: Network, trial: Trial) -> pd.DataFrame:
 
 
 def stored_at(trial: Trial) -> Path:
-    """The file of a trial: another one where configs, or the code that decides its answers, are."""
+    """The file of a trial: another one where configs, or the code and facts that decide its answers, are."""
     here = Path(__file__)
     tasks = [file for file in dependencies.modules(here) if file.parent == here.parent]
     code = dependencies.code_hash([here, *tasks, *sources(trial.config.attention)])
-    key = json.dumps([asdict(trial), code, torch.__version__])
+    key = json.dumps([asdict(trial), code, checksum(sorted(paths.FACTS.glob("*.csv"))), torch.__version__])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return paths.MEASUREMENTS / "local" / "tasks" / f"{trial.task}-{trial.network}-{trial.seed}-{digest}.csv"
 
