@@ -61,7 +61,8 @@ def test_a_batch_holds_the_last_events_and_masks_the_rest(name, customers, label
     np.testing.assert_array_equal(batch.categories[1], histories.categories[end - 40 : end])
     np.testing.assert_array_equal(batch.numbers[1], histories.numbers[end - 40 : end])
     assert batch.days[1, -1] == 0
-    assert not batch.categories[0, lengths[0] :].any() + batch.numbers[0, lengths[0] :].any()
+    assert not batch.categories[0, lengths[0] :].any()
+    assert not batch.numbers[0, lengths[0] :].any()
     assert batch.labels.tolist() == labels
 
 

@@ -36,7 +36,6 @@ BAD = {
     "twice": (GOOD | {"categories": ["page", "page"]}, "column 'page' is named twice; use a column once"),
     "a column for two": (GOOD | {"numbers": ["when"]}, "column 'when' is named twice"),
     "the label as group": (GOOD | {"group": "left"}, "column 'left' is named twice"),
-    "two characters": (GOOD | {"delimiter": ", "}, "key delimiter: ', '; give the character between columns"),
     "a word for a unit": (GOOD | {"time_unit": "seconds"}, "key time_unit: 'seconds'; give days, or s, ms, us or ns"),
 }
 

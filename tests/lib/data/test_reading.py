@@ -145,7 +145,6 @@ BAD_EVENTS = {
     "no customer in Parquet": (parquet(GOOD.replace("bob", "")), "row 2, column user: None; fill in the value"),
 }
 BAD_LABELS = {
-    "missing column": (LABELS.replace("left", "gone"), "line 1: no column left; needed are user,left"),
     "one class": ("user,left\nann,no\nbob,no\n", "column left: only no occurs; two classes are needed"),
     "another spelling": (
         "user,left\n0ann,no\n0bob,yes\n",
@@ -154,7 +153,6 @@ BAD_LABELS = {
     "contradiction": (LABELS + "ann,no\nann,yes\n", "line 6, column left: customer ann has two labels; keep one"),
 }
 BAD_GROUPS = {
-    "no such column": (LABELS, "line 1: no column household; needed are user,left"),
     "no group": (HOUSEHOLDS.replace("north", ""), "line 3, column household: None; fill in the value"),
     "two groups": (HOUSEHOLDS + "no,8,ann\n", "line 6, column household: customer ann is in two groups; keep one"),
 }
@@ -162,9 +160,7 @@ BAD = [(clicks, LABELS, DESCRIBED, rf"clicks\.csv.*{message}") for clicks, messa
 BAD += [(GOOD, labels, DESCRIBED, rf"churn\.csv.*{message}") for labels, message in BAD_LABELS.values()]
 BAD += [(GOOD, labels, GROUPED, rf"churn\.csv.*{message}") for labels, message in BAD_GROUPS.values()]
 BAD += [(GOOD, LABELS, DESCRIBED + "classes: ['no', 'yes']", "line 4, column left: perhaps; use no or yes")]
-BAD += [
-    (GOOD, LABELS, DESCRIBED + "classes: ['no', 'yes', perhaps, never]", "no, perhaps, yes occurs; .* every one of")
-]
+BAD += [(GOOD, LABELS, DESCRIBED + "classes: ['no', 'yes', perhaps, never]", "only no, perhaps, yes occurs")]
 
 
 @pytest.mark.parametrize(("clicks", "labels", "described", "message"), BAD, ids=[message for *_, message in BAD])
