@@ -79,23 +79,18 @@ def bin_overlaps(
     return (upper - torch.maximum(starts, edges[:-1])).clamp(min=0) * bins
 
 
-def bin_update(bins: int, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"], segment: int) -> Update:
-    """Means in new bins from those in old bins, squeezed into [0, τ], and from `counts` new events in [τ, 1]."""
-    kept, counts = kept[:, None], counts[:, None]
-    old = torch.arange(bins, dtype=kept.dtype, device=kept.device) / bins
-    fresh = torch.arange(segment, dtype=kept.dtype, device=kept.device)
-    past = bin_overlaps(kept * old, (kept / bins).expand(-1, bins), bins)
-    width = (1 - kept) / counts.clamp(min=1)
-    new = bin_overlaps(kept + width * fresh, width * (fresh < counts), bins)
-    return Update(past, new)
-
-
 @dataclass(frozen=True)
 class Bins(Geometry):
     """So many equal bins, with every event at one resolution."""
 
     def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        return bin_update(self.basis, kept, counts, self.segment)
+        """Means in new bins from those in old bins, squeezed into [0, τ], and from `counts` new events in [τ, 1]."""
+        kept, counts = kept[:, None], counts[:, None]
+        old = torch.arange(self.basis, dtype=kept.dtype, device=kept.device) / self.basis
+        fresh = torch.arange(self.segment, dtype=kept.dtype, device=kept.device)
+        past = bin_overlaps(kept * old, (kept / self.basis).expand(-1, self.basis), self.basis)
+        width = (1 - kept) / counts.clamp(min=1)
+        return Update(past, bin_overlaps(kept + width * fresh, width * (fresh < counts), self.basis))
 
 
 class BinnedMemoryAttention(SegmentMemoryAttention):

@@ -139,10 +139,7 @@ def load_mechanism(name: str) -> type[MultiHeadAttention]:
     if place.endswith(".py") and Path(found.__file__ or "").resolve() != folder / Path(place).name:
         raise ValueError(f"{name}: Python already has another module {module} ({found.__file__}); rename the file")
     kind = getattr(found, called, None)
-    if not isinstance(kind, type):
-        raise ValueError(f"{name}: {module} has no class {called}")
-    if not issubclass(kind, MultiHeadAttention):
-        raise ValueError(f"{name}: {called} must be a subclass of lib.attention.mechanism.MultiHeadAttention")
-    if inspect.isabstract(kind):
-        raise ValueError(f"{name}: {called} must define {', '.join(sorted(kind.__abstractmethods__))}")
+    if not (isinstance(kind, type) and issubclass(kind, MultiHeadAttention)) or inspect.isabstract(kind):
+        needed = f"a subclass {called} of lib.attention.mechanism.MultiHeadAttention that defines attend"
+        raise ValueError(f"{name}: {module} must have {needed}")
     return kind

@@ -1,7 +1,7 @@
 """Numbers at their edges: constants that nothing can spoil, precision for large norms, a path for those who trace."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from functools import lru_cache, reduce, wraps
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,7 @@ LARGE = 1e6
 
 def wide(*dtypes: torch.dtype) -> torch.dtype:
     """The type that sums are made in: float32 at least."""
-    widest = torch.float32
-    for dtype in dtypes:
-        widest = torch.promote_types(widest, dtype)
-    return widest
+    return reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def constant(function: Callable) -> Callable:
@@ -60,18 +57,10 @@ def has_large_entries(*tensors: Tensor) -> bool:
     """Whether an entry exceeds `LARGE` in what is not double yet; false where values cannot be looked at."""
     if not can_look_at(*tensors):
         return False
-    ends = []
-    for tensor in tensors:
-        if tensor.dtype == torch.float64 or not tensor.numel():
-            continue
-        every = tuple(range(tensor.dim()))  # far faster where heads are not contiguous
-        ends += tensor.detach().amax(every), tensor.detach().amin(every)
-    if not ends:
-        return False
-    if ends[0].is_cpu:
-        return any(abs(end.item()) > LARGE for end in ends)
-    # An accelerator is waited for once.
-    return bool(torch.stack([end.float() for end in ends]).abs().amax() > LARGE)
+    looked_at = [tensor.detach() for tensor in tensors if tensor.dtype != torch.float64 and tensor.numel()]
+    # `amax` and `amin` are far faster than `aminmax` where heads are not contiguous; an accelerator is waited for once.
+    ends = [end.float() for tensor in looked_at for end in (tensor.amax(), tensor.amin())]
+    return bool(ends) and bool(torch.stack(ends).abs().amax() > LARGE)
 
 
 def differentiable_gradients(

@@ -11,7 +11,6 @@ all values by any factor. That is the estimator, and it is left visible.
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,30 +21,20 @@ from lib.attention.random_features import check_kernel, draw_projection
 from lib.attention.softmax import check_shapes, check_state
 from lib.attention.tiled import FeatureMap, State, attention, causal_attention, empty_state
 
-# Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
+# Of the logarithm of a sum over keys; beyond it single precision has lost what differs.
 LARGEST_LEVEL = 1e10
 
 
-def check_projection(projection: Tensor, head_dim: int) -> None:
-    """Raise ValueError unless the projection has one row for each feature and the width of the head."""
+def _rows(
+    tensors: tuple[Tensor, ...], kernel: str, key_mask: Tensor | None, precision: torch.dtype
+) -> tuple[Tensor | FeatureMap, ...]:
+    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel of the projection."""
+    check_kernel(kernel)
+    queries, keys, values, projection = (tensor.to(precision) for tensor in tensors)
+    head_dim = queries.shape[-1]
     if projection.dim() != 2 or projection.shape[1] != head_dim:
         raise ValueError(f"projection must be (features, {head_dim}) for these queries, got {tuple(projection.shape)}")
-
-
-def _rows(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    projection: Tensor,
-    kernel: str,
-    key_mask: Tensor | None,
-    precision: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, FeatureMap]:
-    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel."""
-    check_kernel(kernel)
-    check_projection(projection, queries.shape[-1])
-    queries, keys, values, projection = (tensor.to(precision) for tensor in (queries, keys, values, projection))
-    directions, norm_share = projection * queries.shape[-1] ** -0.25, -(queries.shape[-1] ** -0.5) / 2
+    directions, norm_share = projection * head_dim**-0.25, -(head_dim**-0.5) / 2
     if kernel == "hyperbolic":
         directions = torch.cat([directions, -directions])
     exponential = kernel != "trigonometric"
@@ -54,14 +43,6 @@ def _rows(
         hidden = hidden | ~key_mask[:, None]
     feature_map = FeatureMap(exponential, directions, norm_share if exponential else -norm_share)
     return *(tensor.flatten(0, 1) for tensor in (queries, keys, values, hidden)), feature_map
-
-
-def _is_beyond_range(level: Tensor | None, output: Tensor) -> bool:
-    """Whether norms were so large that single precision lost what differs or overflowed, seen where it costs little."""
-    if level is None or not can_look_at(output) or not output.numel():
-        return False
-    low, high, total = torch.stack([*level.aminmax(), output.detach().sum()]).tolist()
-    return not (max(-low, high) < LARGEST_LEVEL and math.isfinite(total))
 
 
 def favor_attention(
@@ -82,14 +63,12 @@ def favor_attention(
     check_shapes(queries, keys, values, key_mask, causal)
     if causal:
         return favor_stream(queries, keys, values, projection, kernel, key_mask)[0]
-    if not keys.shape[2]:
-        # One key that the mask hides stands for none at all.
-        keys, values = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (keys, values))
-        key_mask = torch.zeros(keys.shape[0], 1, dtype=torch.bool, device=keys.device)
-    inputs = (queries, keys, values, projection, kernel, key_mask)
+    inputs = (queries, keys, values, projection), kernel, key_mask
     output, level = attention(*_rows(*inputs, wide(queries.dtype)))
-    if output.dtype != torch.float64 and _is_beyond_range(level, output):
-        output, _ = attention(*_rows(*inputs, torch.float64))
+    if level is not None and can_look_at(output) and output.numel() and output.dtype != torch.float64:
+        low, high, total = torch.stack([*level.aminmax(), output.detach().sum()]).tolist()
+        if not (max(-low, high) < LARGEST_LEVEL and math.isfinite(total)):
+            output, _ = attention(*_rows(*inputs, torch.float64))
     return output.unflatten(0, queries.shape[:2]).to(values.dtype)
 
 
@@ -111,7 +90,7 @@ def favor_stream(
     heads = queries.shape[:2]
     precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
     precision = torch.float64 if has_large_entries(queries, keys, values) else precision
-    *inputs, feature_map = _rows(queries, keys, values, projection, kernel, key_mask, precision)
+    *inputs, feature_map = _rows((queries, keys, values, projection), kernel, key_mask, precision)
     if state is None:
         start = empty_state(len(inputs[0]), values.shape[-1], feature_map)
     else:
@@ -156,8 +135,7 @@ class PerformerAttention(MultiHeadAttention):
 
     def redraw(self, generator: torch.Generator) -> None:
         """Replace the projection by a fresh draw, in place."""
-        fresh = draw_projection(self.projection_name, *self.projection.shape, generator)
-        self.projection.copy_(fresh)
+        self.projection.copy_(draw_projection(self.projection_name, *self.projection.shape, generator))
 
     def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return favor_attention(queries, keys, values, self.projection, self.kernel, self.causal, key_mask)

@@ -16,14 +16,12 @@ first:
     ∂Φ(Q_c) = D⁺_c S_cᵀ + ∂P_c Φ(K_c),        ∂Φ(K_c) = V⁺_c ∂S_{c+1}ᵀ + ∂P_cᵀ Φ(Q_c),
     ∂V_c = Φ(K_c) ∂S_{c+1} + P_cᵀ D_c.
 
-Sums are kept transposed, one row for each column of V⁺, and saved at the start of every tile, whose features are
-recomputed in the backward pass. They are relative to 2^level of their column; levels are constants to differentiation.
-A query is stabilised by its largest feature, which cancels. A causal tile has the level of the sums before it or, where
-it is higher or nothing was seen, of its first key, so that nothing depends on a later event and no mass is below one.
-Where later keys rise so far above it that sums might overflow, the tile is halved, down to single events, which cannot.
-Levels are binary logarithms: exp2 takes a quarter of the time of exp.
-
-Longer than 300 lines because both directions share features, levels and sums, and each is derived by hand twice.
+Sums are kept transposed and saved at the start of every tile, whose features are recomputed in the backward pass. They
+are relative to 2^level of their column (exp2 takes a quarter of the time of exp); levels are constants to
+differentiation. A query is stabilised by its largest feature, which cancels. A causal tile has the level of the sums
+before it or, where it is higher or nothing was seen, of its first key, so that nothing depends on a later event and no
+mass is below one. Where later keys rise so far above it that sums might overflow, the tile is halved, down to single
+events, which cannot. Over 300 lines because both directions share this, and each is derived by hand.
 """
 
 import math
@@ -35,7 +33,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from lib.attention.numerics import differentiable_gradients, needs_plain_operations
 
@@ -72,7 +69,7 @@ def full_precision(method: Callable) -> Callable:
     """A method of an autograd function, run outside autocast: sums over a sequence need float32."""
 
     @wraps(method)
-    def run(ctx: FunctionCtx, first: Tensor, *rest):
+    def run(ctx, first: Tensor, *rest):
         with torch.autocast(first.device.type, enabled=False):
             return method(ctx, first, *rest)
 
@@ -140,19 +137,14 @@ def features_of_keys(logits: Tensor, key_level: Tensor, level: Tensor, feature_m
     """Features of keys relative to 2^level; overwrites the logits where shapes allow."""
     if feature_map.exponential:
         return logits.sub_(level[:, None]).exp2_()
-    return waves(logits) * (key_level - level[:, :1]).exp2_()[..., None]
-
-
-def waves(logits: Tensor) -> Tensor:
-    """Features of the trigonometric kernel, which need no stabiliser."""
-    return torch.cat([logits.cos(), logits.sin()], -1)
+    return torch.cat([logits.cos(), logits.sin()], -1) * (key_level - level[:, :1]).exp2_()[..., None]
 
 
 def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
     """Features of queries, times 2^level, up to a factor per query; the largest exponential of a query is one."""
     logits = logits_of(queries, level[:, None], feature_map, out)
     if not feature_map.exponential:
-        return waves(logits)
+        return torch.cat([logits.cos(), logits.sin()], -1)
     return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
 
 
@@ -180,12 +172,8 @@ def gradients_of_keys(
     keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap, out: Tensor | None = None
 ) -> Tensor:
     """Gradients of keys from those of their features, through w·x and s|x|²; overwrites `gradient`."""
-    if feature_map.exponential:
-        by_logits = gradients_of_logits(features, gradient, feature_map)
-        by_level = by_logits.sum(-1, keepdim=True)
-    else:
-        by_level = (features * gradient).sum(-1, keepdim=True)
-        by_logits = gradients_of_logits(features, gradient, feature_map)
+    by_logits = gradients_of_logits(features, gradient, feature_map)
+    by_level = (by_logits if feature_map.exponential else features * gradient).sum(-1, keepdim=True)
     by_keys = torch.bmm(by_logits, feature_map.directions.expand(len(keys), -1, -1), out=out)
     return by_keys.addcmul_(keys, by_level, value=2 * feature_map.norm_share)
 
@@ -206,8 +194,7 @@ class _BothDirections(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, *inputs):
-        keys, values, hidden, feature_map = inputs
+    def forward(ctx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, feature_map: FeatureMap):
         width, columns = len(feature_map.directions), feature_map.columns
         key_levels = levels_of_keys(keys, hidden, feature_map)
         sums = values.new_zeros(len(keys), values.shape[-1] + 1, columns)
@@ -241,7 +228,7 @@ class _BothDirections(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def backward(ctx: FunctionCtx, by_output: Tensor, _: Tensor):
+    def backward(ctx, by_output: Tensor, _: Tensor):
         queries, keys, values, key_levels, sums, level, output, mass = ctx.saved_tensors
         feature_map = ctx.feature_map
         if torch.is_grad_enabled():
@@ -395,41 +382,38 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, *rest):
-        keys, values, hidden, sums, level, feature_map = rest
+    def forward(ctx, queries, keys, values, hidden, sums, level, feature_map: FeatureMap):
         key_levels = levels_of_keys(keys, hidden, feature_map)
         output, mass = torch.empty_like(values), values.new_empty(*values.shape[:2], 1)
-        starts, ends = [], []
+        starts, end = [], State(torch.empty_like(sums), torch.empty_like(level))
         for row in groups(len(keys), feature_map.columns, keys.device):
             state = State(sums[row], level[row])
             for part in tiles(keys.shape[1]):
-                starts.append(state)
+                starts += state
                 inputs = [tensor[row, part] for tensor in (queries, keys, values, key_levels)]
                 for token, tile in walk(inputs, state, feature_map):
                     found = read_tile(tile, inputs[2][:, token])
                     output[row, part][:, token], mass[row, part][:, token] = found
                     state = tile.end
-            ends.append(state)
-        saved = (tensor for state in starts for tensor in state)
-        ctx.save_for_backward(queries, keys, values, key_levels, output, mass, *saved)
+            end.sums[row], end.level[row] = state
+        ctx.save_for_backward(queries, keys, values, key_levels, output, mass, *starts)
         ctx.feature_map = feature_map
-        end = State(*(torch.cat(parts) for parts in zip(*ends, strict=True))) if ends else State(sums, level)
         ctx.mark_non_differentiable(end.level)
         return output, *end
 
     @staticmethod
     @full_precision
-    def backward(ctx: FunctionCtx, by_output: Tensor, by_end: Tensor, _: Tensor):
+    def backward(ctx, by_output: Tensor, by_end: Tensor, _: Tensor):
         if torch.is_grad_enabled():
             raise NotImplementedError("causal FAVOR+ has no second derivatives; the form in both directions has")
         *inputs, output, mass = ctx.saved_tensors[:6]
-        saved, feature_map = list(ctx.saved_tensors[6:]), ctx.feature_map
+        starts, feature_map = list(ctx.saved_tensors[6:]), ctx.feature_map
         gradients = [torch.empty_like(tensor) for tensor in inputs[:3]]
         by_start = torch.empty_like(by_end)
         for row in reversed(groups(len(by_end), feature_map.columns, by_end.device)):
             by_sums = by_end[row]
             for part in reversed(tiles(output.shape[1])):
-                level, sums = saved.pop(), saved.pop()
+                level, sums = starts.pop(), starts.pop()
                 pieces = [tensor[row, part] for tensor in inputs]
                 reading = [tensor[row, part] for tensor in (by_output, output, mass)]
                 for token, tile in reversed(list(walk(pieces, State(sums, level), feature_map))):
