@@ -1,8 +1,7 @@
 """What the mechanisms are compared with inside the same encoder: nothing, segments alone, a recurrent network, bins.
 
-The memory that any other has to beat is made of means of the past in equal bins. They are redrawn over the longer
-history when a segment arrives, each old bin counting as constant inside. Queries see the bins through ordinary softmax
-attention, apart from that within the segment, so that both are added as in the ∞-former.
+The memory that any other has to beat is made of means of the past in equal bins, redrawn over the longer history when a
+segment arrives, each old bin counting as constant inside, and read through softmax attention of its own.
 """
 
 from dataclasses import dataclass
@@ -56,8 +55,6 @@ class Recurrence(nn.Module):
 
     def __init__(self, model_dim: int):
         super().__init__()
-        if model_dim < 1:
-            raise ValueError(f"model_dim must be at least one, got {model_dim}")
         self.unit = nn.GRU(model_dim, model_dim, batch_first=True)
 
     def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:

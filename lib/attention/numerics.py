@@ -6,8 +6,7 @@ from functools import lru_cache, reduce, wraps
 import torch
 from torch import Tensor, nn
 
-# Entries beyond it are computed with in double precision: single precision loses what differs, and then overflows.
-LARGE = 1e6
+LARGE = 1e6  # beyond it single precision loses what differs, and then overflows
 
 
 def wide(*dtypes: torch.dtype) -> torch.dtype:
@@ -16,10 +15,7 @@ def wide(*dtypes: torch.dtype) -> torch.dtype:
 
 
 def constant(function: Callable) -> Callable:
-    """Cache tensors that follow from settings, a device and a type alone, all hashable.
-
-    They are no buffers, which casts would round and `to_empty` would leave undefined.
-    """
+    """Cache tensors that follow from settings, a device and a type; as buffers, casts would round them."""
     cached = lru_cache(maxsize=256)(function)
 
     @wraps(function)
@@ -36,9 +32,8 @@ def constant(function: Callable) -> Callable:
 
 def is_transformed(*tensors: Tensor) -> bool:
     """Whether a transform of torch.func follows every step that is taken with these."""
-    if torch.compiler.is_compiling():
-        return False
-    return any(torch.func.debug_unwrap(tensor, recurse=False) is not tensor for tensor in tensors)
+    wrapped = (torch.func.debug_unwrap(tensor, recurse=False) is not tensor for tensor in tensors)
+    return not torch.compiler.is_compiling() and any(wrapped)
 
 
 def needs_plain_operations(*tensors: Tensor) -> bool:
@@ -48,9 +43,8 @@ def needs_plain_operations(*tensors: Tensor) -> bool:
 
 def can_look_at(*tensors: Tensor) -> bool:
     """Whether a choice may depend on the values: nobody traces, and there are values."""
-    if torch.compiler.is_compiling() or is_transformed(*tensors):
-        return False
-    return all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in tensors)
+    plain = all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in tensors)
+    return plain and not torch.compiler.is_compiling() and not is_transformed(*tensors)
 
 
 def has_large_entries(*tensors: Tensor) -> bool:
@@ -63,9 +57,7 @@ def has_large_entries(*tensors: Tensor) -> bool:
     return bool(ends) and bool(torch.stack(ends).abs().amax() > LARGE)
 
 
-def differentiable_gradients(
-    plain: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], gradients: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
+def differentiable_gradients(plain: Callable, inputs: Sequence, gradients: Sequence) -> tuple[Tensor, ...]:
     """Gradients of plain operations that can be differentiated again, for backward passes that build a graph."""
     # Views, so that an input which is made of another one is differentiated by itself alone.
     fresh = [each.view_as(each) if each.requires_grad else each.detach().requires_grad_() for each in inputs]

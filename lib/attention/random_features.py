@@ -63,9 +63,7 @@ def draw_projection(name: str, features: int, head_dim: int, generator: torch.Ge
     return orthogonal_projection(features, head_dim, generator, fixed_norm=name == "fixed_norm")
 
 
-def _projected(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Projection
-) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length"]]:
+def _projected(vectors: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
     """The logits w·x and the half square norm |x|²/2."""
     scaled = vectors * vectors.shape[-1] ** -0.25
     return scaled @ projection.to(vectors.dtype).T, scaled.square().sum(-1) / 2

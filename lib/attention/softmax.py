@@ -33,11 +33,11 @@ def check_mask(key_mask: Tensor, batch: int, length: int) -> None:
 def check_state(state: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], events: Tensor) -> None:
     """Raise ValueError unless what a stream carried so far has the shapes, device and precision of its next part."""
     for part, shape in zip(state, shapes, strict=True):
-        if part.shape != shape or part.device != events.device:
-            found = f"{tuple(part.shape)} on {part.device}"
-            raise ValueError(f"the stream's state does not fit: {found} instead of {shape} on {events.device}")
-        if part.is_floating_point() and wide(part.dtype, events.dtype) != part.dtype:
-            raise ValueError(f"the stream's state does not fit: {part.dtype} is narrower than {wide(events.dtype)}")
+        narrow = part.is_floating_point() and wide(part.dtype, events.dtype) != part.dtype
+        if part.shape != shape or part.device != events.device or narrow:
+            found = f"{part.dtype} {tuple(part.shape)} on {part.device}"
+            expected = f"{tuple(shape)} for {events.dtype} on {events.device}"
+            raise ValueError(f"the stream's state does not fit: got {found}, expected {expected}")
 
 
 def attention_weights(
@@ -71,9 +71,8 @@ def softmax_attention(
 ) -> Outputs:
     """softmax(Q Kᵀ / √d) V through the framework's fused kernel, in memory linear in length.
 
-    Queries without any key give zeros; so do masked positions of the causal form. Under transforms of
-    torch.func and with entries beyond a million, where the kernel fails, the matrix is formed. Second derivatives need
-    `torch.nn.attention.sdpa_kernel` with its plain backend.
+    Queries without any key give zeros; so do masked positions of the causal form. Under transforms of torch.func and
+    with entries beyond a million the matrix is formed. Second derivatives need `torch.nn.attention.sdpa_kernel`.
     """
     check_shapes(queries, keys, values, key_mask, causal)
     no_pair = not (queries.numel() and keys.numel())

@@ -17,11 +17,11 @@ first:
     ∂V_c = Φ(K_c) ∂S_{c+1} + P_cᵀ D_c.
 
 Sums are kept transposed and saved at the start of every tile, whose features are recomputed in the backward pass. They
-are relative to 2^level of their column (exp2 takes a quarter of the time of exp); levels are constants to
-differentiation. A query is stabilised by its largest feature, which cancels. A causal tile has the level of the sums
-before it or, where it is higher or nothing was seen, of its first key, so that nothing depends on a later event and no
-mass is below one. Where later keys rise so far above it that sums might overflow, the tile is halved, down to single
-events, which cannot. Over 300 lines because both directions share this, and each is derived by hand.
+are relative to 2^level of their column (exp2 is faster than exp); levels are constants to differentiation. A query is
+stabilised by its largest feature, which cancels. A causal tile has the level of the sums before it or, where it is
+higher or nothing was seen, of its first key, so that nothing depends on a later event and no mass is below one. Where
+later keys rise so far above it that sums might overflow, the tile is halved, down to single events, which cannot.
+Over 300 lines because both directions share this, and each is derived by hand.
 """
 
 import math
@@ -108,8 +108,9 @@ class Scratch:
     def __init__(self, like: Tensor, columns: int):
         self.flat = like.new_empty(max(tile_elements(like.device), TILE * columns))
 
-    def view(self, *shape: int) -> Tensor:
-        return self.flat[: torch.Size(shape).numel()].view(shape)
+    def view(self, vectors: Tensor, columns: int) -> Tensor:
+        shape = torch.Size((*vectors.shape[:2], columns))
+        return self.flat[: shape.numel()].view(shape)
 
 
 def levels_of_keys(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -148,11 +149,6 @@ def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap,
     return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
 
 
-def masses(features: Tensor, sums: Tensor) -> Tensor:
-    """The mass that each query reads; as a row times a matrix, which is what the framework does fast."""
-    return (sums[:, -1:] @ features.mT).mT
-
-
 def gradients_of_reading(by_output: Tensor, output: Tensor, mass: Tensor) -> Tensor:
     """D⁺: the gradients of numerator and mass."""
     by_numerator = by_output / mass
@@ -168,9 +164,7 @@ def gradients_of_logits(features: Tensor, gradient: Tensor, feature_map: Feature
     return by_sine * cosine - by_cosine * sine
 
 
-def gradients_of_keys(
-    keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap, out: Tensor | None = None
-) -> Tensor:
+def gradients_of_keys(keys, features, gradient, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
     """Gradients of keys from those of their features, through w·x and s|x|²; overwrites `gradient`."""
     by_logits = gradients_of_logits(features, gradient, feature_map)
     by_level = (by_logits if feature_map.exponential else features * gradient).sum(-1, keepdim=True)
@@ -205,7 +199,7 @@ class _BothDirections(torch.autograd.Function):
         for row in groups(len(keys), columns, keys.device):
             for token in tiles(keys.shape[1]):
                 key, key_level = keys[row, token], key_levels[row, token]
-                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(*key.shape[:2], width))
+                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(key, width))
                 higher = torch.maximum(level[row], highest(logits, key_level, feature_map))
                 features = features_of_keys(logits, key_level, higher, feature_map)
                 sums[row] *= (level[row] - higher).exp2_()[:, None]
@@ -216,9 +210,10 @@ class _BothDirections(torch.autograd.Function):
             level[row].masked_fill_(nothing, 0)
             for token in tiles(queries.shape[1]):
                 query = queries[row, token]
-                features = features_of_queries(query, level[row], feature_map, scratch.view(*query.shape[:2], width))
+                features = features_of_queries(query, level[row], feature_map, scratch.view(query, width))
                 torch.bmm(features, sums[row][:, :-1].mT, out=output[row, token])
-                mass[row, token] = masses(features, sums[row])
+                # A row times a matrix is what the framework does fast.
+                mass[row, token] = (sums[row][:, -1:] @ features.mT).mT
         mass.masked_fill_(mass == 0, 1)
         output /= mass
         ctx.save_for_backward(queries, keys, values, key_levels, sums, level, output, mass)
@@ -235,28 +230,25 @@ class _BothDirections(torch.autograd.Function):
             hidden = key_levels <= log_zero(key_levels.dtype)
             plain = lambda *inputs: (plain_attention(*inputs, hidden, feature_map),)  # noqa: E731
             return *differentiable_gradients(plain, (queries, keys, values), (by_output,)), None, None
-        directions, columns = feature_map.directions, feature_map.columns
+        directions, width, columns = feature_map.directions, len(feature_map.directions), feature_map.columns
         scratch, other = Scratch(keys, columns), Scratch(keys, columns)
         by_queries, by_keys, by_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
         for row in groups(len(keys), columns, keys.device):
             by_sums = torch.zeros_like(sums[row])
             for token in tiles(queries.shape[1]):
                 query = queries[row, token]
-                logits = scratch.view(*query.shape[:2], len(directions))
-                features = features_of_queries(query, level[row], feature_map, logits)
+                features = features_of_queries(query, level[row], feature_map, scratch.view(query, width))
                 by_total = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
                 by_sums.baddbmm_(by_total.mT, features)
-                by_features = torch.bmm(by_total, sums[row], out=other.view(*query.shape[:2], columns))
+                by_features = torch.bmm(by_total, sums[row], out=other.view(query, columns))
                 by_logits = gradients_of_logits(features, by_features, feature_map)
                 torch.bmm(by_logits, directions.expand(len(query), -1, -1), out=by_queries[row, token])
             for token in tiles(keys.shape[1]):
                 key, key_level = keys[row, token], key_levels[row, token]
-                logits = scratch.view(*key.shape[:2], len(directions))
-                logits = logits_of(key, key_level[..., None], feature_map, logits)
+                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(key, width))
                 features = features_of_keys(logits, key_level, level[row], feature_map)
                 torch.bmm(features, by_sums[:, :-1].mT, out=by_values[row, token])
-                by_features = other.view(*key.shape[:2], columns)
-                torch.bmm(extended(values[row, token]), by_sums, out=by_features)
+                by_features = torch.bmm(extended(values[row, token]), by_sums, out=other.view(key, columns))
                 gradients_of_keys(key, features, by_features, feature_map, by_keys[row, token])
         return by_queries, by_keys, by_values, None, None
 
@@ -312,9 +304,7 @@ def level_of_tile(keys: Tensor, key_level: Tensor, past: State, feature_map: Fea
     return level.masked_fill(level < zero / 2, 0), (before - level).exp2_()
 
 
-def tile_of(
-    queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, past: State, feature_map: FeatureMap
-) -> _Tile:
+def tile_of(queries, keys, values, key_level, past: State, feature_map: FeatureMap) -> _Tile:
     """Features, scores and the sums before every chunk, from the state before the tile."""
     chunk, rows = chunk_length(*values.shape[1:]), len(keys)
     level, decay = level_of_tile(keys, key_level, past, feature_map)
@@ -337,7 +327,7 @@ def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs and masses of a tile."""
     output = tile.query_features @ tile.starts[:, :-1].mT
     output.baddbmm_(tile.scores, in_chunks(values, tile.scores.shape[1]))
-    mass = masses(tile.query_features, tile.starts) + tile.scores.sum(-1, keepdim=True)
+    mass = (tile.starts[:, -1:] @ tile.query_features.mT).mT + tile.scores.sum(-1, keepdim=True)
     mass.masked_fill_(mass == 0, 1)
     output /= mass
     return output.view(values.shape), mass.reshape(*values.shape[:2], 1)
@@ -358,9 +348,7 @@ def walk(inputs: Sequence[Tensor], state: State, feature_map: FeatureMap) -> Ite
         state, begin, most = tile.end, token.stop, min(2 * length, TILE)
 
 
-def tile_backward(
-    tile: _Tile, keys: Tensor, values: Tensor, by_total: Tensor, by_end: Tensor, feature_map: FeatureMap
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def tile_backward(tile: _Tile, keys, values, by_total, by_end, feature_map: FeatureMap) -> tuple[Tensor, ...]:
     """Gradients of queries, keys, values and of the sums before the tile."""
     query_features, key_features, scores, starts, decay, size, _ = tile
     chunk, rows = scores.shape[1], len(keys)
@@ -424,12 +412,6 @@ class _Causal(torch.autograd.Function):
                         gradient[row, part][:, token] = piece
             by_start[row] = by_sums
         return *gradients, None, by_start, None, None
-
-
-def empty_state(rows: int, value_dim: int, feature_map: FeatureMap) -> State:
-    """The state before the first event."""
-    sums = feature_map.directions.new_zeros(rows, value_dim + 1, feature_map.columns)
-    return State(sums, torch.zeros_like(sums[:, 0]))
 
 
 def causal_attention(

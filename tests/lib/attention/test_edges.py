@@ -193,7 +193,6 @@ def test_modules_of_events_of_any_norm_are_their_limit(kind, scale):
         (lambda: SoftmaxAttention(8, 0), "heads must divide"),
         (lambda: SoftmaxAttention(10, 3), "heads must divide"),
         (lambda: LocalAttention(8, 2, 0), "segment"),
-        (lambda: Recurrence(0), "model_dim"),
         (lambda: PerformerAttention(8, 2, seeded(), 0), "features"),
         (lambda: BinnedMemoryAttention(8, 2, 0, 4), "basis"),
         (lambda: BinnedMemoryAttention(8, 2, 4, 0), "segment"),
