@@ -1,7 +1,7 @@
 """Classical models to beat, on the same folds: counts of codes, of their pairs and by amount; boosting on aggregates.
 
-Features are functions of a customer's own events in columns that the bank's published codes fix; whatever is learned,
-the choice of columns and of the penalty included, is learned by the model inside the training fold.
+Features are functions of a customer's own events; whatever is learned, the choice of columns and of the penalty
+included, is learned inside the training fold.
 """
 
 import time
@@ -28,11 +28,8 @@ from study.accuracy.verdict import CLASSICAL
 
 INNER_FOLDS = FEWEST_TO_TRAIN
 PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
-LEAST_VARIANCE = 0.02
-"""Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
-
+LEAST_VARIANCE = 0.02  # of log(1 + count): what fewer than about one training customer in twenty-five has is left out
 RIVALS = tuple(CLASSICAL)
-"""The classical models of the main comparison."""
 
 Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
@@ -97,20 +94,13 @@ def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
     return np.column_stack([code_counts(histories), moments, *rhythm, np.log(histories.lengths)])
 
 
-def regression() -> LogisticRegressionCV:
-    """Logistic regression whose squared penalty is chosen by cross-validation inside the training customers."""
-    return LogisticRegressionCV(
-        Cs=PENALTIES,
-        cv=INNER_FOLDS,
-        scoring="neg_log_loss",
-        l1_ratios=(0,),
-        max_iter=5000,
-        use_legacy_attributes=False,
-    )
-
-
 def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
-    """The classical models by name: their features, and the model that learns from them."""
+    """The classical models by name: their features, and the model that learns from them.
+
+    A regression chooses its squared penalty by cross-validation inside the training customers.
+    """
+    choice = {"Cs": PENALTIES, "cv": INNER_FOLDS, "scoring": "neg_log_loss", "l1_ratios": (0,)}
+    regression = LogisticRegressionCV(**choice, max_iter=5000, use_legacy_attributes=False)
     boosting = HistGradientBoostingClassifier(
         learning_rate=0.03,
         max_iter=300,
@@ -120,9 +110,9 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
         max_features=0.05,
         random_state=seed,
     )
-    selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())
+    selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression)
     return {
-        "logistic_regression": (code_counts, regression()),
+        "logistic_regression": (code_counts, regression),
         "bigram_regression": (codes_and(pair_counts), selected),
         "size_regression": (codes_and(size_counts), selected),
         "count_regression": (codes_and(size_counts, pair_counts), selected),
@@ -133,9 +123,9 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
 def predictions(
     histories: Histories, splits: Sequence[Split], seed: int, names: Sequence[str] = RIVALS
 ) -> pd.DataFrame:
-    """Predictions of classical models for the test part of every split, learned on its training part.
+    """Predictions for the test part of every split, learned on its training part; the splits are of repeat `seed`.
 
-    `splits` are the folds of one repeat, `seed`. Each fit takes `seconds`, on one thread, because it is small.
+    Each fit takes `seconds`, on one thread, because it is small.
     """
     frames = []
     for name in names:

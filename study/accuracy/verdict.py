@@ -20,18 +20,12 @@ CLASSICAL = {
 }
 """The classical models of the main comparison, as a sentence names them."""
 ALL = {2: "Both", 3: "All three", 4: "All four", 5: "All five"}
-MOST_ROWS = 6
-NEAR = 0.02
-"""A larger difference in ROC-AUC is spelled out, visible or not."""
+NEAR = 0.02  # a larger difference in ROC-AUC is spelled out, visible or not
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """ROC-AUC of every model (value, low, high) and paired differences by (first, second), all with 95 % intervals.
-
-    The intervals of the differences (difference, low, high) hold for all of them at once; `detectable` would have been
-    found with a probability of 80 %.
-    """
+    """ROC-AUC of every model (value, low, high), and paired differences by (first, second) as of `comparisons`."""
 
     scores: pd.DataFrame
     differences: pd.DataFrame
@@ -100,12 +94,12 @@ def accuracy_sentences(found: Verdict) -> list[str]:
 
 
 def accuracy_panel(ax: Axes, rows: pd.DataFrame) -> None:
-    """ROC-AUC with 95 % intervals of at most six models, their values at the right; nothing without a comparison."""
+    """ROC-AUC with 95 % intervals of the mechanisms and of at most three more; nothing without a comparison."""
     found = verdict(rows)
     if found is None:
         return
     beside = [REMOVED, found.best_classical, "logistic_regression", "gradient_boosting"]
-    names = list(dict.fromkeys([*found.mechanisms, *beside]))[: max(MOST_ROWS, len(found.mechanisms) + 2)]
+    names = list(dict.fromkeys([*found.mechanisms, *beside]))[: len(found.mechanisms) + 3]
     interval_plot(ax, found.scores, {name: fill(_label(name), 24) for name in names}, "ROC-AUC, out of fold")
     for place, value in enumerate(found.scores.loc[names, "value"]):
         ax.text(1.02, place, f"{value:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)

@@ -34,16 +34,12 @@ def drawn(classes, customers, repeats=1, seed=0):
     return scores / scores.sum(-1, keepdims=True), labels
 
 
-def once(labels):
-    return np.ones((1, len(labels)))
-
-
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.lists(st.integers(0, 5), min_size=1, max_size=20))
 def test_roc_auc_equals_the_librarys_ties_included(positive, negative):
     labels = np.array([1] * len(positive) + [0] * len(negative))
     scores = np.array(positive + negative) / 5
     expected = library.roc_auc_score(labels, scores)
-    assert evaluate.roc_auc(two(scores), labels, once(labels)) == pytest.approx(expected, abs=1e-12)
+    assert evaluate.value("roc_auc", two(scores)[None], labels) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -146,7 +142,34 @@ def test_intervals_hold_for_all_pairs_at_once(monkeypatch):
 
 def test_a_customer_predicted_twice_or_not_at_all_is_refused():
     table = predictions_of(np.full((2, 10, 2), 0.5), np.arange(10) % 2)
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="duplicate"):
         evaluate.score_table(pd.concat([table, table.iloc[:1]]), "softmax")
     with pytest.raises(ValueError, match="missing"):
         evaluate.score_table(table.iloc[1:], "softmax")
+
+
+def test_calibration_error_by_hand():
+    probability = np.array([0.9, 0.1, 0.3, 0.7])
+    correct = np.array([[True, False, True, True]])
+    # Bins {0.1, 0.3} and {0.7, 0.9}: gaps |0.2 - 0.5| and |0.8 - 1|, half of the customers in each.
+    assert evaluate.calibration_error(probability, correct, bins=2) == pytest.approx([0.25])
+
+
+def test_true_probabilities_stay_below_the_limit_of_calibration_and_exaggerated_ones_do_not():
+    generator = np.random.default_rng(0)
+    below = []
+    for _ in range(100):
+        probability = generator.uniform(0.1, 0.9, 200)
+        error, limit = evaluate.calibration(two(probability)[None], (generator.random(200) < probability) * 1, seed=1)
+        below.append(error <= limit)
+    # The limit is a 95 % quantile: four standard errors of 100 trials.
+    assert abs(np.mean(below) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 100)
+    surer = two(np.arange(1000) % 2 * 0.8 + 0.1)[None]
+    error, limit = evaluate.calibration(surer, generator.integers(0, 2, 1000), seed=1)
+    assert error > 2 * limit
+
+
+def test_calibration_of_more_classes_is_that_of_the_most_probable():
+    scores = np.array([[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]])
+    # The first customer's class is the most probable one, the second's is not: each is a bin of its own.
+    assert evaluate.calibration(scores, np.array([1, 2]), seed=0)[0] == pytest.approx((0.5 + 0.6) / 2)
