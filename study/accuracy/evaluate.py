@@ -129,10 +129,10 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed
     return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high"])
 
 
-def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
-    """By model, mean and standard deviation of the metric over repeats."""
+def spread(predictions: pd.DataFrame) -> pd.DataFrame:
+    """By model, mean and standard deviation of ROC-AUC over repeats."""
     models = predictions["model"].unique()
-    values = pd.DataFrame({model: value(metric, *score_table(predictions, model)) for model in models})
+    values = pd.DataFrame({model: value("roc_auc", *score_table(predictions, model)) for model in models})
     return values.agg(["mean", "std"]).T.rename_axis("model")
 
 
