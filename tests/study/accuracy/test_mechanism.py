@@ -1,5 +1,3 @@
-"""What notebooks 04, 05 and 06 say alike of their mechanism."""
-
 import json
 import re
 
