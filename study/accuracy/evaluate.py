@@ -18,7 +18,6 @@ from lib.training.runs import Run
 
 RESAMPLES = 2000
 BATCH = 500  # resamples scored together: bounds the memory
-BINS = 10  # of the calibration error
 SIMULATIONS = 1000  # of labels, were the probabilities true
 
 Probabilities = Float[ndarray, "customers classes"]
@@ -177,7 +176,7 @@ def out_of_fold(
 
 
 def calibration_error(
-    probability: Float[ndarray, " customers"], correct: Bool[ndarray, "draws customers"], bins: int = BINS
+    probability: Float[ndarray, " customers"], correct: Bool[ndarray, "draws customers"], bins: int = 10
 ) -> Float[ndarray, " draws"]:
     """Expected calibration error: mean gap of probability and frequency over bins of equal numbers of customers."""
     order, count = np.argsort(probability, kind="stable"), len(probability)
