@@ -7,8 +7,9 @@ import pandas as pd
 from scipy.special import expit
 
 from lib.data.histories import Histories
-from lib.paths import DATA, FACTS
+from lib.paths import DATA
 from study.accuracy import evaluate, references
+from study.accuracy.references import Split
 from study.report import MODEL_STYLE
 from study.variants import VARIANTS, permuted
 from study.wording import words
@@ -59,16 +60,9 @@ def control_table(predictions: pd.DataFrame, controls: Sequence[str], seed: int)
 
 
 def order_table(
-    histories: Histories,
-    splits: Sequence[references.Split],
-    predictions: pd.DataFrame,
-    controls: Sequence[str],
-    seed: int,
+    histories: Histories, splits: Sequence[Split], predictions: pd.DataFrame, controls: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """True minus permuted order in ROC-AUC, of counted pairs of codes and of the controls on permuted events.
-
-    The intervals hold for all of them at once. Pairs are counted in the splits, those of the first repeat.
-    """
+    """True minus permuted order in ROC-AUC, of counted pairs of codes (in the first repeat's splits) and controls."""
     counted = references.predictions(permuted(histories), splits, 0, [ORDERED]).assign(model=f"{ORDERED}_permuted")
     names = [ORDERED, *(VARIANTS[name].changes for name in controls)]
     pairs = [(name, f"{name}_permuted") for name in names]
@@ -82,16 +76,6 @@ def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
     return "; ".join(
         f"{name} {difference:+.3f} ({low:+.3f} to {high:+.3f})" for name, difference, low, high, *_ in rows
     )
-
-
-def beside_published(predictions: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The published results and our models', best first: mean ROC-AUC and accuracy, and by which protocol."""
-    scores = {metric: evaluate.spread(predictions, metric)["mean"] for metric in ("roc_auc", "accuracy")}
-    ours = pd.DataFrame(scores).rename(index=label).reset_index().assign(protocol=protocol, source="this study")
-    published = pd.read_csv(FACTS / "published_results.csv")
-    published["protocol"] += published["labels"].map(", {:,} customers".format)
-    table = pd.concat([published[list(ours)], ours], ignore_index=True).round(3)
-    return table.sort_values("roc_auc", ascending=False, ignore_index=True)
 
 
 def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFrame) -> pd.DataFrame:

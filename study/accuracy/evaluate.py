@@ -18,7 +18,6 @@ from lib.training.runs import Run
 
 RESAMPLES = 2000
 BATCH = 500  # resamples scored together: bounds the memory
-BINS = 10  # of the calibration error
 SIMULATIONS = 1000  # of labels, were the probabilities true
 
 Probabilities = Float[ndarray, "customers classes"]
@@ -129,10 +128,10 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed
     return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high"])
 
 
-def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
-    """By model, mean and standard deviation of the metric over repeats."""
+def spread(predictions: pd.DataFrame) -> pd.DataFrame:
+    """By model, mean and standard deviation of ROC-AUC over repeats."""
     models = predictions["model"].unique()
-    values = pd.DataFrame({model: value(metric, *score_table(predictions, model)) for model in models})
+    values = pd.DataFrame({model: value("roc_auc", *score_table(predictions, model)) for model in models})
     return values.agg(["mean", "std"]).T.rename_axis("model")
 
 
@@ -177,7 +176,7 @@ def out_of_fold(
 
 
 def calibration_error(
-    probability: Float[ndarray, " customers"], correct: Bool[ndarray, "draws customers"], bins: int = BINS
+    probability: Float[ndarray, " customers"], correct: Bool[ndarray, "draws customers"], bins: int = 10
 ) -> Float[ndarray, " draws"]:
     """Expected calibration error: mean gap of probability and frequency over bins of equal numbers of customers."""
     order, count = np.argsort(probability, kind="stable"), len(probability)

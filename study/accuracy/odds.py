@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from lib.data.histories import Histories
 
 HALF_WIDTH = 1.96  # of a 95 % interval, in standard errors
-LONGEST_NAME = 44
 
 
 def code_odds(histories: Histories, least_customers: int) -> pd.DataFrame:
@@ -49,7 +48,7 @@ def odds_figure(odds: pd.DataFrame, names: dict[int | str, str], most: int = 10)
         len(groups), squeeze=False, figsize=(7, 1 + 0.23 * sum(heights)), height_ratios=heights, sharex=True
     )
     for ax, (name, part) in zip(panels[:, 0], groups, strict=True):
-        labels = [f"{names[code][:LONGEST_NAME]} ({code})" if names.get(code) else str(code) for code in part["code"]]
+        labels = [f"{names[code][:44]} ({code})" if names.get(code) else str(code) for code in part["code"]]
         error = HALF_WIDTH * part["error"]
         ax.errorbar(part["log_odds"], range(len(part)), xerr=error, fmt="o", color="#555555")
         ax.axvline(0, color="#9a9a9a", linewidth=0.8, linestyle=":")

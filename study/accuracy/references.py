@@ -35,18 +35,16 @@ Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
 
 
-def log_counts(
-    owner: Integer[ndarray, " items"], item: Integer[ndarray, " items"], customers: int, kinds: int
-) -> sparse.csr_array:
+def log_counts(owner: Integer[ndarray, " n"], item: Integer[ndarray, " n"], shape: tuple[int, int]) -> sparse.csr_array:
     """log(1 + count) of every kind of item by customer."""
-    return sparse.coo_array((np.ones(len(item)), (owner, item)), shape=(customers, kinds)).tocsr().log1p()
+    return sparse.coo_array((np.ones(len(item)), (owner, item)), shape=shape).tocsr().log1p()
 
 
 def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
     """log(1 + count) of every MCC and every type per customer: the bag of codes."""
     owner, customers = histories.owners, len(histories.customers)
     tables = [
-        log_counts(owner, histories.categories[:, kind], customers, size).toarray()
+        log_counts(owner, histories.categories[:, kind], (customers, size)).toarray()
         for kind, size in enumerate(histories.cardinalities[: histories.code_kinds])
     ]
     return np.concatenate(tables, axis=1)
@@ -58,7 +56,7 @@ def pair_counts(histories: Histories) -> sparse.csr_array:
     inside = owner[:-1] == owner[1:]
     pair = codes[:-1] * histories.cardinalities[0] + codes[1:]
     occurring, item = np.unique(pair[inside], return_inverse=True)
-    return log_counts(owner[:-1][inside], item, len(histories.customers), len(occurring))
+    return log_counts(owner[:-1][inside], item, (len(histories.customers), len(occurring)))
 
 
 def size_counts(histories: Histories) -> sparse.csr_array:
@@ -66,8 +64,8 @@ def size_counts(histories: Histories) -> sparse.csr_array:
     code_by_size = crossed(
         torch.from_numpy(histories.categories.astype(np.int64))[None], torch.tensor(histories.numbers)[None]
     )
-    kinds = histories.cardinalities[0] * SIZES
-    return log_counts(histories.owners, code_by_size[0].numpy(), len(histories.customers), kinds)
+    shape = len(histories.customers), histories.cardinalities[0] * SIZES
+    return log_counts(histories.owners, code_by_size[0].numpy(), shape)
 
 
 def codes_and(*others: Features) -> Features:
@@ -101,15 +99,8 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
     """
     choice = {"Cs": PENALTIES, "cv": INNER_FOLDS, "scoring": "neg_log_loss", "l1_ratios": (0,)}
     regression = LogisticRegressionCV(**choice, max_iter=5000, use_legacy_attributes=False)
-    boosting = HistGradientBoostingClassifier(
-        learning_rate=0.03,
-        max_iter=300,
-        max_leaf_nodes=8,
-        min_samples_leaf=5,
-        l2_regularization=5.0,
-        max_features=0.05,
-        random_state=seed,
-    )
+    growth = {"learning_rate": 0.03, "max_iter": 300, "max_leaf_nodes": 8, "min_samples_leaf": 5}
+    boosting = HistGradientBoostingClassifier(**growth, l2_regularization=5.0, max_features=0.05, random_state=seed)
     selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression)
     return {
         "logistic_regression": (code_counts, regression),

@@ -41,12 +41,6 @@ def test_the_optimum_gets_the_generators_probabilities_in_the_same_folds(histori
     np.testing.assert_allclose(optimum["class_0"] + optimum["class_1"], 1)
 
 
-def test_differences_are_spelled_with_their_values_in_words():
-    assert comparison.label("performer − performer_16") == "Performer − Performer with 16 features"
-    table = pd.DataFrame({"difference": 0.1, "low": -0.2, "high": 0.4}, index=["softmax − gru"])
-    assert comparison.spelled(table, [("softmax", "gru")]) == "softmax +0.100 (-0.200 to +0.400)"
-
-
 def test_tables_become_rows_with_their_bounds_and_without_what_is_missing():
     table = pd.DataFrame({"model": ["softmax"], "metric": ["accuracy"], "value": [0.7], "low": [0.6], "high": [0.8]})
     rows = comparison.long_rows(table, "final", "08_comparison").set_index("metric")["value"]
@@ -66,6 +60,5 @@ def test_data_on_which_settings_were_tried_are_known_by_their_checksum():
     tables = comparison.saved_searches()
     (checksum,) = tables["tuned_on"]["checksum"]
     scores = comparison.tried_on(checksum, tables)
-    assert len(scores) > 20
     assert scores.between(0.7, 0.9).all()
     assert comparison.tried_on("another", tables).empty
