@@ -2,7 +2,9 @@
 
 import argparse
 import copy
+import math
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from study.mechanisms import OWN
 
 SMALL = ModelConfig(model_dim=16, heads=2, features=8, basis=8, samples=16, segment=16)
 LENGTH = 40
+SCALING_LENGTHS = (1024, 4096)
 
 
 class BrokenPromise(Exception):
@@ -183,11 +186,27 @@ def broken(check: Callable[[ModelConfig], None], config: ModelConfig) -> str | N
     return None
 
 
+def growth(config: ModelConfig) -> float:
+    """The power of the length with which a layer's time of a core grows, forward and backward."""
+    layer, times = build(config), []
+    for length in SCALING_LENGTHS:
+        events, measured = random_events(config, length).requires_grad_(), []
+        for _ in range(5):
+            started = time.process_time()
+            layer(events).output.sum().backward()
+            measured.append(time.process_time() - started)
+        times.append(min(measured))
+    return math.log(times[1] / times[0]) / math.log(SCALING_LENGTHS[1] / SCALING_LENGTHS[0])
+
+
 def report(name: str) -> bool:
-    """Print a line for every promise; whether all are kept."""
+    """Print a line for every promise and one on how the time grows; whether all are kept."""
     found = {check.__doc__: broken(check, replace(SMALL, attention=name)) for check in PROMISES}
     for promise, why in found.items():
         print(f"BROKEN  {promise}: {why}" if why else f"kept    {promise}")
+    power, (short, long) = growth(replace(SMALL, attention=name)), SCALING_LENGTHS
+    linear = "linear, or nearly" if power < 1.5 else "not linear"
+    print(f"time    grows as the length to the power {power:.1f} from {short:,} to {long:,} events: {linear}")
     return not any(found.values())
 
 

@@ -63,5 +63,5 @@ def test_a_user_sees_a_line_for_each_promise(tmp_path):
     command = [sys.executable, "-m", "study.contract", "--caller", tmp_path, "own.py:Mine", LINEAR]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     words = [line.split()[0] for line in done.stdout.splitlines()]
-    kept = len(contract.PROMISES) * ["kept"]
+    kept = [*len(contract.PROMISES) * ["kept"], "time"]
     assert (done.returncode, words) == (1, [*kept[:2], "BROKEN", *kept[3:], *kept]), done.stdout
