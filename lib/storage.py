@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, with checksums that tell whether they are still what was written.
 
-Everything is written as `.NAME.*.tmp` beside its place and renamed: a killed process, a full disk or a power cut leaves
-the old content or none. `run_all.sh` deletes what killed processes left.
+Everything is written as `.NAME.*.tmp` beside its place and renamed: a killed process or a full disk leaves the old
+content or none. `run_all.sh` deletes what killed processes left.
 """
 
 import errno
@@ -73,11 +73,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     old = partial.with_name(f"{partial.name}.old.tmp")
     try:
         yield partial
-        sums = "".join(f"{file_checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir()))
+        sums = _sums(partial)
         (partial / CHECKSUMS).write_text(sums, encoding="utf-8")
         # One process at a time looks and renames, so that none takes away what another has just put there.
         with FileLock(folder.with_name(".lock")):
-            if _sums(folder) != sums or not intact(folder):
+            if not intact(folder) or (folder / CHECKSUMS).read_text(encoding="utf-8") != sums:
                 with suppress(FileNotFoundError):
                     folder.rename(old)
                 partial.rename(folder)
@@ -94,24 +94,17 @@ def intact(folder: Path) -> bool:
     """Whether `atomic_folder` made the folder and every file is as it was; stderr names the first that is not."""
     if not folder.exists():
         return False
-    lines = _sums(folder).splitlines()
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)} or {CHECKSUMS: ""}
-    names = set(listed)
-    with suppress(FileNotFoundError):  # another process is replacing it
-        names |= {path.name for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith(".")}
-    for name in sorted(names):
-        try:
-            whole = file_checksum(folder / name) == listed.get(name)
-        except OSError:
-            whole = False
-        if not whole:
-            print(f"{folder / name}: missing or damaged, made again", file=sys.stderr)
-            return False
-    return True
+    try:
+        stored, found = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace"), _sums(folder)
+    except OSError:  # there is none, or another process is replacing the folder
+        stored, found = "", CHECKSUMS
+    differing = sorted(line.split("  ")[-1] for line in {*stored.splitlines()} ^ {*found.splitlines()})
+    if differing:
+        print(f"{folder / differing[0]}: missing or damaged, made again", file=sys.stderr)
+    return not differing
 
 
 def _sums(folder: Path) -> str:
-    try:
-        return (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    """Checksum and name of every file, a line each."""
+    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith("."))
+    return "".join(f"{file_checksum(path)}  {path.name}\n" for path in files)

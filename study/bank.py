@@ -59,8 +59,7 @@ def seconds_since_day_0(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 REMEDY = 'write it as "DAY HH:MM:SS", for example "12 18:03:59"'
-CLOCK = Clock(pa.string(), seconds_since_day_0, REMEDY, weekday=4, parts=1)
-"""Day 0 is Friday 1 August 2014."""
+CLOCK = Clock(pa.string(), seconds_since_day_0, REMEDY, weekday=4, parts=1)  # day 0 is Friday 1 August 2014
 
 
 @cache

@@ -110,10 +110,11 @@ def findings(histories: Histories) -> str:
     """What a folder holds, in lines: customers, labels, events, the span of time, and what was odd and handled."""
     found = histories.found
     odd = [f"{key.replace('_', ' ')} {found[key]:,}" for key in found if found[key] and ODD.search(key)]
-    span = [f"day {day:.5g}" for day in (histories.days.min(), histories.days.max())]
+    ends = (histories.days.min(), histories.days.max())
     if "weekday" in histories.kinds and histories.vocabularies != bank.bank().vocabularies:
-        seconds = [round(day * DAY) for day in (histories.days.min(), histories.days.max())]
-        span = [str(np.datetime64(second, "s")).replace("T", " ") for second in seconds]
+        span = [str(np.datetime64(round(day * DAY), "s")).replace("T", " ") for day in ends]
+    else:
+        span = [f"day {day:.5g}" for day in ends]
     lines = [
         f"customers: {found['customers']:,}, {found['labelled']:,} of them labelled",
         f"labels: {label_counts(histories)}",

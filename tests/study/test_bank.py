@@ -33,8 +33,7 @@ def folder_with(tmp_path, events=GOOD, labels=LABELS):
 
 def assert_same(one, other):
     for field in dataclasses.fields(one):
-        first, second = getattr(one, field.name), getattr(other, field.name)
-        assert np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second
+        np.testing.assert_equal(getattr(one, field.name), getattr(other, field.name))
 
 
 def test_reads_plain_and_gzipped_alike(tmp_path):
