@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, with checksums that tell whether they are still what was written.
 
-Everything is written as `.NAME.*.tmp` beside its place and renamed: a killed process or a full disk leaves the old
-content or none. `run_all.sh` deletes what killed processes left.
+They are written as `.NAME.*.tmp` and renamed; `run_all.sh` deletes what killed processes left.
 """
 
 import errno
@@ -17,7 +16,6 @@ from pathlib import Path
 from filelock import FileLock
 
 CHECKSUMS = "SHA256SUMS"
-LEAST_FREE = 2**20  # bytes below which a disk counts as full
 
 
 def file_checksum(path: Path) -> str:
@@ -63,10 +61,9 @@ def read_checksummed(path: Path) -> bytes | None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which then gets its checksums and takes the folder's place.
+    """A temporary folder to fill, which then gets its checksums and takes the folder's place, in one process at a time.
 
-    Where several processes make the same folder at once, each finds one that is whole. Raises OSError where the disk is
-    full, also where what fills the folder has another word for it.
+    Raises OSError where the disk is full, also where what fills the folder has another word for it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
@@ -82,7 +79,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
                     folder.rename(old)
                 partial.rename(folder)
     except RuntimeError as error:
-        if shutil.disk_usage(partial).free < LEAST_FREE:
+        if shutil.disk_usage(partial).free < 2**20:  # bytes
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
     finally:

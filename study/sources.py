@@ -11,7 +11,7 @@ import numpy as np
 
 from lib import paths
 from lib.data import histories as encoded
-from lib.data.description import DAY, FILE, DataError
+from lib.data.description import DAY, DataError
 from lib.data.histories import Histories, check_folds, label_counts, load, read, save
 from lib.dependencies import code_hash, modules
 from lib.storage import atomic_folder, checksum, file_checksum, intact, write_atomic
@@ -49,9 +49,7 @@ def locate(source: str, customers: int, seed: int) -> Path:
     if source == "sberbank":
         return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
-        raise DataError(
-            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz] or {FILE}"
-        )
+        raise DataError(f"--data {source}: no such folder; give synthetic, sberbank or a folder of events")
     return Path(source)
 
 
