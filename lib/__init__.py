@@ -1,10 +1,9 @@
 """Efficient attention on bank-transaction histories.
 
-Glossary. Tensors of attention are always (batch, heads, length, head_dim); axes are written as words:
+Tensors of attention are always (batch, heads, length, head_dim); axes are written as words:
 
 | word | meaning | symbol in the papers |
 |---|---|---|
-| batch | customers computed together | |
 | heads | attention heads | h |
 | length, query_length, key_length | events of a history | L |
 | head_dim | width of one head | d |
@@ -14,7 +13,4 @@ Glossary. Tensors of attention are always (batch, heads, length, head_dim); axes
 | samples | points at which the past signal is read back | M |
 | contraction | share of [0, 1] that the past keeps in an update | τ |
 | key_mask | true where an event is real, false where it is padding | |
-
-`models` in result tables are named `softmax`, `performer`, `infinite_former`; the classical references
-`logistic_regression` and `gradient_boosting`.
 """

@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, with checksums that tell whether they are still what was written.
 
-Everything is written as `.NAME.*.tmp` beside its place and renamed: a killed process, a full disk or a power cut leaves
-the old content or none. `run_all.sh` deletes what killed processes left.
+They are written as `.NAME.*.tmp` and renamed; `run_all.sh` deletes what killed processes left.
 """
 
 import errno
@@ -17,7 +16,6 @@ from pathlib import Path
 from filelock import FileLock
 
 CHECKSUMS = "SHA256SUMS"
-LEAST_FREE = 2**20  # bytes below which a disk counts as full
 
 
 def file_checksum(path: Path) -> str:
@@ -63,26 +61,25 @@ def read_checksummed(path: Path) -> bytes | None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which then gets its checksums and takes the folder's place.
+    """A temporary folder to fill, which then gets its checksums and takes the folder's place, in one process at a time.
 
-    Where several processes make the same folder at once, each finds one that is whole. Raises OSError where the disk is
-    full, also where what fills the folder has another word for it.
+    Raises OSError where the disk is full, also where what fills the folder has another word for it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     old = partial.with_name(f"{partial.name}.old.tmp")
     try:
         yield partial
-        sums = "".join(f"{file_checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir()))
+        sums = _sums(partial)
         (partial / CHECKSUMS).write_text(sums, encoding="utf-8")
         # One process at a time looks and renames, so that none takes away what another has just put there.
         with FileLock(folder.with_name(".lock")):
-            if _sums(folder) != sums or not intact(folder):
+            if not intact(folder) or (folder / CHECKSUMS).read_text(encoding="utf-8") != sums:
                 with suppress(FileNotFoundError):
                     folder.rename(old)
                 partial.rename(folder)
     except RuntimeError as error:
-        if shutil.disk_usage(partial).free < LEAST_FREE:
+        if shutil.disk_usage(partial).free < 2**20:  # bytes
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
     finally:
@@ -94,24 +91,17 @@ def intact(folder: Path) -> bool:
     """Whether `atomic_folder` made the folder and every file is as it was; stderr names the first that is not."""
     if not folder.exists():
         return False
-    lines = _sums(folder).splitlines()
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)} or {CHECKSUMS: ""}
-    names = set(listed)
-    with suppress(FileNotFoundError):  # another process is replacing it
-        names |= {path.name for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith(".")}
-    for name in sorted(names):
-        try:
-            whole = file_checksum(folder / name) == listed.get(name)
-        except OSError:
-            whole = False
-        if not whole:
-            print(f"{folder / name}: missing or damaged, made again", file=sys.stderr)
-            return False
-    return True
+    try:
+        stored, found = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace"), _sums(folder)
+    except OSError:  # there is none, or another process is replacing the folder
+        stored, found = "", CHECKSUMS
+    differing = sorted(line.split("  ")[-1] for line in {*stored.splitlines()} ^ {*found.splitlines()})
+    if differing:
+        print(f"{folder / differing[0]}: missing or damaged, made again", file=sys.stderr)
+    return not differing
 
 
 def _sums(folder: Path) -> str:
-    try:
-        return (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    """Checksum and name of every file, a line each."""
+    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith("."))
+    return "".join(f"{file_checksum(path)}  {path.name}\n" for path in files)

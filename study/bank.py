@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from lib import paths
 from lib.data import description
-from lib.data.description import DAY, FILE, Clock, DataError, Description
+from lib.data.description import DAY, FILE, SECOND, Clock, DataError, Description
 
 EVENTS, LABELS = "transactions.csv", "gender_train.csv"
 VOCABULARIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
@@ -50,17 +50,16 @@ def bank() -> Description:
     )
 
 
-def seconds_since_day_0(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def since_day_0(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times as "DAY HH:MM:SS". The public set has seconds 60; the last of a day is read as its second 59."""
     fields = pc.extract_regex(column, TIME)
     day, hour, minute, second = (pc.fill_null(field.cast(pa.int64()), 0).to_numpy() for field in fields.flatten())
-    seconds = day * DAY + np.minimum(hour * 3600 + minute * 60 + second, DAY - 1)
-    return seconds, seconds, fields.is_valid().to_numpy(False)
+    instants = (day * DAY + np.minimum(hour * 3600 + minute * 60 + second, DAY - 1)) * SECOND
+    return instants, instants, fields.is_valid().to_numpy(False)
 
 
 REMEDY = 'write it as "DAY HH:MM:SS", for example "12 18:03:59"'
-CLOCK = Clock(pa.string(), seconds_since_day_0, REMEDY, weekday=4, parts=1)
-"""Day 0 is Friday 1 August 2014."""
+CLOCK = Clock(pa.string(), since_day_0, REMEDY, weekday=4)  # day 0 is Friday 1 August 2014
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 
 from lib import paths
 from lib.data import histories as encoded
-from lib.data.description import DAY, FILE, DataError
+from lib.data.description import DAY, DataError
 from lib.data.histories import Histories, check_folds, label_counts, load, read, save
 from lib.dependencies import code_hash, modules
 from lib.storage import atomic_folder, checksum, file_checksum, intact, write_atomic
@@ -49,9 +49,7 @@ def locate(source: str, customers: int, seed: int) -> Path:
     if source == "sberbank":
         return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
-        raise DataError(
-            f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz] or {FILE}"
-        )
+        raise DataError(f"--data {source}: no such folder; give synthetic, sberbank or a folder of events")
     return Path(source)
 
 
@@ -110,10 +108,11 @@ def findings(histories: Histories) -> str:
     """What a folder holds, in lines: customers, labels, events, the span of time, and what was odd and handled."""
     found = histories.found
     odd = [f"{key.replace('_', ' ')} {found[key]:,}" for key in found if found[key] and ODD.search(key)]
-    span = [f"day {day:.5g}" for day in (histories.days.min(), histories.days.max())]
+    ends = (histories.days.min(), histories.days.max())
     if "weekday" in histories.kinds and histories.vocabularies != bank.bank().vocabularies:
-        seconds = [round(day * DAY) for day in (histories.days.min(), histories.days.max())]
-        span = [str(np.datetime64(second, "s")).replace("T", " ") for second in seconds]
+        span = [str(np.datetime64(round(day * DAY), "s")).replace("T", " ") for day in ends]
+    else:
+        span = [f"day {day:.5g}" for day in ends]
     lines = [
         f"customers: {found['customers']:,}, {found['labelled']:,} of them labelled",
         f"labels: {label_counts(histories)}",

@@ -11,8 +11,9 @@ from lib.data.histories import FEWEST_TO_TRAIN, Histories, check_folds, label_co
 
 
 def stratified_folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Train and test positions of the labelled customers, stratified by label; test parts cover each once, no group is
-    in both. Raises DataError where there are too few customers or groups.
+    """Train and test positions of the labelled customers, stratified by label; no group is in both of a fold's parts.
+
+    Raises DataError where there are too few customers or groups.
     """
     check_folds(histories, count)
     # Imported here: most of a training's imports, and not needed where a finished one is loaded.

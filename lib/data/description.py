@@ -27,11 +27,11 @@ MEANING = {
 OPTIONAL = ("numbers", "classes", "delimiter", "decimal", "time_unit", "group")
 LEAST = {"categories": 1, "numbers": 0, "classes": 2}  # the keys that are lists, and how much they hold at least
 CHOICES = {"delimiter": [*",;|\t: "], "decimal": [".", ","], "time_unit": ["days", "s", "ms", "us", "ns"]}
-DAY = 86_400  # seconds
+DAY, SECOND = 86_400, 10**9  # in seconds, in nanoseconds
 
 Remedy = str | Callable[[object], str]
 Times = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Times as written, instants (they differ by the zone's offset) and which are valid; since day 0, or 1970."""
+"""Times as written, instants (another by the zone's offset) and which are valid; nanoseconds since day 0 or 1970."""
 
 
 class DataError(ValueError):
@@ -39,13 +39,12 @@ class DataError(ValueError):
 
 
 class Clock(NamedTuple):
-    """How times are written: the column's type; how it is read, in `parts` of a second; a remedy for a wrong one."""
+    """How times are written: the column's type, how it is read, and a remedy for a wrong one."""
 
     kind: pa.DataType
     read: Callable[[pa.Array], Times]
     remedy: Remedy = ""
     weekday: int | None = 3  # of day 0, if it has one; Monday is 0
-    parts: int = 10**9
 
 
 @dataclass(frozen=True)

@@ -14,25 +14,23 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lib.data.description import DAY, Clock, DataError, Description
+from lib.data.description import DAY, SECOND, Clock, DataError, Description
 from lib.data.reading import clock_of, table
 from lib.storage import atomic_folder
 
 CONTEXT = {"hour": 25, "weekday": 7}  # sizes of the categories that are made of an event's time, in their order
 UNKNOWN_HOUR = 24
 MOST_CLASSES = 100
-FEWEST_TO_TRAIN = 5
-"""Customers of each class in every training part: the references choose their penalty in five folds of it."""
+FEWEST_TO_TRAIN = 5  # of each class in a training part: the references choose their penalty in five folds of it
 
 
 @dataclass(frozen=True)
 class Histories:
     """Encoded events of many customers, end to end; customer i owns events offsets[i] to offsets[i + 1].
 
-    The columns of `categories` are named by `kinds`: first the codes of the data, 0 for unknown and p for the p-th of
-    their vocabulary, then context; those of `numbers` by `quantities`. Labels, places among `class_names`, tell the
-    `task`; `groups` are None where each customer stands alone; of both -1 is none. `checksum` is that of the files,
-    `encoded_by` one of the code.
+    `kinds` name the columns of `categories`: codes of the data, 0 for unknown and p for the p-th of their vocabulary,
+    then context; `quantities` those of `numbers`. Labels, places among `class_names`, tell the `task`; `groups` are
+    None where each customer stands alone; of both -1 is none. Checksums are of the files and of the code.
     """
 
     customers: np.ndarray
@@ -68,7 +66,6 @@ class Histories:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
         return len(self.class_names)
 
     @property
@@ -133,7 +130,7 @@ def read_events(folder: Path, description: Description) -> Events:
             file.check(name, batch[name], right, row, "give a finite number, or none where it is missing")
         scaled = [values / unit for values, unit in zip(numbers, units, strict=True)]
         logs = [(np.sign(values) * np.log1p(np.abs(values))).astype(np.float32) for values in scaled]
-        columns = [customer, local // clock.parts, instants, *codes, *logs]
+        columns = [customer, local // SECOND, instants, *codes, *logs]
         for buffer, column in zip(buffers, columns, strict=True):
             buffer += column.tobytes()
     pa.default_memory_pool().release_unused()
@@ -191,7 +188,7 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
     rank[[events.customers_seen[customer] for customer in customers]] = np.arange(len(customers))
     offsets = np.append(0, np.cumsum(np.bincount(rank[events.customer])))
     order = time_order(rank[events.customer], events.instants)
-    seconds = events.instants[order] // events.clock.parts
+    seconds = events.instants[order] // SECOND
     known = description.vocabularies or (None,) * len(description.categories)
     vocabularies, tables = zip(*map(known_codes, events.codes_seen, known), strict=True)
     kind = np.min_scalar_type(max(UNKNOWN_HOUR, *map(len, vocabularies)))
@@ -252,8 +249,7 @@ def time_context(seconds: np.ndarray, weekday: int | None) -> dict[str, np.ndarr
 def known_codes(seen: dict, vocabulary: tuple[int, ...] | None) -> tuple[tuple[int | str, ...], np.ndarray]:
     """A column's vocabulary, by default the sorted values seen, and for each value seen its place in it, 0 for none.
 
-    All events enter and no label, so nothing of what is to be predicted leaks; training never moves the embedding of a
-    code that only test customers have.
+    No label enters, so nothing leaks; training never moves the embedding of a code that only test customers have.
     """
     if vocabulary is None:
         vocabulary = tuple(sorted(seen.keys() - {None}))
@@ -269,7 +265,6 @@ def summary(events: Events, labels: Labels, description: Description) -> dict[st
         "events": len(events.customer),
         "customers": len(sizes),
         "labelled": len(labels.places),
-        "first_day": int(events.seconds.min() // DAY),
         "last_day": int(events.seconds.max() // DAY),
         "longest_history": int(sizes.max()),
         "shortest_history": int(sizes.min()),

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from lib.data.description import DAY, FILE, Clock, DataError, Description, Remedy, Times
+from lib.data.description import DAY, FILE, SECOND, Clock, DataError, Description, Remedy, Times
 
 BLOCK, ROWS = 1 << 22, 1 << 16  # bytes, and rows of Parquet, that are read at a time
 COMPRESSED = {"gzip": rb"\x1f\x8b", "bz2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "zstd": rb"\x28\xb5\x2f\xfd"}
@@ -31,8 +31,7 @@ OTHERS = {
     "UTF-16 text": rb"\xff\xfe|\xfe\xff",
 }
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
-
-NANOSECONDS = {"days": DAY * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+NANOSECONDS = {"days": DAY * SECOND, "s": SECOND, "ms": 10**6, "us": 10**3, "ns": 1}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 LAST_DAY = 100_000  # a column of seconds, where days are meant, lies beyond; nanoseconds reach a little farther
 ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59, from 1678 to 2261)"
@@ -44,10 +43,7 @@ ZONED = rf"^(.{{11,}}?){ZONE}$"
 
 @contextmanager
 def opened(path: Path) -> Iterator[pa.NativeFile]:
-    """The file's bytes, decompressed. Raises DataError for a format that is not read, and where it is broken.
-
-    The stream is for pyarrow's threads, which may still read when Python ends: none of Python's own.
-    """
+    """The file's bytes, decompressed; no stream of Python's, as pyarrow's threads may still read when Python ends."""
     head = first_bytes(path)
     for other, magic in OTHERS.items():
         if re.match(magic, head):
@@ -257,7 +253,7 @@ def clock_of(file: Table, column: str, unit: str | None) -> Clock:
 
 def numbered(unit: str) -> Clock:
     """Numbers of days, to the nearest second, or since 1 January 1970 in a unit; hours and weekdays are UTC's."""
-    scale, half = NANOSECONDS[unit], 5 * 10**8 if unit == "days" else 0
+    scale, half = NANOSECONDS[unit], SECOND // 2 if unit == "days" else 0
 
     def read(column: pa.Array) -> Times:
         values = column.to_numpy()

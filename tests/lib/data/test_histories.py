@@ -41,7 +41,7 @@ def test_events_by_hand(tmp_path):
     assert (encoded.kinds, encoded.quantities) == (("mcc_code", "tr_type", "hour", "weekday"), ("amount", "gap"))
     assert encoded.cardinalities == (185, 159, 25, 7)
     sizes = {"events": 4, "customers": 3, "labelled": 2, "shortest_history": 1, "longest_history": 2}
-    sizes |= {"first_day": 0, "last_day": 5, "distinct_mcc_code": 2, "distinct_tr_type": 1}
+    sizes |= {"last_day": 5, "distinct_mcc_code": 2, "distinct_tr_type": 1}
     odd = {"events_out_of_order": 1, "customers_without_label": 1, "events_at_unknown_midnight": 2}
     assert encoded.found == sizes | odd | {"events_with_unknown_mcc_code": 1, "events_with_unknown_tr_type": 0}
 
