@@ -13,12 +13,9 @@ def drawn(name, size=400, length=64, seed=0):
 @pytest.mark.parametrize("name", streams.TASKS)
 def test_batches_fit_the_task_and_follow_from_the_seed(name):
     task, batch = streams.TASKS[name], drawn(name, 50)
-    assert batch.categories.shape == (50, 64, len(task.cardinalities))
+    assert [part.shape for part in batch[:3]] == [(50, 64, 2), (50, 64, 1), (50, 64)]
     assert (batch.categories.reshape(-1, 2).max(0) < task.cardinalities).all()
-    assert batch.categories.min() >= 0
-    assert batch.numbers.shape == (50, 64, 1)
-    assert batch.days.shape == (50, 64)
-    assert batch.days.min() >= 0
+    assert min(batch.categories.min(), batch.days.min()) >= 0
     assert batch.answers.shape == (50, max(1, task.asked))
     assert set(np.unique(batch.answers)) == set(range(task.classes))
     assert (drawn(name, 50).categories == batch.categories).all()
