@@ -12,6 +12,7 @@ LINES = {"gaussian": ":", "orthogonal": "-", "fixed_norm": "--"}
 MARKERS = {"gaussian": "D", "orthogonal": "o", "fixed_norm": "s"}
 WORDS = {"gaussian": "independent", "fixed_norm": "fixed norm", "theorem_2": "Theorem 2"}
 INK = "#1b1f24"
+Limits = tuple[float, float] | None
 
 
 def label(estimator: str) -> str:
@@ -50,21 +51,19 @@ def legend_below(fig: Figure, *axes: Axes, columns: int = 3) -> None:
 def pair_figure(frame: pd.DataFrame) -> Figure:
     """Means over what is expected with four standard errors, and errors over their closed form; a column per kernel."""
     kernels = frame["model"].str.split(" ").str[0]
-    columns = kernels.unique()
-    fig, axes = plt.subplots(2, len(columns), figsize=(2.4 * len(columns), 5.2), sharex=True, sharey="row")
-    for column, kernel in enumerate(columns):
-        of_kernel = list(frame[kernels == kernel].groupby("model", sort=False))
-        for place, (model, rows) in enumerate(of_kernel):
-            look = style_of(model) | {"linestyle": "none", "color": COLOURS.get(kernel, INK)}
-            x = rows["sum_square"] + 0.035 * (place - (len(of_kernel) - 1) / 2)  # apart, so that none hides another
-            for ax, name in zip(axes[:, column], ("mean", "square"), strict=True):
-                expected = rows[f"{name}_expected"]
-                error = 4 * rows[f"{name}_error"] / expected
-                ax.errorbar(x, rows[name] / expected, error, markersize=4, linewidth=1, **look)
-        for ax in axes[:, column]:
+    columns = kernels.nunique()
+    fig, axes = plt.subplots(2, columns, figsize=(2.4 * columns, 5.2), sharex=True, sharey="row", squeeze=False)
+    for column, (kernel, of_kernel) in zip(axes.T, frame.groupby(kernels, sort=False), strict=True):
+        models = list(of_kernel.groupby("model", sort=False))
+        for ax, name in zip(column, ("mean", "square"), strict=True):
+            for place, (model, rows) in enumerate(models):
+                x = rows["sum_square"] + 0.035 * (place - (len(models) - 1) / 2)  # apart, so that none hides another
+                mean, error = (rows[part] / rows[f"{name}_expected"] for part in (name, f"{name}_error"))
+                look = style_of(model) | {"linestyle": "none", "markersize": 4, "linewidth": 1}
+                ax.errorbar(x, mean, 4 * error, **look)
             ax.axhline(1, color=INK, linewidth=0.8)
-        axes[0, column].set_title(kernel)
-        axes[1, column].set_xlabel("|x + y|²")
+        column[0].set_title(kernel)
+        column[1].set_xlabel("|x + y|²")
     axes[0, 0].set_ylabel("mean / expected")
     axes[1, 0].set_ylabel("square error / closed form")
     marks = [plt.Line2D([], [], color=INK, marker=mark, linestyle="none") for mark in MARKERS.values()]
@@ -73,12 +72,7 @@ def pair_figure(frame: pd.DataFrame) -> Figure:
 
 
 def swept_figure(
-    rows: pd.DataFrame,
-    by: str,
-    xlabel: str,
-    ylabel: str,
-    limits: tuple[float, float] | None = None,
-    levels: dict[str, float] | None = None,
+    rows: pd.DataFrame, by: str, xlabel: str, ylabel: str, limits: Limits = None, levels: dict[str, float] | None = None
 ) -> Figure:
     """Median and middle half of `value` against `x`, a panel for each value of `by`; `levels` are lines in panels."""
     fig, axes = panels(rows[by].nunique(), height=3.9)

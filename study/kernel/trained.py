@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lib import paths
+from lib.attention import Heads, Mask
 from lib.attention.performer import favor_attention
 from lib.attention.random_features import draw_projection
 from lib.attention.softmax import attention_weights, softmax_attention
@@ -16,26 +16,19 @@ from lib.data.batches import Batch
 from lib.data.histories import Histories
 from lib.training.classifier import Classifier
 from lib.training.runs import Run, run_name, run_or_load
-from study.insight import batch_of
 from study.kernel.closed_forms import error_parts, rows_for
 from study.variants import VARIANTS
 
 EXAMINED = 64  # queries of each customer, evenly spaced
 DRAWS = 5  # of the projection, for errors of the output
+TARGETS = (0.1, 0.05, 0.01)  # relative errors of the weights
 
 
 def finished_run(histories: Histories, folds: int, epochs: int) -> Run | None:
-    """The softmax model of the first repeat and fold, if it has been trained; None otherwise."""
+    """The softmax model of the first repeat and fold; None if it has not been trained."""
     configs = VARIANTS["softmax"].configs(epochs)
     folder = paths.RUNS / run_name(histories, 0, folds, *configs, 0)
     return run_or_load(histories, 0, folds, *configs, 0) if folder.exists() else None
-
-
-def longest_batch(run: Run, histories: Histories, customers: int, events: int) -> Batch:
-    """The last events of the left-out customers with the longest histories."""
-    positions = run.predictions["position"].to_numpy()
-    order = np.argsort(-histories.lengths[positions], kind="stable")
-    return batch_of(histories, positions[order[:customers]], events)
 
 
 @torch.no_grad()
@@ -50,27 +43,7 @@ def heads_of(model: Classifier, batch: Batch) -> dict[str, tuple[Tensor, Tensor,
     return named
 
 
-def head_sizes(model: Classifier, batch: Batch) -> pd.DataFrame:
-    """Mean squared length of x and y over real events, and quantiles of |x+y|² over pairs of them, head by head."""
-    rows = []
-    for name, (queries, keys, _) in heads_of(model, batch).items():
-        scale, real = queries.shape[-1] ** -0.5, batch.key_mask
-        squares = {"query_square": queries, "key_square": keys}
-        sizes = {label: (v[:, 0][real].square().sum(-1).mean() * scale).item() for label, v in squares.items()}
-        pairs = (queries[:, 0, :, None] + keys[:, 0, None]).square().sum(-1) * scale
-        pairs = pairs[real[:, :, None] & real[:, None]].numpy()
-        sizes |= {f"sum_square_{q}": float(np.quantile(pairs, q / 100)) for q in (50, 90, 99)}
-        rows += [{"split": name, "metric": metric, "value": value} for metric, value in sizes.items()]
-    return pd.DataFrame(rows).assign(model="softmax", seed=None, axis="final", x=None)
-
-
-def features_needed(
-    queries: Float[Tensor, "batch heads length head_dim"],
-    keys: Float[Tensor, "batch heads length head_dim"],
-    estimator: str,
-    key_mask: Tensor,
-    targets: Sequence[float] = (0.1, 0.05, 0.01),
-) -> dict[float, float]:
+def features_needed(queries: Heads, keys: Heads, estimator: str, key_mask: Mask) -> dict[float, float]:
     """Rows of the projection that the closed forms ask for, by relative error of the weights; infinite past a bias.
 
     Each pair's error counts by its squared weight, which leaves out that errors of one row are correlated. Pairs are
@@ -88,7 +61,7 @@ def features_needed(
     middle = (edges[1:] + edges[:-1]) / 2
     variance, ratio = error_parts(kernel, projection, head_dim, middle, middle)
     variance, bias = counts @ variance, counts @ (ratio / (counts @ ratio) - 1) ** 2
-    return {target: variance / (target**2 - bias) if bias < target**2 else np.inf for target in targets}
+    return {target: variance / (target**2 - bias) if bias < target**2 else np.inf for target in TARGETS}
 
 
 def needed_rows(model: Classifier, batch: Batch, estimators: Sequence[str]) -> pd.DataFrame:
@@ -107,10 +80,7 @@ def needed_rows(model: Classifier, batch: Batch, estimators: Sequence[str]) -> p
 def head_errors(
     model: Classifier, batch: Batch, estimators: Sequence[str], sizes: Sequence[int], generator: torch.Generator
 ) -> pd.DataFrame:
-    """Relative error of every head's output against exact softmax over real events, by feature columns and draw.
-
-    The model named uniform weighs all real events alike.
-    """
+    """Relative error of every head's output over real events, by columns and draw; "uniform" weighs all alike."""
     rows = []
     real = batch.key_mask[:, None, :, None]
     for name, inputs in heads_of(model, batch).items():

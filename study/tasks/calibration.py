@@ -53,10 +53,7 @@ def numbers(name: str) -> dict[str, float]:
 
 
 def build(changed: dict[str, float] | None = None) -> Model:
-    """The generative model: the facts of the real data, filled in with the recipe, of which some numbers are changed.
-
-    The recipe was tuned until simple classifiers did as well as on the real data (`roc_auc_...` among the targets).
-    """
+    """The model of the facts, filled in with the recipe; `changed` replaces some of their numbers."""
     known, days = numbers("targets") | numbers("recipe") | (changed or {}), facts("days")
     men, pairs = known["men_share_of_labels"], pair_table()
     pairs["log_amount_sd"] = np.sqrt((pairs["log_amount_sd"] ** 2 - known["amount_spread"] ** 2).clip(0.04))
@@ -92,10 +89,7 @@ def pair_table() -> pd.DataFrame:
 
 
 def pair_events(mcc_events: pd.Series, type_events: pd.Series) -> pd.DataFrame:
-    """Events of pairs: the frequent as counted, others as products of what is left of the margins, if two or more.
-
-    Every code keeps at least one pair.
-    """
+    """Events of pairs: as counted, else products of what is left of the margins, if two or more or a code's largest."""
     pairs = facts("pairs")
     mcc_left = mcc_events.sub(pairs.groupby("mcc_code")["events"].sum(), fill_value=0).clip(0.2)
     type_left = type_events.sub(pairs.groupby("tr_type")["events"].sum(), fill_value=0).clip(0)

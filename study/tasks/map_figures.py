@@ -66,10 +66,7 @@ def map_figure(final: pd.DataFrame, chance: pd.Series, optimum: pd.Series) -> Fi
 
 
 def sweep_figure(recall: pd.DataFrame, alone: dict[int, float]) -> Figure:
-    """Recall by content (above) and by time against length and distance; a line per network.
-
-    `alone`: by length, what a segment alone can know by content.
-    """
+    """Recall by content and by time against length and distance; `alone`: what a segment can know, by length."""
     fig, panels = plt.subplots(2, 2, sharey=True, figsize=(9, 6.4))
     names = in_order(recall["model"].unique())
     families = [parts(name)[0] for name in names]

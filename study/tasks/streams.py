@@ -4,7 +4,7 @@ Every batch is fresh, so that nothing can be memorised. An event has two codes, 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -34,8 +34,7 @@ class Examples(NamedTuple):
     log_odds: Float[ndarray, " batch"] | None = None
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """How to draw histories of a length; each of the last `asked` events asks, or (zero) the history as a whole."""
 
     draw: Callable[[np.random.Generator, int, int], Examples]
@@ -69,8 +68,7 @@ def equally_long(length: int) -> Model:
 
 def order(rng: np.random.Generator, size: int, length: int) -> Examples:
     """Two Markov chains, each the other's reversal: all codes are equally frequent in both, and one walks back."""
-    steps = np.full(CODES, (1 - STEP) / CODES)
-    steps[1] += STEP
+    steps = (1 - STEP) / CODES + STEP * (np.arange(CODES) == 1)
     kind = rng.integers(0, 2, (size, 1))
     moves = rng.choice(CODES, (size, length), p=steps) * np.where(kind, -1, 1)
     code = np.cumsum(np.hstack([rng.integers(0, CODES, (size, 1)), moves[:, 1:]]), axis=1) % CODES

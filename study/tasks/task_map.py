@@ -30,8 +30,7 @@ from study.tasks.streams import TASKS, Examples, Task
 
 SHAPE = {"model_dim": 64, "heads": 2, "layers": 1, "feedforward_dim": 128, "dropout": 0.0}
 LEARNING_RATE, WARMUP, CLIP, KL_WEIGHT = 5e-3, 0.1, 1.0, 1e-3
-ENOUGH_STEPS = {"counts": 150, "order": 200, "recall_content": 200, "recall_time": 400}
-"""Of a task, without which networks have learned too little to be compared."""
+ENOUGH_STEPS = {"counts": 150, "order": 200, "recall_content": 200, "recall_time": 400}  # fewer teach too little
 
 
 @dataclass(frozen=True)

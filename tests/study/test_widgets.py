@@ -16,7 +16,7 @@ from study.memory import reconstruction
 
 def test_the_error_surface_is_what_is_measured():
     """The error at one pair of vectors, against 20,000 estimates of 16 rows each and their standard error."""
-    measured = pair_errors(["positive orthogonal"], [(0.6, 1.0)], 16, 20000, torch.Generator().manual_seed(0)).iloc[0]
+    measured = pair_errors(["positive orthogonal"], [(0.6, 1.0)], 20000, torch.Generator().manual_seed(0)).iloc[0]
     surface = error_map("positive", np.array([0.6]), np.array([1.0]), 16, 16)
     assert abs(surface.item() ** 2 - measured["square"]) < 4 * measured["square_error"]
 

@@ -26,9 +26,8 @@ def test_pairs_have_the_events_counted_and_the_codes_margins(model):
 
 
 def test_dirichlet_parameters_sum_to_the_concentration_within_each_parent(model):
-    names = ("group", "lean", "mcc", "type")
-    sizes = [model.known[f"{name}_concentration"] for name in names]
-    for choice, size in zip(model.choices, sizes, strict=True):
+    for choice, name in zip(model.choices, ("group", "lean", "mcc", "type"), strict=True):
+        size = model.known[f"{name}_concentration"]
         np.testing.assert_allclose(np.add.reduceat(choice.alpha, choice.parents, axis=1), size, rtol=1e-12)
         assert (choice.alpha > 0).all()
     np.testing.assert_allclose(model.hour_alpha.sum(1), model.known["hour_concentration"], rtol=1e-12)
@@ -46,10 +45,7 @@ def test_without_effects_the_expected_share_of_a_pair_is_its_share_of_events():
 
 @pytest.mark.parametrize(("key", "name", "tolerance"), [("mcc_code", "mcc", 1e-9), ("tr_type", "type", 0.01)])
 def test_log_amounts_reproduce_the_means_of_types_and_codes(model, key, name, tolerance):
-    """The additive fit ends on the codes' means (exact); the types' means have converged to a hundredth.
-
-    Codes seen fewer than two times per pair kept do not constrain a type's mean by more than that.
-    """
+    """The additive fit ends on the codes' means, exactly; the types' means have converged to a hundredth."""
     events, groups = model.pairs["events"], model.pairs[key]
     of_code = events.groupby(groups).sum()
     made = (events * model.pairs["log_amount_mean"]).groupby(groups).sum() / of_code

@@ -13,40 +13,31 @@ def drawn(name, size=400, length=64, seed=0):
 @pytest.mark.parametrize("name", streams.TASKS)
 def test_batches_fit_the_task_and_follow_from_the_seed(name):
     task, batch = streams.TASKS[name], drawn(name, 50)
-    assert batch.categories.shape == (50, 64, len(task.cardinalities))
+    assert [part.shape for part in batch[:3]] == [(50, 64, 2), (50, 64, 1), (50, 64)]
     assert (batch.categories.reshape(-1, 2).max(0) < task.cardinalities).all()
-    assert batch.categories.min() >= 0
-    assert batch.numbers.shape == (50, 64, 1)
-    assert batch.days.shape == (50, 64)
-    assert batch.days.min() >= 0
+    assert min(batch.categories.min(), batch.days.min()) >= 0
     assert batch.answers.shape == (50, max(1, task.asked))
     assert set(np.unique(batch.answers)) == set(range(task.classes))
     assert (drawn(name, 50).categories == batch.categories).all()
     assert (drawn(name, 50, seed=1).categories != batch.categories).any()
 
 
-def test_content_tells_the_class():
-    """The merchant that is asked for occurs once before, at the distance, with the answer as its class."""
-    batch, past = drawn("recall_content", 20), 64 - streams.ASKED
+@pytest.mark.parametrize("name", ["recall_content", "recall_time"])
+def test_content_or_time_tells_the_class(name):
+    """The merchant, or the age, that is asked for occurs once before, at the distance, with the answer as its class."""
+    batch, past = drawn(name, 20), 64 - streams.ASKED
     merchants, classes = batch.categories[..., 0], batch.categories[..., 1]
+    known = merchants if name == "recall_content" else batch.days
     assert (classes[:, past:] == 0).all()
     for row in range(20):
         for asks in range(streams.ASKED):
-            (place,) = np.flatnonzero(merchants[row, :past] == merchants[row, past + asks])
+            (place,) = np.flatnonzero(known[row, :past] == known[row, past + asks])
             assert classes[row, place] == 1 + batch.answers[row, asks]
             assert batch.distances[row, asks] == past + asks - place
-
-
-def test_time_tells_the_class():
-    """The age that is asked for is that of one event before, with the answer as its class; merchants are all alike."""
-    batch, past = drawn("recall_time", 20), 64 - streams.ASKED
-    for row in range(20):
-        for asks in range(streams.ASKED):
-            (place,) = np.flatnonzero(batch.days[row, :past] == batch.days[row, past + asks])
-            assert batch.categories[row, place, 1] == 1 + batch.answers[row, asks]
-            assert batch.distances[row, asks] == past + asks - place
-    changes = np.flatnonzero(np.diff(batch.categories[0, :past, 1])) + 1
-    assert len(set(changes % streams.PERSISTENCE)) == 1
+    if name == "recall_time":
+        changes = np.flatnonzero(np.diff(classes[0, :past])) + 1
+        assert len(set(changes % streams.PERSISTENCE)) == 1
+        assert (merchants[:, :past] == 1).all()
 
 
 def test_order_has_the_log_odds_of_two_markov_chains():

@@ -21,32 +21,27 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def test_networks_are_named_for_what_they_are():
-    found = {
-        name: task_map.network(name, 32) for name in ("performer_64", "hyperbolic_16", "sticky_16", "bins_8", "gru")
-    }
-    assert {config.segment for config in found.values()} == {32}
-    assert (found["performer_64"].features, found["performer_64"].kernel) == (64, "positive")
-    assert (found["hyperbolic_16"].attention, found["hyperbolic_16"].projection) == ("performer", "fixed_norm")
-    assert (found["sticky_16"].basis, found["sticky_16"].samples, found["sticky_16"].sampling) == (16, 32, "sticky")
-    assert [found[name].attention for name in ("bins_8", "gru")] == ["binned_memory", "gru"]
+    names = ("hyperbolic_16", "sticky_16", "bins_8", "gru")
+    hyperbolic, sticky, bins, gru = (task_map.network(name, 32) for name in names)
+    assert (hyperbolic.attention, hyperbolic.features, hyperbolic.kernel) == ("performer", 16, "hyperbolic")
+    assert (sticky.basis, sticky.samples, sticky.sampling, sticky.segment) == (16, 32, "sticky", 32)
+    assert (bins.attention, bins.basis, gru.attention) == ("binned_memory", 8, "gru")
 
 
-@pytest.mark.parametrize(
-    ("network", "sees"), [("none", False), ("local_softmax", False), ("softmax", True), ("even_16", True)]
-)
-def test_only_what_attends_to_the_past_depends_on_it(network, sees):
+@pytest.mark.parametrize("network", ["none", "local_softmax", "softmax", "even_16"])
+def test_only_what_attends_to_the_past_depends_on_it(network):
     task, history = streams.TASKS["recall_content"], streams.recall_content(np.random.default_rng(0), 2, 64)
     torch.manual_seed(0)
     model = task_map.Network(task, task_map.network(network, 32), torch.Generator().manual_seed(0)).eval()
     other = history._replace(categories=history.categories.copy())
     other.categories[:, 3] = 1  # in the first segment
     with torch.no_grad():
-        assert (model(history)[0] != model(other)[0]).any() == sees
+        assert (model(history)[0] != model(other)[0]).any() == (network in ("softmax", "even_16"))
 
 
 def test_training_begins_with_the_shortest(monkeypatch):
     lengths, task = [], streams.TASKS["order"]
-    follow = replace(task, draw=lambda rng, size, length: lengths.append(length) or task.draw(rng, size, length))
+    follow = task._replace(draw=lambda rng, size, length: lengths.append(length) or task.draw(rng, size, length))
     monkeypatch.setitem(task_map.TASKS, "order", follow)
     task_map.train(trial("order", "none", (16, 32, 64), 24))
     assert set(lengths[:4]) == {16}
@@ -84,14 +79,12 @@ def test_a_process_of_its_own_gives_the_same_rows():
 
 
 def test_figures_show_every_network():
-    made = [task_map.run_or_load(trial(network=name)) for name in ("softmax", "performer_16", "performer_64", "none")]
-    rows = pd.concat(made)
-    levels = pd.Series(0.125, index=list(map_figures.TITLES))
-    final = rows[(rows["axis"] == "length") & (rows["x"] == 64)].rename(columns={"value": "accuracy"})
-    fig = map_figures.map_figure(final, levels, levels)
+    names = ("softmax", "performer_16", "performer_64", "none")
+    rows = pd.concat(pd.DataFrame({"x": [32, 64], "value": 0.5, "model": name}) for name in names)
+    rows, levels = rows.assign(task="recall_content", axis="length", split="bare"), pd.Series(0.1, map_figures.TITLES)
+    fig = map_figures.map_figure(rows.rename(columns={"value": "accuracy"}), levels, levels)
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels == ["softmax", "Performer (16)", "Performer (64)", "no attention"]
-    plt.close(fig)
-    fig = map_figures.sweep_figure(rows[rows["metric"] == "accuracy"], {32: 1.0, 64: 0.4})
-    assert {text.get_text() for text in fig.legends[0].get_texts()} == set(labels)
-    plt.close(fig)
+    sweep = map_figures.sweep_figure(rows, {32: 1.0, 64: 0.4})
+    assert [text.get_text() for text in sweep.legends[0].get_texts()] == labels
+    plt.close("all")
