@@ -102,11 +102,6 @@ def retention_rows(geometry: Geometry, ages: int, attended: float = 0.0, seed: i
     return pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(axis="age", seed=seed)
 
 
-def horizon(settings: MemorySettings) -> float:
-    """Age in segments at which a segment is as narrow as the centres' spacing: (1 - τ) τ^age (N - 1) = 1."""
-    return math.log((1 - settings.contraction) * (settings.basis - 1)) / -math.log(settings.contraction)
-
-
 def half_life(rows: pd.DataFrame) -> float:
     """Age at which the gain falls through one half for good, interpolated; missing if it does not."""
     gains = rows[rows["metric"] == "gain"].sort_values("x")["value"].to_numpy()

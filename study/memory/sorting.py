@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from lib.attention.baselines import BinnedMemoryAttention
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
-from lib.attention.segment_memory import SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
 from lib.training.loop import descend
 
@@ -26,9 +25,9 @@ UNSEEN = 1_000_000  # added to a seed: sequences that the training of no seed us
 
 @dataclass(frozen=True)
 class SortingConfig:
-    """Task and training; a memory's name is that of a sampling, "bins", "segment" (none) or "everything"."""
+    """Task and training; the memory is an ∞-former's, or is named "bins", "segment" (none) or "everything"."""
 
-    memory: str | MemorySettings = "even"
+    memory: str | MemorySettings = "everything"
     length: int = 256
     symbols: int = 8
     segment: int = 32
@@ -58,17 +57,6 @@ def sequences(
     return tokens, (hits.sum(1) * (2 * length + symbols) - first).argsort(dim=-1, descending=True)
 
 
-def build_memory(config: SortingConfig) -> SegmentMemoryAttention:
-    """The attention that reads the memory; softmax over bins also where these are the events themselves, or nothing."""
-    settings = config.memory
-    if settings in ("bins", "segment", "everything"):
-        return BinnedMemoryAttention(config.model_dim, config.heads, config.basis, config.segment, causal=True)
-    if isinstance(settings, str):
-        sizes = {"basis": config.basis, "segment": config.segment, "samples": 2 * config.basis}
-        settings = MemorySettings.named(settings, **sizes, prior_width=PRIOR_WIDTH)
-    return InfiniteFormerAttention(config.model_dim, config.heads, settings, causal=True)
-
-
 class Sorter(nn.Module):
     """One layer: embeddings, attention, a feed-forward network; the answer is fed with the right symbols so far.
 
@@ -82,7 +70,11 @@ class Sorter(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.symbols + 1, config.model_dim)
         self.places = nn.Parameter(torch.randn(config.symbols, config.model_dim))
-        self.attention = build_memory(config)
+        if isinstance(config.memory, MemorySettings):
+            self.attention = InfiniteFormerAttention(config.model_dim, config.heads, config.memory, causal=True)
+        else:  # softmax over bins reads the events themselves, or nothing, as well
+            sizes = (config.model_dim, config.heads, config.basis, config.segment)
+            self.attention = BinnedMemoryAttention(*sizes, causal=True)
         self.norm = nn.LayerNorm(config.model_dim)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(config.model_dim),
