@@ -21,10 +21,7 @@ LEAST_EXPONENT = -64.0
 
 
 class Basis(NamedTuple):
-    """Gaussian densities with the same `centres` for every one of the `deviations`; both in units of the unit interval.
-
-    A coefficient's index runs over the deviations of the first centre, then over those of the second, as published.
-    """
+    """Gaussian densities on [0, 1]; indices run over the deviations of the first centre, then of the second."""
 
     centres: Float[Tensor, " centres"]
     deviations: tuple[float, ...]
@@ -176,10 +173,8 @@ class _GaussianRead(torch.autograd.Function):
         mean, variance, centres, values = ctx.saved_tensors
         if torch.is_grad_enabled():
             plain = lambda m, v, x: (expected_basis(m, v, Basis(centres, (0.0,))) @ x,)  # noqa: E731
-            into_mean, into_variance, into_values = differentiable_gradients(
-                plain, (mean, variance, values), (gradient,)
-            )
-            return into_mean, into_variance, None, into_values
+            *into_density, into_values = differentiable_gradients(plain, (mean, variance, values), (gradient,))
+            return *into_density, None, into_values
         gradient = gradient * torch.rsqrt(2 * math.pi * variance)[..., None]
         # Moments about the middle of the interval: about zero, small variances would cancel more digits.
         offset, place = mean - 0.5, centres - 0.5
@@ -204,10 +199,7 @@ def gaussian_divergence(variance: Float[Tensor, "*shape"], prior_deviation: floa
 
 
 def density_masses(mean: PerQuery, variance: PerQuery, real: Mask, bins: int) -> Float[Tensor, "batch bins"]:
-    """Share of attention in equal bins of [0, 1], over all heads and real queries (“sticky memories”); sums to one.
-
-    A row without real queries has equal shares.
-    """
+    """Share of the attention of all heads and real queries in equal bins of [0, 1]; equal shares if none is real."""
     edges = torch.linspace(0, 1, bins + 1, dtype=mean.dtype, device=mean.device)
     # A scale of zero makes the error function of padded queries vanish at every edge.
     scale = torch.rsqrt(2 * variance) * real[:, None]

@@ -34,21 +34,18 @@ class Remembered:
     edges: Float[Tensor, " edges"]
     geometry: Geometry
 
-    def reader(self, segment: int) -> Float[Tensor, " basis"]:
-        """Weights of the coefficients in the mean of the signal over a segment's place."""
-        low, high = self.edges[segment], self.edges[segment + 1]
-        if isinstance(self.geometry, Bins):
-            width = (high - low).clamp(min=1e-12)
-            overlaps = bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.geometry.basis)
-            return overlaps[0, :, 0] / (width * self.geometry.basis)
-        return basis_values(low + (high - low) * cell_middles(READ_AT), self.geometry.functions("cpu")).mean(0)
-
     def gain_and_error(self, segment: int) -> tuple[float, float]:
         """Response of a segment's remembered mean to a constant in it, and that mean's error for independent events.
 
         The error is relative to the mean's own standard deviation: one is as bad as not knowing it.
         """
-        responses = torch.einsum("n,sne->se", self.reader(segment), self.maps)
+        low, width = self.edges[segment], self.edges[segment + 1] - self.edges[segment]
+        if isinstance(self.geometry, Bins):
+            overlaps = bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.geometry.basis)
+            reader = overlaps[0, :, 0] / (width * self.geometry.basis)
+        else:
+            reader = basis_values(low + width * cell_middles(READ_AT), self.geometry.functions("cpu")).mean(0)
+        responses = torch.einsum("n,sne->se", reader, self.maps)
         events = responses.shape[1]
         wanted = torch.zeros_like(responses)
         wanted[segment] = 1 / events

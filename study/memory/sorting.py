@@ -4,7 +4,6 @@ The distribution of symbols drifts along the sequence, so that counting the rece
 segment of its own, in which a single layer sees the sequence through its memory alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -45,7 +44,7 @@ def sequences(
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count symbols"]]:
     """Sequences whose symbol probabilities move from one random distribution to another, and the symbols by count.
 
-    The more frequent come first and equally frequent ones in order of first occurrence; absent ones follow in order.
+    Equally frequent ones are in order of first occurrence; absent ones follow in order.
     """
     ends = torch.randint(1, 10, (count, 2, symbols), generator=generator).float()
     ends = ends / ends.sum(-1, keepdim=True)
@@ -84,8 +83,9 @@ class Sorter(nn.Module):
         )
         self.head = nn.Sequential(nn.LayerNorm(config.model_dim), nn.Linear(config.model_dim, config.symbols))
 
-    def remember(self, history: Float[Tensor, "batch length model_dim"]) -> Float[Tensor, "batch basis model_dim"]:
+    def remember(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch basis model_dim"]:
         """What the answer finds in memory: nothing, all events, or what the mechanism keeps of them."""
+        history = self.norm(self.embedding(tokens))
         if self.config.memory == "everything":
             return history
         coefficients = self.attention.empty_memory(len(history)).coefficients
@@ -105,11 +105,11 @@ class Sorter(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch length"], target: Int[Tensor, "batch symbols"]
     ) -> tuple[Float[Tensor, "batch symbols scores"], Float[Tensor, ""]]:
-        """Scores of every place of the answer."""
+        """Scores of every place of the answer, and the read's regulariser."""
         answer = self.answer_events(target)
         queries, keys, values = self.attention.project(self.norm(answer))
         local = softmax_attention(queries, keys, values, causal=True)
-        context, regulariser = self.attention.read(queries, self.remember(self.norm(self.embedding(tokens))))
+        context, regulariser = self.attention.read(queries, self.remember(tokens))
         answer = answer + self.attention.merge(local)
         answer = answer + self.attention.memory_projection(context.transpose(1, 2).flatten(2))
         return self.head(answer + self.feedforward(answer)), regulariser.mean()
@@ -133,10 +133,7 @@ def train_sorter(config: SortingConfig, seed: int) -> Sorter:
 
 @torch.no_grad()
 def evaluate(model: Sorter, seed: int) -> dict[str, float]:
-    """On unseen sequences the share of right symbols, each after the right ones before it, and the deviation of reads.
-
-    The deviation is the ∞-former's alone: the mean of its densities over the first batch, in units of the whole past.
-    """
+    """Share of right symbols on unseen sequences; an ∞-former's mean deviation on the first, in units of the past."""
     config, generator = model.config, torch.Generator().manual_seed(UNSEEN + seed)
     sizes = (config.batch, config.length, config.symbols)
     batches = [sequences(*sizes, generator) for _ in range(-(-config.test // config.batch))]
@@ -144,13 +141,12 @@ def evaluate(model: Sorter, seed: int) -> dict[str, float]:
     found = {"accuracy": float(torch.stack(hits).mean())}
     if isinstance(model.attention, InfiniteFormerAttention):
         tokens, target = batches[0]
-        history = model.remember(model.norm(model.embedding(tokens)))
         queries, _, _ = model.attention.project(model.norm(model.answer_events(target)))
-        found["deviation"] = float(model.attention.density(queries, history).variance.sqrt().mean())
+        found["deviation"] = float(model.attention.density(queries, model.remember(tokens)).variance.sqrt().mean())
     return found
 
 
-def sorting_rows(tasks: Sequence[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
+def sorting_rows(tasks: list[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
     """Accuracy by name and x, trained once for each seed, and how wide an ∞-former's answers read."""
     rows = []
     for (name, x, config), seed in product(tasks, range(seeds)):
