@@ -147,8 +147,8 @@ class SegmentMemoryAttention(MultiHeadAttention):
     def whole_update(self, segments: int) -> Update:
         """The matrices that write a whole segment after so many whole ones; a constant share has no more than two."""
         weight = self.memory_keys.weight
-        different = segments if self.geometry.share is None else min(segments, 1)
-        return whole_update(self.geometry, different, weight.device, wide(weight.dtype))
+        segments = segments if self.geometry.share is None else min(segments, 1)
+        return whole_update(self.geometry, segments, weight.device, wide(weight.dtype))
 
     def write(
         self, coefficients: Coefficients, queries: Heads, events: Events, real: Mask, update: Update
