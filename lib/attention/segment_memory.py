@@ -198,10 +198,7 @@ class SegmentMemoryAttention(MultiHeadAttention):
         return Update(*(part.to(wide(self.memory_keys.weight.dtype))[rows] for part in update))
 
     def check(self, events: Tensor, key_mask: Tensor | None) -> None:
-        """Raise ValueError unless events are (batch, length, model_dim) and the mask is a prefix of real events."""
-        if events.dim() != 3 or events.shape[2] != self.in_projection.in_features:
-            expected = f"(batch, length, {self.in_projection.in_features})"
-            raise ValueError(f"events must be {expected}, got {tuple(events.shape)}")
+        """Raise ValueError unless the mask fits the events and is a prefix of real ones in every row."""
         if key_mask is not None:
             check_mask(key_mask, *events.shape[:2])
             require_padding_last(key_mask)
