@@ -17,7 +17,7 @@ from torch import Tensor
 from lib.attention.baselines import Bins, bin_overlaps
 from lib.attention.continuous_memory import basis_values, cell_middles, quantile_times
 from lib.attention.infinite_former import MemorySettings
-from lib.attention.segment_memory import Geometry, kept_shares
+from lib.attention.segment_memory import Geometry
 
 MARKED = 6  # the segment that is followed, after so many others
 READ_AT = 200  # points of a segment over which what is read is averaged
@@ -69,7 +69,7 @@ def growing_memory(
     edges, maps, count = torch.zeros(1, dtype=torch.float64), [], torch.tensor([geometry.segment])
     for seen in range(segments):
         if seen < 2 or geometry.share is None:  # the others' matrices no longer change
-            kept = kept_shares(geometry.share, seen * count, count)
+            kept = geometry.kept(seen * count, count)
             update = geometry.update(kept, count)
         transition = update.past[0]
         if seen and isinstance(geometry, MemorySettings) and geometry.sticky:
