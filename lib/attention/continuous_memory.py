@@ -1,7 +1,6 @@
 """A history as a continuous signal on [0, 1]: basis, regression, Gaussian reading and rewriting (Martins et al. 2022).
 
-The signal is x(t) = Bᵀ ψ(t): `coefficients` B weigh radial basis functions ψ. Each event has one of equal cells, the
-oldest near 0 and the newest near 1.
+The signal is x(t) = Bᵀ ψ(t): `coefficients` B weigh basis functions ψ. Events have equal cells, the oldest near 0.
 """
 
 import math

@@ -165,10 +165,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         return self.settings.functions(self.memory_keys.weight.device)
 
     def density(self, queries: Heads, coefficients: Coefficients) -> Density:
-        """μ = sigmoid and σ² = softplus of an affine map of each query's scores over the basis.
-
-        The map is applied to the keys before the queries meet them, so that no length by basis scores exist.
-        """
+        """μ = sigmoid and σ² = softplus of affine maps of each query's scores, which are folded into the keys."""
         dtype = wide(queries.dtype, coefficients.dtype)
         with torch.autocast(queries.device.type, enabled=False):
             weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * self.head_dim**-0.5 * self.score_scale

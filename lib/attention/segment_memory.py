@@ -60,7 +60,7 @@ def whole_update(geometry: Geometry, segments: int, device: torch.device, dtype:
 class SegmentMemoryAttention(MultiHeadAttention):
     """Softmax attention within each segment plus, by the same queries, a read of a memory of the segments before it.
 
-    Subclasses say how a memory is carried over (`transition`) and read (`read`); it is float32 at least.
+    Subclasses say how a memory, of float32 at least, is carried over (`transition`) and read (`read`).
     """
 
     has_causal_form = True
