@@ -1,7 +1,6 @@
 """A history as a continuous signal on [0, 1]: basis, regression, Gaussian reading and rewriting (Martins et al. 2022).
 
-The signal is x(t) = Bᵀ ψ(t): `coefficients` B weigh radial basis functions ψ. Each event has one of equal cells, the
-oldest near 0 and the newest near 1.
+The signal is x(t) = Bᵀ ψ(t): `coefficients` B weigh basis functions ψ. Events have equal cells, the oldest near 0.
 """
 
 import math
@@ -15,16 +14,11 @@ from torch import Tensor
 from lib.attention import Heads, Mask, PerQuery
 from lib.attention.numerics import constant, differentiable_gradients, needs_plain_operations
 
-# Gaussians computed together stay in a processor's cache; their tails end before the slow denormal numbers begin.
-GAUSSIANS_AT_ONCE = 2**15
-LEAST_EXPONENT = -64.0
+GAUSSIANS_AT_ONCE = 2**15  # stay in a processor's cache
 
 
 class Basis(NamedTuple):
-    """Gaussian densities with the same `centres` for every one of the `deviations`; both in units of the unit interval.
-
-    A coefficient's index runs over the deviations of the first centre, then over those of the second, as published.
-    """
+    """Gaussian densities on [0, 1]; indices run over the deviations of the first centre, then of the second."""
 
     centres: Float[Tensor, " centres"]
     deviations: tuple[float, ...]
@@ -139,9 +133,8 @@ def gaussian_read(
     centres = basis.centres.to(mean)
     of_deviations = values.flatten(0, 1).unflatten(1, (len(centres), -1)).unbind(2)
     means, variances = mean.flatten(0, 1), variance.flatten(0, 1)
-    context = 0
-    for deviation, part in zip(basis.deviations, of_deviations, strict=True):
-        context = context + _GaussianRead.apply(means, variances + deviation**2, centres, part)
+    parts = zip(basis.deviations, of_deviations, strict=True)
+    context = sum(_GaussianRead.apply(means, variances + width**2, centres, part) for width, part in parts)
     return context.unflatten(0, mean.shape[:2])
 
 
@@ -149,11 +142,11 @@ def _gaussians(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
     """exp(-(μ - c)² / 2v) for every centre, by powers of two: the exponential is 4 to 10 times slower on a CPU."""
     offsets = mean[..., None] - centres
     exponents = offsets.square_().mul_((-0.5 * math.log2(math.e) / variance)[..., None])
-    return exponents.clamp_min_(LEAST_EXPONENT).exp2_()
+    return exponents.clamp_min_(-64.0).exp2_()  # where slow denormal numbers have not begun
 
 
 def _tiles(mean: Tensor, variance: Tensor, centres: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of the rows with their Gaussians, so many at once that they stay in a processor's cache."""
+    """Slices of the rows with their Gaussians."""
     step = max(1, GAUSSIANS_AT_ONCE // (mean.shape[1] * len(centres)))
     for tile in (slice(start, start + step) for start in range(0, len(mean), step)):
         yield tile, _gaussians(mean[tile], variance[tile], centres)
@@ -176,10 +169,8 @@ class _GaussianRead(torch.autograd.Function):
         mean, variance, centres, values = ctx.saved_tensors
         if torch.is_grad_enabled():
             plain = lambda m, v, x: (expected_basis(m, v, Basis(centres, (0.0,))) @ x,)  # noqa: E731
-            into_mean, into_variance, into_values = differentiable_gradients(
-                plain, (mean, variance, values), (gradient,)
-            )
-            return into_mean, into_variance, None, into_values
+            *into_density, into_values = differentiable_gradients(plain, (mean, variance, values), (gradient,))
+            return *into_density, None, into_values
         gradient = gradient * torch.rsqrt(2 * math.pi * variance)[..., None]
         # Moments about the middle of the interval: about zero, small variances would cancel more digits.
         offset, place = mean - 0.5, centres - 0.5
@@ -204,10 +195,7 @@ def gaussian_divergence(variance: Float[Tensor, "*shape"], prior_deviation: floa
 
 
 def density_masses(mean: PerQuery, variance: PerQuery, real: Mask, bins: int) -> Float[Tensor, "batch bins"]:
-    """Share of attention in equal bins of [0, 1], over all heads and real queries (“sticky memories”); sums to one.
-
-    A row without real queries has equal shares.
-    """
+    """Share of the attention of all heads and real queries in equal bins of [0, 1]; equal shares if none is real."""
     edges = torch.linspace(0, 1, bins + 1, dtype=mean.dtype, device=mean.device)
     # A scale of zero makes the error function of padded queries vanish at every edge.
     scale = torch.rsqrt(2 * variance) * real[:, None]

@@ -50,15 +50,13 @@ class MemorySettings(Geometry):
     """What shapes a continuous memory and the reading of it; raises ValueError for values that cannot work.
 
     sampling          how an update reads the past back: at equal steps ("uniform"); denser where the segment attended
-                      ("sticky", stratified and deterministic; "sticky_random", the paper's independent draws, from
-                      PyTorch's generator as in dropout); or at equal steps with the share τ = n / (n + r) for n events
-                      seen and r new ones ("even"), which keeps the whole past at one resolution
+                      ("sticky", deterministic; "sticky_random", the paper's draws, from PyTorch's own generator); or at
+                      equal steps with τ = n / (n + r) for n events seen and r new ones ("even"): one resolution for all
     contraction       the share τ of [0, 1] that every other sampling leaves to the past
     widths            of the functions, in units of their centres' spacing
     bins              resolution of what is sticky
     prior_width       the deviation that the regulariser pulls to
-    initial_widths    first deviations of the heads' affine maps, from the oldest events to the newest; None: one linear
-                      map for all heads
+    initial_widths    first deviations of the heads' maps, from the oldest events to the newest; None: one linear map
     scaled_scores     logits whose start is the same for any number of functions
     right_ends        points at the right ends of their cells, not at the middles, in all updates but the first
     zeros_outside     the regression is told that the signal is zero outside [0, 1]
@@ -85,9 +83,8 @@ class MemorySettings(Geometry):
     @classmethod
     def named(cls, sampling: str, **settings) -> "MemorySettings":
         """By the name of a sampling, or "published" or "published_sticky" for the memory of the authors' code."""
-        if sampling in PUBLISHED_SAMPLINGS:
-            return cls.published(sampling=PUBLISHED_SAMPLINGS[sampling], **settings)
-        return cls(sampling=sampling, **settings)
+        kind = cls.published if sampling in PUBLISHED_SAMPLINGS else cls
+        return kind(sampling=PUBLISHED_SAMPLINGS.get(sampling, sampling), **settings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,10 +165,7 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
         return self.settings.functions(self.memory_keys.weight.device)
 
     def density(self, queries: Heads, coefficients: Coefficients) -> Density:
-        """μ = sigmoid and σ² = softplus of an affine map of each query's scores over the basis.
-
-        The map is applied to the keys before the queries meet them, so that no length by basis scores exist.
-        """
+        """μ = sigmoid and σ² = softplus of affine maps of each query's scores, which are folded into the keys."""
         dtype = wide(queries.dtype, coefficients.dtype)
         with torch.autocast(queries.device.type, enabled=False):
             weight = self.affine_weight.to(dtype).expand(-1, self.heads, -1) * self.head_dim**-0.5 * self.score_scale

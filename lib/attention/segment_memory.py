@@ -38,30 +38,29 @@ class Geometry:
     share = None
     """The part of [0, 1] that the past keeps in an update; None for the part that keeps all at one resolution."""
 
+    def kept(self, seen: Int[Tensor, " rows"], fresh: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """The share of [0, 1] left to the events seen when fresh ones are written; zero if none were seen."""
+        if self.share is None:
+            return seen.double() / (seen + fresh).clamp(min=1)
+        return self.share * (seen > 0).double()
+
     def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
         """The matrices of an update in which the past keeps the given shares and so many events are new."""
         raise NotImplementedError
-
-
-def kept_shares(share: float | None, seen: Int[Tensor, " rows"], fresh: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-    """The share of [0, 1] left to the events seen when fresh ones are written; zero if none were seen."""
-    if share is None:
-        return seen.double() / (seen + fresh).clamp(min=1)
-    return share * (seen > 0).double()
 
 
 @constant
 def whole_update(geometry: Geometry, segments: int, device: torch.device, dtype: torch.dtype) -> Update:
     """The matrices that write a whole segment after so many whole ones."""
     fresh = torch.tensor([geometry.segment], device="cpu")
-    update = geometry.update(kept_shares(geometry.share, segments * fresh, fresh), fresh)
+    update = geometry.update(geometry.kept(segments * fresh, fresh), fresh)
     return Update(*(part.to(device, dtype) for part in update))
 
 
 class SegmentMemoryAttention(MultiHeadAttention):
     """Softmax attention within each segment plus, by the same queries, a read of a memory of the segments before it.
 
-    Subclasses say how a memory is carried over (`transition`) and read (`read`); it is float32 at least.
+    Subclasses say how a memory, of float32 at least, is carried over (`transition`) and read (`read`).
     """
 
     has_causal_form = True
@@ -147,8 +146,8 @@ class SegmentMemoryAttention(MultiHeadAttention):
     def whole_update(self, segments: int) -> Update:
         """The matrices that write a whole segment after so many whole ones; a constant share has no more than two."""
         weight = self.memory_keys.weight
-        different = segments if self.geometry.share is None else min(segments, 1)
-        return whole_update(self.geometry, different, weight.device, wide(weight.dtype))
+        segments = segments if self.geometry.share is None else min(segments, 1)
+        return whole_update(self.geometry, segments, weight.device, wide(weight.dtype))
 
     def write(
         self, coefficients: Coefficients, queries: Heads, events: Events, real: Mask, update: Update
@@ -192,16 +191,13 @@ class SegmentMemoryAttention(MultiHeadAttention):
 
     def row_updates(self, seen: Int[Tensor, " batch"], counts: Int[Tensor, " batch"]) -> Update:
         """The matrices of each row, solved once for each distinct pair of share kept and number of new events."""
-        pairs = torch.stack([kept_shares(self.geometry.share, seen, counts), counts.double()], dim=1)
+        pairs = torch.stack([self.geometry.kept(seen, counts), counts.double()], dim=1)
         distinct, rows = torch.unique(pairs, dim=0, return_inverse=True)
         update = self.geometry.update(distinct[:, 0], distinct[:, 1].long())
         return Update(*(part.to(wide(self.memory_keys.weight.dtype))[rows] for part in update))
 
     def check(self, events: Tensor, key_mask: Tensor | None) -> None:
-        """Raise ValueError unless events are (batch, length, model_dim) and the mask is a prefix of real events."""
-        if events.dim() != 3 or events.shape[2] != self.in_projection.in_features:
-            expected = f"(batch, length, {self.in_projection.in_features})"
-            raise ValueError(f"events must be {expected}, got {tuple(events.shape)}")
+        """Raise ValueError unless the mask fits the events and is a prefix of real ones in every row."""
         if key_mask is not None:
             check_mask(key_mask, *events.shape[:2])
             require_padding_last(key_mask)

@@ -1,7 +1,6 @@
 """How well basis functions hold a history after one regression: in expectation, simulated, and of customers."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,7 @@ from lib.training.classifier import ModelConfig
 from lib.training.runs import build_classifier
 from study.insight import batch_of
 
-SIGNALS = {
-    "white noise": 0.0,
-    "correlated over 8 events": math.exp(-1 / 8),
-    "correlated over 64 events": math.exp(-1 / 64),
-}
+SIGNALS = {"white noise": 0.0} | {f"correlated over {events} events": math.exp(-1 / events) for events in (8, 64)}
 """Stationary signals of unit variance, by the correlation of neighbouring events."""
 
 
@@ -60,7 +55,7 @@ def embedded_histories(
 
 
 def reconstruction_rows(
-    settings: Sequence[dict[str, int | float]], axis: str, length: int, draws: int, seed: int, real: Tensor
+    settings: list[dict[str, int | float]], axis: str, length: int, draws: int, seed: int, real: Tensor
 ) -> pd.DataFrame:
     """Share of the variance missed, for each setting of `reconstruction_matrix`: expected, simulated, and of customers.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from lib.attention.baselines import Bins, bin_overlaps
 from lib.attention.continuous_memory import basis_values, cell_middles, quantile_times
 from lib.attention.infinite_former import MemorySettings
-from lib.attention.segment_memory import Geometry, kept_shares
+from lib.attention.segment_memory import Geometry
 
 MARKED = 6  # the segment that is followed, after so many others
 READ_AT = 200  # points of a segment over which what is read is averaged
@@ -34,21 +34,18 @@ class Remembered:
     edges: Float[Tensor, " edges"]
     geometry: Geometry
 
-    def reader(self, segment: int) -> Float[Tensor, " basis"]:
-        """Weights of the coefficients in the mean of the signal over a segment's place."""
-        low, high = self.edges[segment], self.edges[segment + 1]
-        if isinstance(self.geometry, Bins):
-            width = (high - low).clamp(min=1e-12)
-            overlaps = bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.geometry.basis)
-            return overlaps[0, :, 0] / (width * self.geometry.basis)
-        return basis_values(low + (high - low) * cell_middles(READ_AT), self.geometry.functions("cpu")).mean(0)
-
     def gain_and_error(self, segment: int) -> tuple[float, float]:
         """Response of a segment's remembered mean to a constant in it, and that mean's error for independent events.
 
         The error is relative to the mean's own standard deviation: one is as bad as not knowing it.
         """
-        responses = torch.einsum("n,sne->se", self.reader(segment), self.maps)
+        low, width = self.edges[segment], self.edges[segment + 1] - self.edges[segment]
+        if isinstance(self.geometry, Bins):
+            overlaps = bin_overlaps(low.reshape(1, 1), width.reshape(1, 1), self.geometry.basis)
+            reader = overlaps[0, :, 0] / (width * self.geometry.basis)
+        else:
+            reader = basis_values(low + width * cell_middles(READ_AT), self.geometry.functions("cpu")).mean(0)
+        responses = torch.einsum("n,sne->se", reader, self.maps)
         events = responses.shape[1]
         wanted = torch.zeros_like(responses)
         wanted[segment] = 1 / events
@@ -72,7 +69,7 @@ def growing_memory(
     edges, maps, count = torch.zeros(1, dtype=torch.float64), [], torch.tensor([geometry.segment])
     for seen in range(segments):
         if seen < 2 or geometry.share is None:  # the others' matrices no longer change
-            kept = kept_shares(geometry.share, seen * count, count)
+            kept = geometry.kept(seen * count, count)
             update = geometry.update(kept, count)
         transition = update.past[0]
         if seen and isinstance(geometry, MemorySettings) and geometry.sticky:
@@ -100,11 +97,6 @@ def retention_rows(geometry: Geometry, ages: int, attended: float = 0.0, seed: i
         rows += [(age, "gain", gain), (age, "relative_error", error)]
         rows.append((age, "relative_error_others", float(np.mean(others))))
     return pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(axis="age", seed=seed)
-
-
-def horizon(settings: MemorySettings) -> float:
-    """Age in segments at which a segment is as narrow as the centres' spacing: (1 - τ) τ^age (N - 1) = 1."""
-    return math.log((1 - settings.contraction) * (settings.basis - 1)) / -math.log(settings.contraction)
 
 
 def half_life(rows: pd.DataFrame) -> float:

@@ -4,7 +4,6 @@ The distribution of symbols drifts along the sequence, so that counting the rece
 segment of its own, in which a single layer sees the sequence through its memory alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from lib.attention.baselines import BinnedMemoryAttention
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
-from lib.attention.segment_memory import SegmentMemoryAttention
 from lib.attention.softmax import softmax_attention
 from lib.training.loop import descend
 
@@ -26,9 +24,9 @@ UNSEEN = 1_000_000  # added to a seed: sequences that the training of no seed us
 
 @dataclass(frozen=True)
 class SortingConfig:
-    """Task and training; a memory's name is that of a sampling, "bins", "segment" (none) or "everything"."""
+    """Task and training; the memory is an ∞-former's, or is named "bins", "segment" (none) or "everything"."""
 
-    memory: str | MemorySettings = "even"
+    memory: str | MemorySettings = "everything"
     length: int = 256
     symbols: int = 8
     segment: int = 32
@@ -46,7 +44,7 @@ def sequences(
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count symbols"]]:
     """Sequences whose symbol probabilities move from one random distribution to another, and the symbols by count.
 
-    The more frequent come first and equally frequent ones in order of first occurrence; absent ones follow in order.
+    Equally frequent ones are in order of first occurrence; absent ones follow in order.
     """
     ends = torch.randint(1, 10, (count, 2, symbols), generator=generator).float()
     ends = ends / ends.sum(-1, keepdim=True)
@@ -56,17 +54,6 @@ def sequences(
     hits = nn.functional.one_hot(tokens, symbols)
     first = torch.where(hits.any(1), hits.argmax(1), length + torch.arange(symbols))
     return tokens, (hits.sum(1) * (2 * length + symbols) - first).argsort(dim=-1, descending=True)
-
-
-def build_memory(config: SortingConfig) -> SegmentMemoryAttention:
-    """The attention that reads the memory; softmax over bins also where these are the events themselves, or nothing."""
-    settings = config.memory
-    if settings in ("bins", "segment", "everything"):
-        return BinnedMemoryAttention(config.model_dim, config.heads, config.basis, config.segment, causal=True)
-    if isinstance(settings, str):
-        sizes = {"basis": config.basis, "segment": config.segment, "samples": 2 * config.basis}
-        settings = MemorySettings.named(settings, **sizes, prior_width=PRIOR_WIDTH)
-    return InfiniteFormerAttention(config.model_dim, config.heads, settings, causal=True)
 
 
 class Sorter(nn.Module):
@@ -82,7 +69,11 @@ class Sorter(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.symbols + 1, config.model_dim)
         self.places = nn.Parameter(torch.randn(config.symbols, config.model_dim))
-        self.attention = build_memory(config)
+        if isinstance(config.memory, MemorySettings):
+            self.attention = InfiniteFormerAttention(config.model_dim, config.heads, config.memory, causal=True)
+        else:  # softmax over bins reads the events themselves, or nothing, as well
+            sizes = (config.model_dim, config.heads, config.basis, config.segment)
+            self.attention = BinnedMemoryAttention(*sizes, causal=True)
         self.norm = nn.LayerNorm(config.model_dim)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(config.model_dim),
@@ -92,8 +83,9 @@ class Sorter(nn.Module):
         )
         self.head = nn.Sequential(nn.LayerNorm(config.model_dim), nn.Linear(config.model_dim, config.symbols))
 
-    def remember(self, history: Float[Tensor, "batch length model_dim"]) -> Float[Tensor, "batch basis model_dim"]:
+    def remember(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch basis model_dim"]:
         """What the answer finds in memory: nothing, all events, or what the mechanism keeps of them."""
+        history = self.norm(self.embedding(tokens))
         if self.config.memory == "everything":
             return history
         coefficients = self.attention.empty_memory(len(history)).coefficients
@@ -113,11 +105,11 @@ class Sorter(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch length"], target: Int[Tensor, "batch symbols"]
     ) -> tuple[Float[Tensor, "batch symbols scores"], Float[Tensor, ""]]:
-        """Scores of every place of the answer."""
+        """Scores of every place of the answer, and the read's regulariser."""
         answer = self.answer_events(target)
         queries, keys, values = self.attention.project(self.norm(answer))
         local = softmax_attention(queries, keys, values, causal=True)
-        context, regulariser = self.attention.read(queries, self.remember(self.norm(self.embedding(tokens))))
+        context, regulariser = self.attention.read(queries, self.remember(tokens))
         answer = answer + self.attention.merge(local)
         answer = answer + self.attention.memory_projection(context.transpose(1, 2).flatten(2))
         return self.head(answer + self.feedforward(answer)), regulariser.mean()
@@ -141,10 +133,7 @@ def train_sorter(config: SortingConfig, seed: int) -> Sorter:
 
 @torch.no_grad()
 def evaluate(model: Sorter, seed: int) -> dict[str, float]:
-    """On unseen sequences the share of right symbols, each after the right ones before it, and the deviation of reads.
-
-    The deviation is the ∞-former's alone: the mean of its densities over the first batch, in units of the whole past.
-    """
+    """Share of right symbols on unseen sequences; an ∞-former's mean deviation on the first, in units of the past."""
     config, generator = model.config, torch.Generator().manual_seed(UNSEEN + seed)
     sizes = (config.batch, config.length, config.symbols)
     batches = [sequences(*sizes, generator) for _ in range(-(-config.test // config.batch))]
@@ -152,13 +141,12 @@ def evaluate(model: Sorter, seed: int) -> dict[str, float]:
     found = {"accuracy": float(torch.stack(hits).mean())}
     if isinstance(model.attention, InfiniteFormerAttention):
         tokens, target = batches[0]
-        history = model.remember(model.norm(model.embedding(tokens)))
         queries, _, _ = model.attention.project(model.norm(model.answer_events(target)))
-        found["deviation"] = float(model.attention.density(queries, history).variance.sqrt().mean())
+        found["deviation"] = float(model.attention.density(queries, model.remember(tokens)).variance.sqrt().mean())
     return found
 
 
-def sorting_rows(tasks: Sequence[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
+def sorting_rows(tasks: list[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
     """Accuracy by name and x, trained once for each seed, and how wide an ∞-former's answers read."""
     rows = []
     for (name, x, config), seed in product(tasks, range(seeds)):

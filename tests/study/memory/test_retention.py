@@ -62,12 +62,10 @@ def test_what_is_remembered_decays_by_the_spectral_radius():
     assert sizes[-1] / sizes[-2] == pytest.approx(retention.spectral_radius(SMALL), rel=1e-3)
 
 
-def test_half_life_and_horizon():
+def test_half_life():
     rows = pd.DataFrame({"x": [0, 1, 2, 3], "metric": "gain", "value": [1.0, 0.4, 0.7, 0.2]})
     assert retention.half_life(rows) == pytest.approx(2.4)
     assert math.isnan(retention.half_life(rows[:3]))
-    config = replace(SMALL, contraction=0.5, basis=17)
-    assert retention.horizon(config) == pytest.approx(3)
 
 
 def test_retention_rows_follow_the_marked_segment():
