@@ -1,12 +1,12 @@
-"""What the mechanisms are compared with: a memory of means, segments alone, a recurrent network, nothing."""
+"""What the mechanisms are compared with: a memory of means, segments alone, a recurrent network."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_out import SINGLE, softmax_over, softmax_weights
+from written_out import softmax_over
 
-from lib.attention.baselines import BinnedMemoryAttention, Bins, LocalAttention, NoAttention, Recurrence
+from lib.attention.baselines import BinnedMemoryAttention, Bins, LocalAttention, Recurrence
 
 DOUBLE = torch.finfo(torch.float64).eps
 
@@ -45,17 +45,6 @@ def test_bins_of_whole_segments_are_exact_means():
     assert torch.allclose(memory.coefficients[0], events[0].unflatten(0, (4, 4)).mean(1), rtol=0, atol=64 * DOUBLE)
 
 
-def test_read_is_softmax_over_bins():
-    torch.manual_seed(0)
-    module, coefficients = BinnedMemoryAttention(4, 2, basis=3), torch.randn(2, 3, 4)
-    queries = torch.randn(2, 2, 5, 2)
-    context, regulariser = module.read(queries, coefficients)
-    keys = module.memory_keys(coefficients).unflatten(-1, (2, 2)).transpose(1, 2)
-    values = module.memory_values(coefficients).unflatten(-1, (2, 2)).transpose(1, 2)
-    assert torch.allclose(context, softmax_weights(queries, keys) @ values, rtol=0, atol=32 * SINGLE)
-    assert not regulariser.any()
-
-
 @pytest.mark.parametrize("segment", [4, 16])
 def test_local_attention_is_softmax_with_the_other_segments_hidden(segment):
     torch.manual_seed(0)
@@ -65,12 +54,6 @@ def test_local_attention_is_softmax_with_the_other_segments_hidden(segment):
     same = torch.arange(10)[:, None] // segment == torch.arange(10) // segment
     weights = softmax_over(same & mask[:, None, None], queries @ keys.mT / layer.head_dim**0.5)
     torch.testing.assert_close(layer(events, mask).output[mask], layer.merge(weights @ values)[mask])
-
-
-def test_without_attention_events_do_not_see_each_other():
-    attended = NoAttention()(torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool))
-    assert not attended.output.any()
-    assert attended.regulariser == 0
 
 
 def test_recurrence_sees_only_what_came_before():

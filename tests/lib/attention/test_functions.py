@@ -6,7 +6,7 @@ import pytest
 import torch
 import written_out
 from torch import nn
-from written_out import SINGLE, random_heads, relative_error, seeded
+from written_out import SINGLE, assert_equal_to_rounding, random_heads, relative_error, seeded
 
 from lib.attention import tiled
 from lib.attention.performer import favor_attention
@@ -14,7 +14,6 @@ from lib.attention.random_features import KERNELS, draw_projection
 from lib.attention.softmax import (
     ExplicitSoftmaxAttention,
     SoftmaxAttention,
-    attention_weights,
     check_shapes,
     explicit_softmax_attention,
     softmax_attention,
@@ -41,11 +40,6 @@ def exact_weights(form, queries, keys, mask=None, causal=False):
 
 def mask_of(length):
     return torch.rand(2, length, generator=seeded()) < 0.6
-
-
-def assert_equal_to_rounding(one, other, factor=1e4, scale=1.0):
-    """Sums of tens of terms and exponents of size ten lose a few thousand roundings; a wrong term is far larger."""
-    assert (one - other).abs().max() <= factor * scale * torch.finfo(one.dtype).eps * other.abs().max().clamp(min=1)
 
 
 @every_form
@@ -140,14 +134,6 @@ def test_vectors_of_any_norm_give_the_limit(form, causal, scale):
     assert phases or relative_error(found * seen, expected * seen) < 20 * SINGLE
 
 
-def test_two_keys_by_hand():
-    queries, keys = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 3.0]).log().view(1, 1, 2, 1)
-    torch.testing.assert_close(attention_weights(queries, keys).flatten(), torch.tensor([0.25, 0.75]))
-    for form in SOFTMAX.values():
-        values = torch.tensor([4.0, 8.0]).view(1, 1, 2, 1)
-        torch.testing.assert_close(form(queries, keys, values).flatten(), torch.tensor([7.0]))
-
-
 @both_directions
 @pytest.mark.parametrize("attention", [SoftmaxAttention, ExplicitSoftmaxAttention])
 def test_softmax_equals_the_framework(attention, causal):
@@ -167,7 +153,6 @@ def test_softmax_equals_the_framework(attention, causal):
     [
         (((2, 5, 4), (2, 1, 5, 4), (2, 1, 5, 4)), "must be .batch, heads, length, head_dim."),
         (((2, 1, 5, 4), (2, 1, 5, 3), (2, 1, 5, 4)), "and fit together, got shapes"),
-        (((2, 1, 5, 4), (2, 1, 6, 4), (2, 1, 5, 4)), "and fit together, got shapes"),
         (((2, 1, 5, 4), (2, 1, 6, 4), (2, 1, 6, 4)), "one query per key"),
         (((2, 1, 6, 4), (2, 1, 6, 4), (2, 1, 6, 4)), "key_mask must be boolean of shape .2, 6., got torch.bool .2, 5."),
     ],

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import torch
 
 from lib.attention.continuous_memory import basis_values, cell_middles, expected_basis, gaussian_divergence
@@ -23,6 +24,11 @@ def random_heads(batch=2, heads=2, length=23, head_dim=4, scale=1.0, seed=0, dty
 
 def relative_error(found, exact):
     return ((found.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+def assert_equal_to_rounding(one, other, factor=1e4, scale=1.0):
+    """Sums of tens of terms and exponents of size ten lose a few thousand roundings; a wrong term is far larger."""
+    assert (one - other).abs().max() <= factor * scale * torch.finfo(one.dtype).eps * other.abs().max().clamp(min=1)
 
 
 def softmax_weights(queries, keys, key_mask=None, causal=False):
@@ -61,55 +67,52 @@ def favor_weights(queries, keys, projection, kernel, causal=False, key_mask=None
     return softmax_over(seen_pairs(logarithms, key_mask, causal), logarithms)
 
 
-def memory_read(module, queries, coefficients):
-    """Of one history: scores for every basis function or bin, what they become, and the values."""
-    heads = (module.heads, module.head_dim)
+def memory_scores(module, queries, coefficients):
+    """Of one history: the queries' scores for every basis function or bin, and the values there."""
     keys, values = (
-        (coefficients @ projection.weight.T).unflatten(-1, heads).transpose(0, 1)
+        (coefficients @ projection.weight.T).unflatten(-1, (module.heads, module.head_dim)).transpose(0, 1)
         for projection in (module.memory_keys, module.memory_values)
     )
+    return queries @ keys.mT / math.sqrt(module.head_dim), values
+
+
+def density(module, scores):
+    """Mean and variance of where each query of one history reads."""
+    scores = score_scale(module.settings) * scores
+    logits = torch.einsum("hln,phn->phl", scores, module.affine_weight) + module.affine_bias[..., None]
+    return logits[0].sigmoid(), torch.nn.functional.softplus(logits[1]).clamp(min=module.settings.least_variance)
+
+
+def memory_read(module, queries, coefficients):
+    """What each query of one history reads, and its regulariser."""
+    scores, values = memory_scores(module, queries, coefficients)
     if not hasattr(module, "affine_weight"):
-        return softmax_weights(queries, keys) @ values, torch.zeros_like(queries[..., 0])
-    scores = score_scale(module.settings) * queries @ keys.mT / math.sqrt(module.head_dim)
-    place, spread = (
-        torch.einsum("hln,hn->hl", scores, weight) + bias[:, None]
-        for weight, bias in zip(module.affine_weight, module.affine_bias, strict=True)
-    )
-    variance = torch.nn.functional.softplus(spread).clamp(min=module.settings.least_variance)
-    context = expected_basis(place.sigmoid(), variance, module.functions) @ values
+        return scores.softmax(-1) @ values, torch.zeros_like(queries[..., 0])
+    mean, variance = density(module, scores)
+    context = expected_basis(mean, variance, module.functions) @ values
     return context, gaussian_divergence(variance, module.settings.prior_width)
 
 
 def sticky_times(module, queries, coefficients):
     """Quantiles of where the queries' densities lie, piecewise linear between the edges of the bins."""
-    keys = (coefficients @ module.memory_keys.weight.T).unflatten(-1, (module.heads, module.head_dim)).transpose(0, 1)
-    scores = score_scale(module.settings) * queries @ keys.mT / math.sqrt(module.head_dim)
-    logits = torch.einsum("hln,phn->phl", scores, module.affine_weight) + module.affine_bias[..., None]
-    mean, variance = logits[0].sigmoid(), torch.nn.functional.softplus(logits[1]).clamp(min=1e-6)
+    mean, variance = density(module, memory_scores(module, queries, coefficients)[0])
     edges = torch.linspace(0, 1, module.settings.bins + 1, dtype=torch.float64)
     normal = torch.distributions.Normal(mean[..., None], variance.sqrt()[..., None])
     heights = normal.cdf(edges).sum((0, 1))
     share = (heights - heights[0]) / (heights[-1] - heights[0])
-    times = []
-    for quantile in cell_middles(module.settings.samples).tolist():
-        place = int((share[1:] < quantile).sum())
-        inside = (quantile - share[place]) / (share[place + 1] - share[place])
-        times.append((place + inside) / module.settings.bins)
-    return torch.stack(times)
+    return torch.from_numpy(np.interp(cell_middles(module.settings.samples), share.detach(), edges))
 
 
-def rewritten_bins(module, bins, events, kept):
+def rewritten_bins(basis, bins, events, kept):
     """Means in equal bins of a signal that is constant in each old bin, squeezed into [0, τ], and in each new event."""
-    cells = [(kept * j / module.basis, kept * (j + 1) / module.basis) for j in range(module.basis)] if kept else []
-    width = (1 - kept) / len(events)
-    cells += [(kept + width * j, kept + width * (j + 1)) for j in range(len(events))]
-    signal = torch.cat([bins, events]) if kept else events
-    rows = []
-    for j in range(module.basis):
-        low, high = j / module.basis, (j + 1) / module.basis
-        covered = [max(0.0, min(end, high) - max(start, low)) * module.basis for start, end in cells]
-        rows.append(torch.tensor(covered, dtype=torch.float64) @ signal)
-    return torch.stack(rows)
+    old, new, edges = (
+        torch.linspace(*limits, cells + 1, dtype=torch.float64)
+        for limits, cells in (((0, kept), basis), ((kept, 1), len(events)), ((0, 1), basis))
+    )
+    starts, ends = torch.cat([old[:-1], new[:-1]]), torch.cat([old[1:], new[1:]])
+    covered = torch.minimum(ends, edges[1:, None]) - torch.maximum(starts, edges[:-1, None])
+    bins = events.new_zeros(basis, events.shape[1]) if bins is None else bins
+    return covered.clamp(min=0) * basis @ torch.cat([bins, events])
 
 
 def rewritten(module, past, events, queries, seen):
@@ -117,7 +120,7 @@ def rewritten(module, past, events, queries, seen):
     share = module.geometry.share
     kept = 0.0 if not seen else seen / (seen + len(events)) if share is None else share
     if not hasattr(module, "affine_weight"):
-        return rewritten_bins(module, past, events, kept)
+        return rewritten_bins(module.basis, past, events, kept)
     target, places = events, kept + (1 - kept) * cell_middles(len(events))
     if seen:
         even = cell_middles(module.settings.samples)
