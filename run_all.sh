@@ -30,7 +30,7 @@ flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9;
 cancel_jobs() {
     { [[ ! -d .snakemake/slurm_logs ]] || squeue --me --noheader --format='%i %Z' |
         awk -v here="$PWD" 'substr($0, index($0, " ") + 1) == here { print $1 }' | xargs -r scancel; } &&
-        { [[ ! -f $cluster/cancel.py || ! -f .venv/profile ]] || .venv/bin/python "$cluster/cancel.py"; }
+        { [[ ! -f $cluster/cancel.py || ! -f .venv/profile ]] || .venv/bin/python "$cluster/cancel.py" >&2; }
 }
 cancel_jobs || echo "the cluster does not answer: jobs that a killed run has left may still be at work" >&2
 exec 8<>.steps
@@ -90,6 +90,6 @@ if ((status)); then
     exit $status
 fi
 ! grep -qs '^Nothing to be done' "$log" || echo "nothing has changed: the report is as it was" >&2
-[[ -z $verify ]] || python -m workflow.verify "$verify" "$report" >&2 || status=$?
+[[ -z $verify ]] || python -m workflow.verify "${report%-verify}" "$report" >&2 || status=$?
 echo "$PWD/$report/index.html"
 exit $status

@@ -147,7 +147,7 @@ def test_only_jobs_of_this_folder_are_deleted_before_a_run_on_kubernetes(monkeyp
         def delete_namespaced_job(self, name, namespace, propagation_policy):
             deleted.append((name, namespace, propagation_policy))
 
-    config = SimpleNamespace(ConfigException=RuntimeError, load_kube_config=lambda: None)
+    config = SimpleNamespace(load_config=lambda: None)
     client = SimpleNamespace(client=SimpleNamespace(BatchV1Api=Batch), config=config)
     monkeypatch.setitem(sys.modules, "kubernetes", client)
     runpy.run_path(str(ROOT / "workflow" / "profiles" / "kubernetes" / "cancel.py"))

@@ -45,9 +45,9 @@ def test_help_names_every_option():
         (["--check"], "--check needs --data DIR"),
         (
             ["--profile", "nowhere"],
-            "nowhere: no such profile; known: kubernetes, slurm, or a folder",
+            "--profile nowhere: give slurm, kubernetes or a folder",
         ),
-        (["--threads", "two"], "--threads two: give a whole number, at least 1"),
+        (["--threads", "two"], "--threads: invalid int value: 'two'"),
         (["--out", "../elsewhere"], "../elsewhere: cannot name a report; give --out NAME"),
     ],
 )

@@ -34,6 +34,6 @@ def test_every_step_gets_a_line_with_the_time_that_is_left(monkeypatch):
     assert screen.getvalue().splitlines() == [
         f"[1/4] {names[0]} · 60 s",
         f"[2/4] {names[1]} · 2 min",
-        f"[3/4] {names[2]} · 3 min, about 6 min left",
-        f"[4/4] {names[3]} · 4 min, about 2 min left",
+        f"[3/4] {names[2]} · 3 min, about 3 min left",
+        f"[4/4] {names[3]} · 4 min, about 80 s left",
     ]
