@@ -77,13 +77,13 @@ stop=TERM status=0 ended=
 set -m # the workflow is a process group of its own, so that a signal to this script ends every step
 "${work[@]}" >&2 &
 trap 'ended=yes; kill -"$stop" -- "-$!" 2>/dev/null' INT TERM HUP
-wait $! || status=$?
+wait $! 2>/dev/null || status=$? # without bash's own words on a killed process
 while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
 if ((status)); then
     cancel_jobs || true
-    said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null | sort)
+    said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null | sort) || true
     # Jobs that are cancelled then look killed, too.
-    [[ -z $cluster ]] || said=$(grep -v ": was killed" <<<"$said") || said=$(tail -n 5 "$log")
+    [[ -z $cluster ]] || said=$(grep -v ": was killed" <<<"$said" || echo "$said")
     ((status != 137)) || said="FAILED: the workflow (Snakemake) was killed, as happens when memory runs out"
     [[ -z $cluster || ! -d .snakemake/slurm_logs ]] || log=.snakemake/slurm_logs
     [[ -n $ended ]] || printf '%s\n' "all that the steps printed: $PWD/$log" "${said:-$(tail -n 5 "$log")}" >&2

@@ -17,10 +17,10 @@ LIMIT = 600.0  # seconds that a run may take on a loaded machine
 
 PARAMETERS = """study = "by_hand"
 source = "synthetic"
-customers = 60
+customers = 40
 folds = 2
 repeats = 1
-epochs = 4
+epochs = 3
 """
 BODY = """from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
@@ -43,7 +43,7 @@ page.save_figure(fig, "probabilities", "Probabilities.", "A line.")
 page.claim("trained", "The mean is {mean}.", "no", when=True, mean=float(rows["value"].mean()))
 """
 STUDY = """default: &small
-  {customers: 60, folds: 2, repeats: 1, epochs: 4, controls: [], control_repeats: 0, notebooks: {}}
+  {customers: 40, folds: 2, repeats: 1, epochs: 3, controls: [], control_repeats: 0, notebooks: {}}
 quick: *small
 """
 COMMANDS = {"python": f'exec {sys.executable} "$@"'}
