@@ -1,9 +1,10 @@
 """Inside trained models, on customers they did not see: attention maps, kernel error, memory densities."""
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lib.attention.performer import favor_attention
@@ -32,17 +33,12 @@ def some_customers(run: Run, most: int = 64) -> np.ndarray:
     return customers[np.linspace(0, len(customers) - 1, min(most, len(customers))).astype(int)]
 
 
-def first_attention(model: Classifier, batch: Batch) -> tuple[torch.nn.Module, Tensor]:
-    """The first layer's attention and the events that reach it."""
-    return model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
-
-
 def projected(
     model: Classifier, histories: Histories, customers: np.ndarray, limit: int
 ) -> tuple[torch.nn.Module, tuple[Tensor, Tensor, Tensor], Tensor]:
     """First attention; queries, keys and values of the customers' last events; which of these are real."""
     batch = batch_of(histories, customers, limit)
-    attention, events = first_attention(model, batch)
+    attention, events = model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
     return attention, attention.project(events), batch.key_mask
 
 
@@ -52,15 +48,6 @@ def typical_customer(histories: Histories, run: Run, longer_than: int = 0) -> in
     longer = customers[histories.lengths[customers] > longer_than]
     customers = longer if len(longer) else customers
     return int(customers[np.argsort(histories.lengths[customers], kind="stable")[len(customers) // 2]])
-
-
-@torch.no_grad()
-def softmax_weights(
-    model: Classifier, histories: Histories, customer: int, limit: int
-) -> Float[np.ndarray, "heads length length"]:
-    """First-layer attention of one customer's last events."""
-    _, (queries, keys, _), key_mask = projected(model, histories, np.array([customer]), limit)
-    return attention_weights(queries, keys, key_mask)[0].numpy()
 
 
 @torch.no_grad()
@@ -86,27 +73,22 @@ def kernel_error(
     exact = softmax_attention(queries, keys, values, key_mask)
     real = key_mask[:, None, :, None]
     scale = (exact * real).square().sum((0, 2, 3)).sqrt()
+    heads = [f"head {head + 1}" for head in range(len(scale))]
     generator, rows = torch.Generator().manual_seed(seed), []
     for features in sizes:
         for draw in range(DRAWS):
             projection = draw_projection(attention.projection_name, features, queries.shape[-1], generator)
             estimate = favor_attention(queries, keys, values, projection, attention.kernel, key_mask=key_mask)
             error = ((estimate - exact) * real).square().sum((0, 2, 3)).sqrt() / scale
-            rows += [
-                {"x": features, "seed": draw, "split": f"head {head + 1}", "value": float(value)}
-                for head, value in enumerate(error)
-            ]
-    return pd.DataFrame(rows).assign(axis="features", metric="relative_error")
+            rows.append(pd.DataFrame({"x": features, "seed": draw, "split": heads, "value": error.double().numpy()}))
+    return pd.concat(rows, ignore_index=True).assign(axis="features", metric="relative_error")
 
 
 @torch.no_grad()
 def memory_densities(run: Run, histories: Histories, customers: np.ndarray | None = None) -> pd.DataFrame:
-    """Mean and standard deviation of the customers' read densities, by head; none without a past.
-
-    Without customers named, of some of the run's test customers.
-    """
+    """Mean and standard deviation of the customers' (or some test customers') read densities, by head, if any."""
     batch = batch_of(histories, some_customers(run) if customers is None else customers, MEMORY_EVENTS)
-    attention, events = first_attention(run.model, batch)
+    attention, events = run.model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
     memory, frames = None, []
     for start in range(0, events.shape[1], attention.segment):
         piece = slice(start, start + attention.segment)
@@ -123,10 +105,8 @@ def memory_densities(run: Run, histories: Histories, customers: np.ndarray | Non
 
 def predict_without_memory(model: Classifier, histories: Histories, customers: np.ndarray) -> np.ndarray:
     """Class probabilities when what is read from the memory is dropped from the output (Z = Z_T)."""
-    reads = [layer.attention.memory_projection for layer in model.encoder.layers]
-    hooks = [read.register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for read in reads]
-    try:
-        return runs.predict(model, histories, customers, TrainConfig.evaluation_events)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    forgetful = deepcopy(model)
+    for layer in forgetful.encoder.layers:
+        for parameter in layer.attention.memory_projection.parameters():
+            torch.nn.init.zeros_(parameter)
+    return runs.predict(forgetful, histories, customers, TrainConfig.evaluation_events)

@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -12,42 +13,27 @@ import psutil
 from lib.paths import ROOT
 from lib.storage import file_checksum
 
-FLOORS = ("lib", "study", "workflow")
-CODE = (*FLOORS, "notebooks", "data/facts", "study.yaml", "run_all.sh", "requirements.txt")
+CODE = ("lib", "study", "workflow", "notebooks", "data/facts", "study.yaml", "run_all.sh", "requirements.txt")
 
 
 def git(*arguments: str) -> str | None:
     """The output of a git command in the repository, or None where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def processor_facts() -> dict[str, str]:
     """What the system tells of its first processor, by Linux's names of the fields; empty elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if cpuinfo.exists() else []
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines)
 
 
 def processor() -> str:
     """The processor's marketing name where the system tells it, its architecture otherwise."""
     return processor_facts().get("model name") or platform.processor() or platform.machine()
-
-
-def processor_model() -> str | None:
-    """Which of the processors of that name it is, where the system tells; kernels are chosen by it."""
-    facts = processor_facts()
-    told = [f"{name} {facts[name]}" for name in ("cpu family", "model", "stepping") if name in facts]
-    return ", ".join(told) or None
-
-
-def packages() -> dict[str, str]:
-    """Every installed distribution and its version, by name."""
-    found = {each.name: each.version for each in metadata.distributions()}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def without_folders(setting: object) -> object:
@@ -61,17 +47,19 @@ def provenance() -> dict[str, object]:
     """Commit and whether the tree was changed, versions, hardware, threads and the date: what a rerun needs to know."""
     import torch  # here, because pages import this module and compute nothing
 
-    status = git("status", "--porcelain", *CODE)
-    lock = ROOT / "requirements.txt"
+    status, facts = git("status", "--porcelain", *CODE), processor_facts()
+    # Which of the processors of its name it is; kernels are chosen by it.
+    model = [f"{name} {facts[name]}" for name in ("cpu family", "model", "stepping") if name in facts]
+    versions = {each.name: each.version for each in metadata.distributions()}
     return {
         "commit": git("rev-parse", "HEAD"),
         "changed_since_commit": None if status is None else bool(status),
         "python": platform.python_version(),
-        "versions": packages(),
-        "requirements_sha256": file_checksum(lock) if lock.exists() else None,
+        "versions": dict(sorted(versions.items(), key=lambda item: item[0].lower())),
+        "requirements_sha256": file_checksum(ROOT / "requirements.txt"),
         "system": platform.platform(terse=True),
         "processor": processor(),
-        "processor_model": processor_model(),
+        "processor_model": ", ".join(model) or None,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),

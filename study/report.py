@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import DisplayHandle, display
+from IPython.display import display
 from matplotlib.figure import Figure
 
 from lib.paths import REPORTS
@@ -20,10 +20,10 @@ from lib.storage import write_atomic
 from study.mechanisms import MECHANISMS, OWN, label
 from study.wording import typeset, words
 
+Truth = bool | np.bool_
 COLUMNS = ["experiment", "task", "model", "seed", "split", "axis", "x", "metric", "value"]
 KEYS = COLUMNS[:-1]
 WORDS = ["experiment", "task", "model", "axis", "metric"]
-MISSING = "-"
 NOT_MEASURED = "Not measured here"
 OUTCOMES = {True: "as expected", False: "unlike expected", None: NOT_MEASURED.lower()}  # of a claim
 SVG_FONTS = "'DejaVu Sans',Verdana,sans-serif"  # of like widths, so that text fits where the first is not installed
@@ -54,19 +54,17 @@ def own_styles() -> dict[str, dict[str, str]]:
         return {}
     from lib.attention.mechanism import load_mechanism  # torch, which pages do without
 
-    looks = zip(OWN.items(), cycle(OWN_COLOURS), cycle(OWN_MARKERS), strict=False)
-    kinds = [(model, load_mechanism(name), colour, marker) for (model, name), colour, marker in looks]
-    return {
-        model: {"color": kind.colour or colour, "marker": marker, "label": label(kind)}
-        for model, kind, colour, marker in kinds
-    }
+    styles = {}
+    for (model, name), colour, marker in zip(OWN.items(), cycle(OWN_COLOURS), cycle(OWN_MARKERS), strict=False):
+        kind = load_mechanism(name)
+        styles[model] = {"color": kind.colour or colour, "marker": marker, "label": label(kind)}
+    return styles
 
 
 MODEL_STYLE |= own_styles()
-PLAIN = (*MECHANISMS, "mean_pooling")
 MODEL_STYLE |= {
     f"{name}_plain": MODEL_STYLE[name] | {"label": f"plain {MODEL_STYLE[name]['label']}", "fillstyle": "none"}
-    for name in PLAIN
+    for name in (*MECHANISMS, "mean_pooling")
 }
 
 
@@ -87,41 +85,25 @@ def six_digits(number: float) -> str:
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
 
 
-def checked_rows(rows: pd.DataFrame, notebook: str) -> pd.DataFrame:
-    """The rows as they will be stored: text columns, sorted. Raises ValueError naming the first thing that is wrong."""
-    if sorted(rows.columns) != sorted(COLUMNS):
-        missing, extra = sorted(set(COLUMNS) - set(rows.columns)), sorted(set(rows.columns) - set(COLUMNS))
-        raise ValueError(f"{notebook}: rows need the columns {COLUMNS}; missing {missing}, not known {extra}")
-    if rows.empty:
-        raise ValueError(f"{notebook}: no rows to save")
-    rows = rows[COLUMNS].reset_index(drop=True)
-    for column in WORDS:
-        wrong = [value for value in rows[column] if not isinstance(value, str) or not value.strip() or "\n" in value]
-        if wrong:
-            raise ValueError(f"{notebook}: {column} must be a word, not {wrong[0]!r}")
-    foreign = sorted(set(rows["experiment"]) - {notebook})
-    if foreign:
-        raise ValueError(f"{notebook}: experiment must be {notebook!r}, not {foreign[0]!r}: one writer per file")
-    value, x = (pd.to_numeric(rows[column].replace({MISSING: None}).astype("object")) for column in ("value", "x"))
-    value, x = value.astype("float64"), x.astype("float64")
-    unusable = ~value.map(math.isfinite)
-    if unusable.any():
-        row = rows[unusable].iloc[0]
-        raise ValueError(
-            f"{notebook}: {row['model']} {row['metric']} is {row['value']}; leave out what was not measured"
-        )
+def stored_rows(rows: pd.DataFrame, notebook: str) -> pd.DataFrame:
+    """The rows as they are stored, in order. Raises ValueError for one that is incomplete or there twice."""
+    rows = rows.assign(experiment=notebook)[COLUMNS].reset_index(drop=True)
+    numbers = {column: pd.to_numeric(rows[column].astype("object")).astype("float64") for column in ("x", "value")}
+    wrong = rows[~np.isfinite(numbers["value"]) | rows[WORDS].isna().any(axis=1)]
+    if len(wrong):
+        raise ValueError(f"{notebook}: leave out what was not measured: {wrong.iloc[0].to_dict()}")
     named = {column: rows[column].map(name_or_missing) for column in ("seed", "split")}
-    stored = rows.assign(value=value.map(six_digits), x=x.map(six_digits), **named)
-    repeated = stored.duplicated(KEYS)
-    if repeated.any():
-        raise ValueError(f"{notebook}: two rows for {stored[repeated].iloc[0][KEYS].to_dict()}")
+    stored = rows.assign(**named, **{column: number.map(six_digits) for column, number in numbers.items()})
+    repeated = stored[stored.duplicated(KEYS)]
+    if len(repeated):
+        raise ValueError(f"{notebook}: two rows for {repeated.iloc[0][KEYS].to_dict()}")
     return stored.sort_values(KEYS, key=sortable, kind="stable", ignore_index=True)
 
 
 def name_or_missing(value: object) -> str:
     """A seed or split as text: whole floats lose their point, missing ones become a hyphen."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return MISSING
+    if pd.isna(value):
+        return "-"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -133,17 +115,15 @@ def sortable(column: pd.Series) -> pd.Series:
 
 
 def load_rows(study: str, reports: Path = REPORTS) -> pd.DataFrame:
-    """All saved rows of a study, machine-dependent ones included. Raises FileNotFoundError where there are none."""
+    """All saved rows of a study, machine-dependent ones included."""
     kinds = dict.fromkeys([*WORDS, "seed", "split"], "str") | {"x": "float64", "value": "float64"}
-    tables = [pd.read_csv(path, dtype=kinds) for path in sorted((reports / study / "tables").glob("*.csv"))]
-    if not tables:
-        raise FileNotFoundError(f"no result rows in {reports / study / 'tables'}")
-    return pd.concat(tables, ignore_index=True)
+    tables = sorted((reports / study / "tables").glob("*.csv"))
+    return pd.concat([pd.read_csv(path, dtype=kinds) for path in tables], ignore_index=True)
 
 
 def format_cell(value: object) -> str:
     """A table cell: four significant digits, thousands in full, a dash for a missing value."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if pd.isna(value):
         return "–"
     if isinstance(value, float):
         return typeset(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
@@ -152,28 +132,20 @@ def format_cell(value: object) -> str:
 
 def html_table(frame: pd.DataFrame, caption: str) -> str:
     """A real table: headers in words and with scope, numbers to the right, all escaped; an index becomes columns."""
-    plain_index = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
-    index_columns = 0 if plain_index else frame.index.nlevels
-    names = [] if plain_index else [words(name or "") for name in frame.index.names]
-    flat = ["·".join(map(words, name)) if isinstance(name, tuple) else words(name) for name in frame.columns]
-    numeric = [False] * index_columns + [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
-
-    def cell(text: object, number: int, tag: str) -> str:
-        kind = ' class="number"' if numeric[number] else ""
-        return f"<{tag}{kind}>{escape(format_cell(text))}</{tag.split()[0]}>"
-
-    head = "".join(cell(name, number, 'th scope="col"') for number, name in enumerate([*names, *flat]))
-    body = []
-    for row in frame.itertuples(index=not plain_index, name=None):
-        label = [] if plain_index else list(row[0]) if index_columns > 1 else [row[0]]
-        cells = [*label, *row[0 if plain_index else 1 :]]
-        tags = ['th scope="row"' if number < max(index_columns, 1) else "td" for number in range(len(cells))]
-        body.append("<tr>" + "".join(map(cell, cells, range(len(cells)), tags)) + "</tr>")
-    anchor = f"table-{slug(caption)[:60].strip('-')}"
+    plain = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
+    labels = 0 if plain else frame.index.nlevels
+    flat = frame if plain else frame.reset_index(names=[name or "" for name in frame.index.names])
+    head, cells = [], []
+    for place, (name, column) in enumerate(flat.items()):
+        kind = ' class="number"' if place >= labels and pd.api.types.is_numeric_dtype(column) else ""
+        tag, scope = ("th", ' scope="row"') if place < max(labels, 1) else ("td", "")
+        head.append(f'<th scope="col"{kind}>{escape(words(name))}</th>')
+        cells.append([f"<{tag}{scope}{kind}>{escape(format_cell(value))}</{tag}>" for value in column])
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*cells, strict=True))
     return (
-        f'<figure class="study-table" id="{anchor}"><figcaption>{escape(caption)}</figcaption>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></figure>"
+        f'<figure class="study-table" id="table-{slug(caption)[:60].strip("-")}"><figcaption>{escape(caption)}'
+        f'</figcaption><div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table><thead>'
+        f"<tr>{''.join(head)}</tr></thead><tbody>{body}</tbody></table></div></figure>"
     )
 
 
@@ -195,25 +167,6 @@ def named_svg(fig: Figure, name: str, alt: str) -> str:
     return svg.replace("<svg ", f'<svg class="{kind}" role="img" aria-label="{escape(alt)}" ', 1)
 
 
-@dataclass(frozen=True)
-class ShownFigure:
-    """A figure where a notebook shows it (without a handle: nowhere), to be redrawn in its place."""
-
-    facts: dict[str, str]
-    handle: DisplayHandle | None = None
-
-    def _ipython_display_(self) -> None:
-        """Nothing: a cell that ends with the figure has shown it."""
-
-    def redraw(self, fig: Figure, caption: str) -> None:
-        """Show another figure in this one's place and close it; the report keeps the one that was saved."""
-        svg = named_svg(fig, "explored", self.facts["alt"])
-        plt.close(fig)
-        if self.handle is not None:
-            html = figure_html(svg, self.facts | {"caption": caption})
-            self.handle.update({"text/html": html, "text/plain": caption}, raw=True)
-
-
 @dataclass
 class Page:
     """One notebook's place in one study's report; all that a `machine` notebook saves depends on the machine."""
@@ -222,37 +175,32 @@ class Page:
     directory: Path
     machine: bool = False
     figures: list[str] = field(default_factory=list)
-    claims: list[dict[str, object]] = field(default_factory=list)
+    claims: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def save_rows(self, rows: pd.DataFrame, machine: bool = False) -> None:
         """Store all rows of this notebook, replacing an earlier save; times and memory go to a file of their own."""
-        path = self.directory / "tables" / f"{self.notebook}{'_machine' if machine else ''}.csv"
-        write_atomic(path, checked_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
+        path = self.directory / "tables" / f"{self.notebook}{'_machine' * machine}.csv"
+        write_atomic(path, stored_rows(rows, self.notebook).to_csv(index=False, lineterminator="\n"))
 
     def save_figure(
         self, fig: Figure, name: str, caption: str, alt: str, machine: bool = False, unmeasured: str = ""
-    ) -> "ShownFigure":
+    ) -> None:
         """Store the figure as SVG with its caption and description beside it, close it and show it with its number.
 
-        `machine` marks one that shows times or memory: on another machine it looks different. `unmeasured` is why
-        measurements may be missing: panels without any say so.
+        `machine` marks one of times or memory. `unmeasured` is why these may be missing: panels without any say so.
         """
-        if not caption.strip() or not alt.strip():
-            raise ValueError(f"figure {name}: a caption and a description (alt) are needed")
         caption = typeset(caption + (mark_empty_panels(fig, unmeasured) if unmeasured else ""))
-        stem = f"{self.notebook.split('_')[0]}_{name}"
-        svg = named_svg(fig, stem, alt)
+        number = self.notebook.split("_")[0]
+        svg = named_svg(fig, f"{number}_{name}", alt)
         plt.close(fig)
-        path = self.directory / "figures" / f"{stem}.svg"
+        path = self.directory / "figures" / f"{number}_{name}.svg"
         write_atomic(path, svg)
-        if name not in self.figures:
-            self.figures.append(name)
-        label = f"Figure {int(self.notebook.split('_')[0])}.{self.figures.index(name) + 1}"
+        self.figures += [name] * (name not in self.figures)
+        label = f"Figure {int(number)}.{self.figures.index(name) + 1}"
         facts = {"name": name, "label": label, "notebook": self.notebook, "anchor": f"fig-{slug(name)}"}
         facts |= {"caption": caption, "alt": alt, "machine": machine or self.machine}
         write_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
-        shown = {"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}
-        return ShownFigure(facts, display(shown, raw=True, display_id=True))
+        display({"text/html": figure_html(svg, facts), "text/plain": f"[{label}] {caption}"}, raw=True)
 
     def show_table(self, frame: pd.DataFrame, caption: str, unmeasured: str = "") -> None:
         """Show the frame as a table with a caption, which says why (`unmeasured`) where the table has no line."""
@@ -262,51 +210,37 @@ class Page:
         display({"text/html": html_table(frame, caption), "text/plain": f"{caption}\n{frame}"}, raw=True)
 
     def claim(
-        self,
-        name: str,
-        holds: str,
-        fails: str,
-        when: bool | np.bool_,
-        machine: bool = False,
-        unmeasured: str = "",
-        **values: object,
+        self, name: str, holds: str, fails: str, when: Truth, machine: bool = False, unmeasured: str = "", **values
     ) -> None:
         """Record and show a computed sentence: `holds` when the condition is true, otherwise `fails`.
 
-        Both sentences are formatted with `values`, which are stored with six digits, as rows are: the last ones of fits
-        differ from run to run. One about times or memory (`machine`) goes to a file of its own. A claim that gives
-        `unmeasured` (what it is about, and why measurements may be missing) neither holds nor fails where a value is
-        missing, and says that instead.
+        Both sentences are formatted with `values`, which are stored with six digits, as rows are. One about times or
+        memory (`machine`) goes to a file of its own. One that gives `unmeasured` (what it is about, and why it may not
+        be measured) neither holds nor fails where a value is missing, and says that instead.
 
-        Raises TypeError unless `when` is a truth value, KeyError for a value a sentence lacks, ValueError for a value
-        that is not finite or a name that was used.
+        Raises KeyError for a value a sentence lacks, ValueError for a value that is not finite.
         """
-        if not isinstance(when, bool | np.bool_):
-            raise TypeError(f"claim {name}: `when` must be true or false, not {when!r}")
-        if name in {claim["name"] for claim in self.claims}:
-            raise ValueError(f"claim {name}: already made in {self.notebook}")
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
-        missing = {key for key, value in plain.items() if isinstance(value, float) and math.isnan(value)}
-        for key, value in plain.items():
-            if isinstance(value, float) and not math.isfinite(value) and not (unmeasured and key in missing):
-                raise ValueError(f"claim {name}: {key} is {value}")
-        try:
-            sentences = {True: typeset(holds.format(**plain)), False: typeset(fails.format(**plain))}
-        except (KeyError, IndexError) as error:
-            raise KeyError(f"claim {name}: a sentence needs the value {error}") from error
-        outcome, machine = None if missing else bool(when), machine or self.machine
-        sentence = f"{NOT_MEASURED}: {unmeasured}." if missing else sentences[outcome]
-        record = {"name": name, "notebook": self.notebook, "anchor": f"claim-{slug(name)}", "holds": outcome}
-        stored = {
-            key: float(six_digits(value)) if isinstance(value, float) else value
-            for key, value in plain.items()
-            if key not in missing
+        numbers = {key: value for key, value in plain.items() if isinstance(value, float)}
+        missing = {key for key, value in numbers.items() if math.isnan(value)} if unmeasured else set()
+        if not all(math.isfinite(value) for key, value in numbers.items() if key not in missing):
+            raise ValueError(f"claim {name}: not all of {numbers} are finite")
+        sentences = [typeset(sentence.format(**plain)) for sentence in (fails, holds)]
+        stored = plain | {key: float(six_digits(value)) for key, value in numbers.items() if key not in missing}
+        claim = {
+            "name": name,
+            "notebook": self.notebook,
+            "anchor": f"claim-{slug(name)}",
+            "holds": None if missing else bool(when),
+            "sentence": f"{NOT_MEASURED}: {unmeasured}." if missing else sentences[bool(when)],
+            "values": {key: value for key, value in stored.items() if key not in missing},
+            "machine": machine or self.machine,
         }
-        self.claims.append({**record, "sentence": sentence, "values": stored, "machine": machine})
-        path = self.directory / "claims" / f"{self.notebook}{'_machine' if machine else ''}.json"
-        alike = [claim for claim in self.claims if claim["machine"] == machine]
+        self.claims[name] = claim
+        alike = [each for each in self.claims.values() if each["machine"] == claim["machine"]]
+        path = self.directory / "claims" / f"{self.notebook}{'_machine' * claim['machine']}.json"
         write_atomic(path, json.dumps(alike, ensure_ascii=False, indent=2) + "\n")
-        display({"text/html": claim_html(self.claims[-1]), "text/plain": f"{sentence} ({OUTCOMES[outcome]})"}, raw=True)
+        display({"text/html": claim_html(claim), "text/plain": claim["sentence"]}, raw=True)
 
 
 def mark_empty_panels(fig: Figure, unmeasured: str) -> str:
@@ -341,19 +275,12 @@ def claim_html(claim: dict[str, object]) -> str:
 
 
 def begin(notebook: str, study: str, reports: Path = REPORTS, machine: bool = False) -> Page:
-    """Open the notebook's place in the study's report: delete what it owns there and apply the figure style.
-
-    Raises ValueError unless the notebook is named like `02_kernel_error` and the study is one folder's name.
-    """
-    if not re.fullmatch(r"\d\d_[a-z0-9_]+", notebook):
-        raise ValueError(f"a notebook is named like 02_kernel_error, not {notebook!r}")
-    if not re.fullmatch(r"[\w][\w.-]*", study):
+    """Open the notebook's place in the study's report: delete what it owns there and apply the figure style."""
+    if not re.fullmatch(r"\w[\w.-]*", study):
         raise ValueError(f"a study's name is one folder's name, not {study!r}")
     directory = reports / study
-    number = notebook.split("_")[0]
-    owned = {"tables": f"{notebook}*.csv", "claims": f"{notebook}*.json", "figures": f"{number}_*"}
-    for folder, pattern in owned.items():
-        for path in (directory / folder).glob(pattern):
+    for owned in (f"tables/{notebook}*.csv", f"claims/{notebook}*.json", f"figures/{notebook[:2]}_*"):
+        for path in directory.glob(owned):
             path.unlink()
     use_style()
     return Page(notebook, directory, machine)

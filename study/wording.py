@@ -2,26 +2,15 @@
 
 import re
 
-WORDS = {
-    "behind_best": "behind the best",
-    "behind_best_error": "behind the best, standard error",
-    "calibration_error_limit": "95 % quantile were they true",
+WORDS = {  # of names that need more than spaces
     "detectable": "detectable difference",
     "event_us": "time of a late event, µs",
     "key_square": "squared length of keys",
     "log_loss": "log-loss, nats",
     "memory_gib": "memory, GiB",
-    "peak_memory_mib": "peak memory, MiB",
     "query_square": "squared length of queries",
     "resident_rise_mib": "rise of resident memory, MiB",
     "state_kib": "carried on, KiB",
-    "std": "standard deviation",
-    "time_ms": "time, ms",
-}
-"""Names that need more than spaces."""
-BEGINNINGS = {
-    "features_for_": "features for an error of {} %",
-    "sum_square_": "|x+y|², {} % quantile",
 }
 
 
@@ -38,9 +27,7 @@ def listed(parts: list[str]) -> str:
 
 
 def words(name: object) -> str:
-    """A name in words: its own, or those of what it begins with, or its parts with spaces between them."""
-    text = str(name)
-    for start, sentence in BEGINNINGS.items():
-        if text.startswith(start):
-            return sentence.format(text.removeprefix(start))
+    """A name in words: its own, or its parts with spaces between them."""
+    text = re.sub(r"^features_for_(.+)", r"features for an error of \1 %", str(name))
+    text = re.sub(r"^sum_square_(.+)", r"|x+y|², \1 % quantile", text)
     return WORDS.get(text) or text.replace("roc_auc", "ROC-AUC").replace("_", " ")

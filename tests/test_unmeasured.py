@@ -54,6 +54,8 @@ def study(bank_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     folder = tmp_path / "reports" / "slow"
     folder.mkdir(parents=True)
+    (folder / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
+    (folder / "parameters.json").write_text(json.dumps({"folds": 2, "repeats": 1}))
     return folder
 
 
@@ -95,8 +97,6 @@ def test_a_machine_without_memory(study, bank_folder, no_memory, tmp_path):
     assert claims_of(study, "08_comparison")["answer"]["holds"] is not None
     caption = json.loads((study / "figures" / "07_along_a_stream.json").read_text())["caption"]
     assert "Not measured here: beyond its budget of memory: " in caption
-    (study / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))
-    (study / "parameters.json").write_text(json.dumps({"folds": 2, "repeats": 1}))
     front_page.write_report(study)
     (tmp_path / "README.md").write_text(f"{readme.START}\n{readme.END}\n", encoding="utf-8")
     readme.write(study, tmp_path)

@@ -5,110 +5,78 @@ python -m workflow.front_page synthetic PARAMETERS     (a report's name, and JSO
 
 import json
 import sys
-from datetime import date
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
 
 from lib.paths import NOTEBOOKS, REPORTS
 from lib.storage import write_atomic
-from study.headline import headline_parts, verdict_sentences
+from study.headline import PANELS, headline, verdict_sentences
 from study.mechanisms import MECHANISMS
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, OUTCOMES, figure_html, load_rows
 from study.speed.panels import label_of
-from workflow.execute import notebooks_in
-from workflow.pages import Part, filled, parts_of, write_page
-from workflow.text import formula
-
-COMPARISON, SCALING = "08_comparison", "07_speed_and_memory"
+from workflow.pages import filled, formula, parts_of, write_page
 
 
 def main_table(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Of each model, in the study's order, what was measured at the end of the comparison.
-
-    Raises ValueError when a model has two values of one metric.
-    """
-    final = rows[(rows["experiment"] == COMPARISON) & (rows["axis"] == "final")]
+    """Of each model, in the study's order, what was measured at the end of the comparison."""
+    final = rows[(rows["experiment"] == "08_comparison") & (rows["axis"] == "final")]
     values = final.pivot(index="model", columns="metric", values="value")
     order = dict.fromkeys([*MECHANISMS, *MODEL_STYLE])
     return {model: values.loc[model].dropna().to_dict() for model in order if model in values.index}
 
 
-def read_all(folder: Path) -> list[dict]:
-    """What the JSON files of a folder hold, in the order of their names."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-
-
 def choices(rows: pd.DataFrame, table: dict[str, dict[str, float]]) -> dict[str, object]:
     """What the chooser offers: every measurement along length, and the score of each model of the table."""
-    swept = rows[(rows["experiment"] == SCALING) & (rows["axis"] == "length")]
+    swept = rows[(rows["experiment"] == "07_speed_and_memory") & (rows["axis"] == "length")]
     swept = swept.assign(split=swept["split"].replace("forward", "inference"))
-    keys = ["task", "split", "x", "metric", "model"]
-    typical = swept.groupby(keys)["value"].median().reset_index()
+    typical = swept.groupby(["task", "split", "x", "metric", "model"])["value"].median().reset_index()
     scores = {model: [values.get(f"roc_auc{end}") for end in ("", "_low", "_high")] for model, values in table.items()}
     labels = {model: label_of(model) for model in typical["model"].unique()}
-    return {"rows": typical[[*keys, "value"]].to_numpy().tolist(), "scores": scores, "labels": labels}
+    return {"rows": typical.to_numpy().tolist(), "scores": scores, "labels": labels}
 
 
-def durations(study: Path) -> dict[str, dict[str, float]]:
-    """Seconds and peak memory (MiB) of every step, as the workflow measured them; empty where it has not."""
-    last = {path.stem: pd.read_csv(path, sep="\t").iloc[-1] for path in sorted((study / "durations").glob("*.tsv"))}
-    return {name: {"seconds": float(row["s"]), "peak_memory_mib": float(row["max_rss"])} for name, row in last.items()}
-
-
-def write_front_page(study: Path, ran_with: dict[str, dict[str, object]], parts: list[Part]) -> None:
-    """Write the study's `index.html` and `provenance.json` from what its steps saved and its notebooks ran with.
-
-    `parameters.json` and `data.json` are shown without the folders in which the user keeps the data; what every step
-    took goes to `durations.json`, because it belongs to one machine.
-    """
-    took = durations(study)
-    write_atomic(study / "durations.json", json.dumps(took, indent=2) + "\n")
-    saved = {name: study / f"{name}.json" for name in ("parameters", "data")}
-    given = {name: json.loads(path.read_text("utf-8")) if path.exists() else {} for name, path in saved.items()}
-    record = provenance() | without_folders(given) | {"notebooks": without_folders(ran_with)}
+def write_front_page(study: Path, parts: list[dict[str, object]]) -> None:
+    """Write the study's `index.html` and `provenance.json`, which hides the folders where the user keeps the data."""
+    saved = {name: json.loads((study / f"{name}.json").read_text("utf-8")) for name in ("parameters", "data")}
+    record = provenance() | without_folders(saved)
     write_atomic(study / "provenance.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     rows = load_rows(study.name, reports=study.parent)
     table = main_table(rows)
-    picker = choices(rows, table)
-    figures = {f"{facts['notebook'][:2]}_{facts['name']}": facts for facts in read_all(study / "figures")}
+    figures = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted((study / "figures").glob("*.json"))}
+    claims = [json.loads(path.read_text("utf-8")) for path in sorted((study / "claims").glob("*.json"))]
     html = filled(
         "front_page.html.j2",
-        title="Attention on transactions",
         study=study.name,
-        number=0,
+        part={"number": 0, "title": "Attention on transactions"},
         parts=parts,
         verdict=verdict_sentences(rows, record),
-        headline=headline_parts(rows),
+        headline=[headline(rows, [part], f"headline-{part}", about) for part, (_, _, about) in PANELS.items()],
         table=table,
-        claims=[claim for saved in read_all(study / "claims") for claim in saved],
+        claims=list(chain(*claims)),
         figures=figures,
         drawing=lambda name: (study / "figures" / f"{name}.svg").read_text(encoding="utf-8"),
         style=MODEL_STYLE,
         outcomes=OUTCOMES,
         figure_html=figure_html,
         record=record,
-        day=f"{date.fromisoformat(record['date']):%-d %B %Y}",
-        hours=sum(step["seconds"] for step in took.values()) / 3600,
-        steps=len(took),
-        json=lambda value: json.dumps(value, ensure_ascii=False),
-        formula=lambda latex: Markup(formula(latex, display=True)),
-        picker=Markup(json.dumps(picker, ensure_ascii=False).replace("<", "\\u003c")) if picker["rows"] else None,
+        durations=[pd.read_csv(path, sep="\t")["s"].iloc[0] for path in (study / "durations").glob("*.tsv")],
+        formula=formula,
+        picker=choices(rows, table),
     )
     write_atomic(study / "index.html", html)
 
 
 def write_report(study: Path, notebooks: Path = NOTEBOOKS) -> None:
     """All pages of a study: those of the notebooks that ran to their end, and its front page."""
-    parts, ran_with = parts_of(notebooks), {}
-    for path in notebooks_in(study / "notebooks"):
-        try:
-            ran_with[path.stem] = write_page(path, study / f"{path.stem}.html", parts)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    write_front_page(study, ran_with, parts)
+    parts = parts_of(notebooks)
+    for name in [part["name"] for part in parts]:
+        executed = study / "notebooks" / f"{name}.ipynb"
+        if executed.exists():
+            write_page(executed, study / f"{name}.html", parts)
+    write_front_page(study, parts)
 
 
 def main() -> None:

@@ -1,58 +1,36 @@
 """Every executed notebook as one self-contained page, by nbconvert; navigation, style and scripts of all pages."""
 
-import ast
-import base64
 import hashlib
-import json
 import re
-from functools import partial
+from ast import literal_eval
+from base64 import b64encode
+from functools import cache
+from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
+import ziamath
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from nbconvert.exporters import TemplateExporter
-from nbconvert.filters.markdown_mistune import MarkdownWithMath
-from traitlets.config import Config
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from papermill import inspect_notebook
 
 from lib.storage import write_atomic
 from study.provenance import without_folders
+from study.report import slug
 from workflow.execute import notebooks_in
-from workflow.text import PageText
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("theme.js", "page.js", "picker.js")
-# What a cell shows only because its last line happened to have a value.
-ECHO = re.compile(r"^\s*[\[(<{]*(Axes|Figure|Text\(|None|<.* at 0x|<matplotlib|<function|<class|PosixPath)")
-# Scripts and page-wide styles of an output; the style inside a drawing (text/css) stays.
-ACTIVE = re.compile(r"<(script|style)(?![^>]*text/css).*?</\1\s*>", flags=re.DOTALL | re.IGNORECASE)
-PREPARED = {
-    "TagRemovePreprocessor": {"remove_cell_tags": {"injected-parameters"}},
-    "CoalesceStreamsPreprocessor": {"enabled": True},  # of a line that was written again, its last state
-    # Of an output's forms the first is shown, and of a widget, which needs a kernel, nothing.
-    "NbConvertBase": {
-        "display_data_priority": ["application/vnd.jupyter.widget-view+json", "text/html", "image/png", "text/plain"]
-    },
-}
+EM = 18.0  # size of letters for which formulas are drawn; pages scale them
+ziamath.config.svg2, ziamath.config.precision = False, 2
 
 
-class Part(NamedTuple):
-    """A notebook's page among its neighbours."""
-
-    number: int
-    href: str
-    title: str
-
-
-def parts_of(notebooks: Path) -> list[Part]:
-    """The study's notebooks in order, each with the question in its first heading."""
-    parts = []
-    for path in notebooks_in(notebooks):
-        first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-        title = re.search(r"^# (?:\d+ · )?(.+)$", first, flags=re.MULTILINE)
-        parts.append(Part(int(path.stem[:2]), f"{path.stem}.html", title[1].strip() if title else path.stem))
-    return parts
+def parts_of(notebooks: Path) -> list[dict[str, object]]:
+    """Number, name and the question in the first heading of each of the study's notebooks, in order."""
+    firsts = {path.stem: nbformat.read(path, as_version=4).cells[0].source for path in notebooks_in(notebooks)}
+    titles = {name: re.sub(r"^# \d+ · ", "", first.splitlines()[0]) for name, first in firsts.items()}
+    return [{"number": int(name[:2]), "name": name, "title": title} for name, title in titles.items()]
 
 
 def source(name: str) -> Markup:
@@ -60,60 +38,69 @@ def source(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def embedded(svg: str) -> Markup:
-    """A drawing as the address of a picture, whose identifiers are its own."""
-    return Markup(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode('utf-8')).decode('ascii')}")
-
-
-def in_full(text: str) -> str:
-    """The text with 1e-06 as 0.000001."""
-    return re.sub(r"\b\d+(\.\d+)?e-\d+\b", lambda found: f"{float(found[0]):.15f}".rstrip("0"), text)
-
-
 def allowed() -> Markup:
     """Our scripts as the browser's security policy names them: any other one, whatever brought it in, does not run."""
-    digests = [hashlib.sha256(source(name).encode("utf-8")).digest() for name in SCRIPTS]
-    return Markup(" ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests))
+    digests = [hashlib.sha256(source(name).encode()).digest() for name in ("theme.js", "page.js", "picker.js")]
+    return Markup(" ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests))
 
 
 def filled(template: str, **values: object) -> str:
     """A template with these values, which are escaped in pages unless they are marked as HTML."""
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=".html" in template, undefined=StrictUndefined)
-    made.globals.update(
-        in_full=in_full, source=source, allowed=allowed, embedded=embedded, home=Part(0, "index.html", "The report")
-    )
-    return made.get_template(template).render(**values)
+    return made.get_template(template).render(source=source, allowed=allowed, **values)
 
 
-def parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[object, str]]:
-    """Value and comment of each parameter that the notebook ran with: its own, replaced by what it was given."""
-    found: dict[str, tuple[object, str]] = {}
-    for tag in ("parameters", "injected-parameters"):
-        for cell in notebook.cells:
-            lines = cell.source.splitlines()
-            for statement in ast.parse(cell.source).body if tag in cell.metadata.get("tags", []) else []:
-                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                    name, line = statement.targets[0].id, lines[statement.end_lineno - 1].encode()
-                    comment = line[statement.end_col_offset :].decode().partition("#")[2].strip()
-                    found[name] = ast.literal_eval(statement.value), comment or found.get(name, (None, ""))[1]
-    return found
+@cache
+def formula(latex: str, display: bool = True) -> Markup:
+    """The formula drawn in the colour of the text, and as MathML for those who listen."""
+    drawn = ziamath.Latex(latex.strip(), size=EM, inline=not display, color="currentColor")
+    svg = drawn.svg().strip()
+    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    _, top, width, height = (float(number) / EM for number in box.split())
+    place = f"width: {width:.3f}em; height: {height:.3f}em; vertical-align: {-top - height:.3f}em"
+    drawing = re.sub("^<svg [^>]*>", f'<svg aria-hidden="true" viewBox="{escape(box)}" style="{place}">', svg)
+    return Markup(f'<span class="math">{drawing}<span class="spoken"><math>{drawn.mathmlstr()}</math></span></span>')
 
 
-def write_page(executed: Path, target: Path, parts: list[Part]) -> dict[str, object]:
-    """Write the page of one executed notebook; give the parameters that it ran with."""
-    notebook = nbformat.read(executed, as_version=4)
-    text, number, ran_with = PageText(), int(executed.stem[:2]), parameters(notebook)
+class PageText(IPythonRenderer):
+    """Renders one page's text cells, formulas as drawings, and collects level, anchor and text of its headings."""
+
+    def __init__(self) -> None:
+        super().__init__(escape=True)
+        self.contents: list[tuple[int, str, str]] = []
+
+    def heading(self, text: str, level: int, **attrs: object) -> str:
+        """A heading; all but the title, which loses its number, get an anchor."""
+        if level == 1:
+            return f"<h1>{re.sub(r'^[0-9]+ · ', '', text)}</h1>\n"
+        plain = Markup(text).striptags()
+        anchor = slug(plain)
+        self.contents.append((level, anchor, plain))
+        link = f'<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a>'
+        return f'<h{level} id="{anchor}">{text}{link}</h{level}>\n'
+
+    def inline_math(self, body: str) -> str:
+        return formula(body, display=False)
+
+    def block_math(self, body: str) -> str:
+        return f'<span class="formula">{formula(body)}</span>'
+
+
+def parameters(executed: Path) -> dict[str, tuple[str, str]]:
+    """Value and comment of each parameter that the notebook ran with: its own, or what it was given instead."""
+    given = nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("parameters", {})
+    own = inspect_notebook(str(executed))
+    values = {name: literal_eval(each["default"]) for name, each in own.items()} | given
+    return {name: (repr(without_folders(values[name])), each["help"]) for name, each in own.items()}
+
+
+def write_page(executed: Path, target: Path, parts: list[dict[str, object]]) -> None:
+    """Write the page of one executed notebook, which is one of the parts."""
+    text, (part,) = PageText(), [part for part in parts if part["name"] == executed.stem]
     places = {"template_name": TEMPLATES.name, "extra_template_basedirs": [str(TEMPLATES.parent)]}
-    exporter = TemplateExporter(Config(PREPARED), file_extension=".html", **places)
+    exporter = TemplateExporter(file_extension=".html", **places)
     exporter.register_filter("markdown2html", MarkdownWithMath(renderer=text).render)
-    exporter.environment.globals.update(
-        parameters={name: (in_full(repr(without_folders(value))), about) for name, (value, about) in ran_with.items()},
-        heading=lambda: text.contents[-1].text if text.contents else "Figure",
-        is_echo=ECHO.match,
-        without_scripts=partial(ACTIVE.sub, ""),
-    )
-    body = Markup(exporter.from_notebook_node(notebook)[0])
-    title = next((part.title for part in parts if part.number == number), executed.stem)
-    given = {"title": title, "study": target.parent.name, "number": number, "contents": text.contents, "parts": parts}
-    write_atomic(target, filled("frame.html.j2", body=body, **given))
-    return {name: value for name, (value, _) in ran_with.items()}
+    exporter.environment.globals["parameters"] = parameters(executed)
+    body = Markup(exporter.from_filename(str(executed))[0])
+    page = filled("frame.html.j2", study=target.parent.name, part=part, parts=parts, body=body, contents=text.contents)
+    write_atomic(target, page)

@@ -4,27 +4,18 @@ python -m workflow.readme reports/sberbank_sample
 """
 
 import json
-import re
 import sys
-from html import escape
 from pathlib import Path
-
-import matplotlib.pyplot as plt
 
 from lib.paths import ROOT
 from lib.storage import write_atomic
-from study.headline import headline_figure, verdict_sentences
-from study.report import load_rows, named_svg, use_style
+from study.headline import PANELS, headline, verdict_sentences
+from study.report import load_rows
 from workflow.pages import filled
 
 START, END = "<!-- made by `python -m workflow.readme`, do not edit -->", "<!-- end of what is made -->"
-FIGURE = Path("figures") / "headline.svg"
+FIGURE = "figures/headline.svg"
 ALT = "ROC-AUC of the models with intervals; time and memory of one attention layer against length"
-
-
-def markdown(text: str) -> str:
-    """The text as Markdown that shows it as it is."""
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(text, quote=False))
 
 
 def write(study: Path, root: Path = ROOT) -> None:
@@ -34,14 +25,10 @@ def write(study: Path, root: Path = ROOT) -> None:
     _, after = after.split(END)
     rows = load_rows(study.name, reports=study.parent)
     record = json.loads((study / "provenance.json").read_text(encoding="utf-8"))
-    with plt.rc_context():
-        use_style()
-        fig = headline_figure(rows)
-        write_atomic(study / FIGURE, named_svg(fig, FIGURE.stem, ALT))
-        plt.close(fig)
-    verdict = {name: markdown(sentence) for name, sentence in verdict_sentences(rows, record).items()}
-    given = {"verdict": verdict, "data": record["data"], "place": place, "figure": FIGURE.as_posix(), "alt": ALT}
-    write_atomic(readme, f"{before}{START}\n{filled('readme.md.j2', **given)}\n{END}{after}")
+    write_atomic(study / FIGURE, headline(rows, [*PANELS], "headline", ALT))
+    given = {"verdict": verdict_sentences(rows, record), "data": record["data"]}
+    text = filled("readme.md.j2", place=place, figure=FIGURE, alt=ALT, **given)
+    write_atomic(readme, f"{before}{START}\n{text}\n{END}{after}")
 
 
 if __name__ == "__main__":
