@@ -20,7 +20,7 @@ from lib.paths import NOTEBOOKS, ROOT
 from study.bank import EVENTS, LABELS
 from study.mechanisms import of_each
 from workflow import options
-from workflow.execute import default_parameters
+from workflow.step import default_parameters
 
 
 def run(*arguments, cwd=ROOT, **environment):
@@ -120,7 +120,7 @@ def test_a_moved_clone_gets_a_new_environment(clone):
     python.write_text(f'#!/bin/sh\n[ $2 != workflow/options.py ] || exec {sys.executable} "$@"\necho "$@" >>made\n')
     python.chmod(0o755)
     run("./run_all.sh", cwd=moved, PATH=f"{moved}:{os.environ['PATH']}")
-    assert re.search(rf"^-I workflow/environment.py \w+  - {moved}$", (moved / "made").read_text(), flags=re.MULTILINE)
+    assert re.search(r"^-I workflow/environment.py$", (moved / "made").read_text(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["a:b", "$HOME", "a\nb"])

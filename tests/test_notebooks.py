@@ -9,8 +9,8 @@ import pytest
 from papermill import inspect_notebook
 
 from lib.paths import NOTEBOOKS
-from workflow.execute import default_parameters, notebooks_in
 from workflow.pages import formula
+from workflow.step import default_parameters, notebooks_in
 
 PATHS = notebooks_in(NOTEBOOKS)
 REPORTED = {"caption", "alt", "holds", "fails"}

@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import time
+from datetime import timedelta
 from logging import LogRecord
 from pathlib import Path
 
@@ -20,20 +21,6 @@ SCREEN = sys.stderr
 """Where progress is shown: what stderr was, or of a plan stdout, before all else went to the log."""
 LOG = Path(".snakemake/log/study.log")
 """What all steps print, where they run on this machine."""
-
-
-def words(rule: str, variant: str = "", split: str = "") -> str:
-    """A step in plain words; `split` is a dash, the repeat, a dash and the fold, where it has only these."""
-    if rule != "train":
-        return rule.replace("notebook_", "notebook ")
-    name = f"training {variant.replace('infinite_former', '∞-former').replace('_', ' ')}"
-    repeat, fold = map(int, split[1:].split("-")) if split else (0, 0)
-    return f"{name}, repeat {repeat + 1}, fold {fold + 1}" if split else name
-
-
-def duration(seconds: float) -> str:
-    """Whole seconds or minutes."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class LogHandler(LogHandlerBase):
@@ -53,10 +40,10 @@ class LogHandler(LogHandlerBase):
                 self.total = sum(number for rule, number in record.stats.items() if rule not in ("all", "total"))
             case LogEvent.JOB_INFO if record.rule_name != "all":
                 self.begun.add(record.jobid)
-                name, took = words(record.rule_name, **record.wildcards), time.monotonic() - self.start
-                line = f"[{len(self.begun)}/{self.total}] {name} · {duration(took)}"
+                took = timedelta(seconds=int(time.monotonic() - self.start))
+                line = f"[{len(self.begun)}/{self.total}] {record.rule_msg} · {took}"
                 if self.done > 1:  # the first, the data, takes a second
-                    line += f", about {duration(took * (self.total / self.done - 1))} left"
+                    line += f", about {took * (self.total - self.done) // self.done} left"
                 if self.common_settings.dryrun:
                     line = f"{record.output[0]}: {textwrap.shorten(record.reason, 160, placeholder=' …')}"
                 print(line, file=SCREEN)

@@ -1,6 +1,6 @@
 """Make the study's environment, .venv: what the lock names and nothing else, whatever is set around it.
 
-python3 -I workflow/environment.py STAMP     (makes it; the stamp is written last)
+python3 -I workflow/environment.py           (makes it)
 python3 -I workflow/environment.py -r FILE   (adds locked packages: those of the tests, or of a cluster's profile)
 """
 
@@ -60,7 +60,6 @@ def own_kernel(environment):
 def make():
     """Replace the environment. Raises SystemExit where a part of it fails."""
     print("making the environment in .venv (minutes, about 1.6 GB)", file=sys.stderr)
-    (VENV / "stamp").unlink(missing_ok=True)  # first of all: half of an environment must not have one
     run("python3 -m venv", [sys.executable, "-Im", "venv", "--clear", str(VENV)])
     environment, index = isolated(), os.environ.get("STUDY_TORCH_INDEX")
     install("the locked packages", environment, "--require-hashes", "-r", "requirements.txt")
@@ -71,15 +70,9 @@ def make():
     run("the import of what was installed", [PYTHON, "-Ic", "import lib, torch"], environment)
 
 
-def main():
-    """Make or extend the environment."""
+if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.argv[1] == "-r":
-        install(f"packages of {sys.argv[2]}", isolated(), "--require-hashes", "-r", sys.argv[2])
+    if sys.argv[1:]:
+        install(f"packages of {sys.argv[2]}", isolated(), "--require-hashes", *sys.argv[1:])
     else:
         make()
-        (VENV / "stamp").write_text(f"{sys.argv[1]}\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

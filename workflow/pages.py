@@ -19,7 +19,7 @@ from papermill import inspect_notebook
 from lib.storage import write_atomic
 from study.provenance import without_folders
 from study.report import slug
-from workflow.execute import notebooks_in
+from workflow.step import notebooks_in
 
 TEMPLATES = Path(__file__).parent / "templates"
 EM = 18.0  # size of letters for which formulas are drawn; pages scale them
