@@ -51,11 +51,11 @@ def parse(arguments, caller):
     if not options.check and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", options.out):
         refuse(f"{options.out or options.data}: cannot name a report; give --out NAME of A-Z, a-z, 0-9, ., _ and -")
     if options.profile:
-        own = HERE / "profiles" / options.profile
-        folder = own if own.is_dir() else Path(caller, options.profile).resolve()
-        if not (folder / "config.yaml").is_file():
+        places = [HERE / "profiles" / options.profile, Path(caller, options.profile).resolve()]
+        found = [str(folder) for folder in places if (folder / "config.yaml").is_file()]
+        if not found:
             refuse(f"--profile {options.profile}: give slurm, kubernetes or a folder with a config.yaml")
-        options.profile = str(folder)
+        options.profile = found[0]
     named = [given.rpartition(":") for given in options.mechanism]
     options.mechanisms = [f"{Path(caller, place).resolve()}:{kind}" for place, _, kind in named]
     return options

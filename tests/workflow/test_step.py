@@ -24,11 +24,9 @@ def step(tmp_path):
     """Runs a step; its exit status and the line that is left."""
 
     def run(made, *work):
-        command, environment = (
-            [sys.executable, "-m", "workflow.step", made, *work],
-            os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        command = [sys.executable, "-m", "workflow.step", made, *work]
+        given = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+        done = subprocess.run(command, capture_output=True, **given)
         left = tmp_path / f"{made}.failed"
         return done.returncode, left.read_text() if left.exists() else ""
 
@@ -51,12 +49,10 @@ def notebook(step, tmp_path):
     """Runs a notebook of two parameters and a cell as the step that makes `EXECUTED`."""
 
     def run(body, parameters="{}"):
-        cells = [
-            new_code_cell("width = 2\nname = 'a'\n", id="parameters", metadata={"tags": ["parameters"]}),
-            new_code_cell(body, id="body-cell"),
-        ]
+        first = new_code_cell("width = 2\nname = 'a'\n", id="parameters", metadata={"tags": ["parameters"]})
         metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "01_tiny.ipynb")
+        made = new_notebook(cells=[first, new_code_cell(body, id="body-cell")], metadata=metadata)
+        nbformat.write(made, tmp_path / "01_tiny.ipynb")
         return step(EXECUTED, "01_tiny.ipynb", parameters)
 
     return run
