@@ -73,7 +73,7 @@ def failure(error: Exception, partial: Path) -> str:
     cells = json.loads(partial.read_text(encoding="utf-8"))["cells"]
     begun = [cell["id"] for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
     what = f"its kernel {KILLED}" if died else f"{error.ename}: {first_line(error.evalue)}"
-    return f"cell {begun[-1]}: {what}" if begun else what
+    return f"cell {begun[-1]}: {what}" if begun else f"at its start: {what}"
 
 
 def write_duration(target: Path, seconds: float) -> None:
