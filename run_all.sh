@@ -30,7 +30,7 @@ flock -n 9 || { echo "another run is at work here; waiting for it" >&2; flock 9;
 cancel_jobs() {
     { [[ ! -d .snakemake/slurm_logs ]] || squeue --me --noheader --format='%i %Z' |
         awk -v here="$PWD" 'substr($0, index($0, " ") + 1) == here { print $1 }' | xargs -r scancel; } &&
-        { [[ ! -f $cluster/cancel.py || ! -f .venv/profile ]] || .venv/bin/python "$cluster/cancel.py"; }
+        { [[ ! -f $cluster/cancel.py || ! -f .venv/profile ]] || .venv/bin/python "$cluster/cancel.py" >&2; }
 }
 cancel_jobs || echo "the cluster does not answer: jobs that a killed run has left may still be at work" >&2
 exec 8<>.steps
@@ -40,7 +40,8 @@ find data reports -name '.*.tmp' -prune -exec rm -rf {} + 2>/dev/null || true # 
 if [[ -n $setup ]] || ! ready; then
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' ||
         { echo "error: Python 3.11 or 3.12 is needed as python3" >&2; exit 2; }
-    ready || python3 -I workflow/environment.py "$stamp"
+    # Half of an environment must not have a stamp.
+    ready || { rm -f .venv/stamp; python3 -I workflow/environment.py; echo "$stamp" >.venv/stamp; }
     [[ ! -e .git ]] || git config include.path ../workflow/gitconfig || echo "git will see outputs of notebooks" >&2
 fi
 [[ -z $check ]] || { read_data --check; exit; }
@@ -67,7 +68,7 @@ if [[ -n $dry_run ]]; then
     exit 2
 fi
 # Wrong data and a mechanism that breaks its contract are refused in one line before the workflow starts.
-[[ $STUDY_MECHANISMS == "[]" ]] || python -m study.contract
+! grep -q '^ *mechanisms:' study.yaml && [[ $STUDY_MECHANISMS == "[]" ]] || python -m study.contract
 [[ $STUDY_DATA == synthetic ]] || read_data >/dev/null
 [[ -z $verify || ! -f $report/index.html ]] || rm -rf "$report" "$STUDY_KEPT" # a finished verification's
 [[ -z $STUDY_FRESH ]] || rm -rf data/measurements/local
@@ -81,15 +82,15 @@ wait $! 2>/dev/null || status=$? # without bash's own words on a killed process
 while kill -0 $! 2>/dev/null; do wait $! || status=$?; done
 if ((status)); then
     cancel_jobs || true
-    said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null | sort)
+    said=$(find "$report" -name '*.failed' -exec cat {} + 2>/dev/null | sort) || true
     # Jobs that are cancelled then look killed, too.
-    [[ -z $cluster ]] || said=$(grep -v ": was killed" <<<"$said") || said=$(tail -n 5 "$log")
+    [[ -z $cluster ]] || said=$(grep -v ": was killed" <<<"$said" || echo "$said")
     ((status != 137)) || said="FAILED: the workflow (Snakemake) was killed, as happens when memory runs out"
     [[ -z $cluster || ! -d .snakemake/slurm_logs ]] || log=.snakemake/slurm_logs
     [[ -n $ended ]] || printf '%s\n' "all that the steps printed: $PWD/$log" "${said:-$(tail -n 5 "$log")}" >&2
     exit $status
 fi
 ! grep -qs '^Nothing to be done' "$log" || echo "nothing has changed: the report is as it was" >&2
-[[ -z $verify ]] || python -m workflow.verify "$verify" "$report" >&2 || status=$?
+[[ -z $verify ]] || python -m workflow.verify "${report%-verify}" "$report" >&2 || status=$?
 echo "$PWD/$report/index.html"
 exit $status

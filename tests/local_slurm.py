@@ -1,6 +1,6 @@
 """A SLURM of one node on this machine, in a temporary folder, for as long as it is needed.
 
-python tests/local_slurm.py COMMAND ...     (runs the command there, prints its jobs to stderr)
+python tests/local_slurm.py COMMAND ...     (runs the command there)
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 START, END = 60.0, 40.0  # seconds that the daemons may take
-# No cgroups and no accounting: they need more rights than a test has. Finished jobs are listed in the file `jobs`.
+# No cgroups and no accounting: they need more rights than a test has.
 SETTINGS = """ClusterName=study
 SlurmctldHost={host}(127.0.0.1)
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
@@ -37,8 +37,6 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-JobCompType=jobcomp/filetxt
-JobCompLoc={folder}/jobs
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 ReturnToService=2
@@ -57,60 +55,50 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def running(cpus: int = os.cpu_count() or 1):
-    """The daemons at work; gives the environment for its commands, in which `SLURM_JOBS` is the list of ended jobs."""
+    """The daemons at work; gives the environment for its commands."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
-    for name in ("state", "spool"):
+    for name in ("state", "spool", "bin"):
         (folder / name).mkdir()
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
     values = {"folder": folder, "host": socket.gethostname().split(".")[0], "user": getpass.getuser(), "cpus": cpus}
-    values |= {"control": free_port(), "node": free_port(), "memory": psutil.virtual_memory().total // 2**20}
+    values |= {"memory": psutil.virtual_memory().total // 2**20}
+    with socket.create_server(("127.0.0.1", 0)) as control, socket.create_server(("127.0.0.1", 0)) as node:
+        values |= {"control": control.getsockname()[1], "node": node.getsockname()[1]}
     (folder / "slurm.conf").write_text(SETTINGS.format(**values))
-    environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "SLURM_JOBS": str(folder / "jobs")}
+    environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
     # Snakemake's plugin takes SLURM_CONF away before it calls srun, which would then look where a real cluster has it.
     srun = folder / "bin" / "srun"
-    srun.parent.mkdir()
     srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {program("srun")} "$@"\n')
     srun.chmod(0o755)
     environment["PATH"] = f"{srun.parent}:{environment['PATH']}"
     munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "log", "pid", "seed")]
     daemons = []
     try:
-        for command in (
+        for name, *options in (
             ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge],
             ["slurmctld", "-D", "-c"],
             ["slurmd", "-D"],
         ):
-            with (folder / f"{command[0]}.log").open("w") as log:
-                call = [program(command[0]), *command[1:]]
-                daemons.append(subprocess.Popen(call, env=environment, stdout=log, stderr=log))
-            if command[0] == "munged":
-                wait_until((folder / "munge.socket").exists, START, lambda: logs(folder))
-        wait_until(
-            lambda: asked(environment, "sinfo", "--noheader", "--format=%T") == "idle", START, lambda: logs(folder)
-        )
+            with (folder / "log").open("a") as log:
+                daemons.append(subprocess.Popen([program(name), *options], env=environment, stdout=log, stderr=log))
+            if name == "munged":
+                wait_until((folder / "munge.socket").exists, START, (folder / "log").read_text)
+        state = ("sinfo", "--noheader", "--format=%T")
+        wait_until(lambda: asked(environment, *state) == "idle", START, (folder / "log").read_text)
         yield environment
+        asked(environment, "scancel", f"--user={values['user']}")
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: asked(environment, "squeue", "--noheader") == "", END, lambda: "jobs remain")
     finally:
-        if len(daemons) == 3:
-            asked(environment, "scancel", f"--user={values['user']}")
-            with contextlib.suppress(TimeoutError):
-                wait_until(lambda: asked(environment, "squeue", "--noheader") == "", END, lambda: "jobs remain")
         for daemon in reversed(daemons):
             daemon.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(END)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+            daemon.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -128,20 +116,8 @@ def wait_until(holds, seconds: float, reason) -> None:
         time.sleep(0.2)
 
 
-def logs(folder: Path) -> str:
-    return "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in sorted(folder.glob("*.log")))
-
-
-def main(command: list[str]) -> int:
-    if missing():
-        print(f"not on this machine: {', '.join(missing())}", file=sys.stderr)
-        return 2
-    with running() as environment:
-        status = subprocess.run(command, env=environment, check=False).returncode
-        jobs = Path(environment["SLURM_JOBS"])
-        print(jobs.read_text() if jobs.exists() else "no job ended", file=sys.stderr)
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if missing():
+        sys.exit(f"not on this machine: {', '.join(missing())}")
+    with running() as environment:
+        sys.exit(subprocess.run(sys.argv[1:], env=environment, check=False).returncode)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import local_slurm
 import psutil
@@ -17,26 +18,23 @@ import small_study
 import yaml
 
 from lib.paths import ROOT
+from workflow.options import parse
 
 LIMIT = 600.0  # seconds that a run may take on a loaded machine
 
 
-@pytest.fixture(scope="module")
-def slurm():
+@pytest.fixture
+def cluster(tmp_path):
+    """A small study on a SLURM that it asks for news every second, more often than a shared one would like."""
     if absent := local_slurm.missing():
         pytest.skip(f"no SLURM on this machine ({', '.join(absent)}; Debian: apt-get install slurm-wlm munge)")
-    with local_slurm.running(cpus=2) as environment:
-        yield environment
-
-
-def study(folder, *cells):
-    """A small study that asks SLURM for news every second, more often than a shared one would like."""
-    small_study.copy(folder, *cells)
+    folder = small_study.copy(tmp_path / "study")
     settings = folder / "workflow" / "profiles" / "slurm" / "config.yaml"
     often = re.sub(r"(before-status-checks:) \d+", r"\1 1", settings.read_text())
     assert often != settings.read_text()
     settings.write_text(often)
-    return folder
+    with local_slurm.running(cpus=2) as environment:
+        yield Cluster(environment, folder)
 
 
 class Cluster:
@@ -46,21 +44,20 @@ class Cluster:
         self.environment, self.folder = environment, folder
 
     def steps(self, states: str) -> list[str]:
-        listed = local_slurm.asked(self.environment, "squeue", "--noheader", f"--states={states}", "--format=%k|%Z")
-        jobs = [line.split("|") for line in listed.splitlines()]
-        return sorted(
-            re.sub("^rule_|_wildcards_.*", "", comment) for comment, place in jobs if place == str(self.folder)
-        )
+        listed = local_slurm.asked(self.environment, "squeue", "--noheader", f"--states={states}", "--format=%k")
+        return sorted(re.sub("^rule_|_wildcards_.*", "", comment) for comment in listed.splitlines())
 
-    def wait_for(self, step: str) -> None:
-        local_slurm.wait_until(lambda: step in self.steps("RUNNING"), LIMIT, lambda: f"{step} does not run")
-
-    def start(self) -> subprocess.Popen:
+    def start(self, until: str) -> subprocess.Popen:
+        """A run of which a step is at work."""
         command = ["./run_all.sh", "--quick", "--profile", "slurm"]
         with (self.folder / "log").open("a") as log:
-            return subprocess.Popen(
-                command, cwd=self.folder, stdout=log, stderr=log, env=self.environment, start_new_session=True
-            )
+            output = {"stdout": log, "stderr": log, "start_new_session": True}
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment, **output)
+        local_slurm.wait_until(lambda: until in self.steps("RUNNING"), LIMIT, lambda: f"{until} does not run")
+        return process
+
+    def run(self) -> subprocess.CompletedProcess:
+        return small_study.run(self.folder, "--profile", "slurm", **self.environment)
 
 
 def lock_is_held(folder):
@@ -75,49 +72,38 @@ def kill_all(process):
     process.wait(LIMIT)
 
 
-def test_jobs_are_cancelled_with_their_run(slurm, tmp_path):
-    cluster = Cluster(slurm, study(tmp_path / "study"))
-    settings = cluster.folder / "study.yaml"
-    settings.write_text(settings.read_text().replace("customers: 60", "customers: 15000"))  # minutes of work
-    stopped = cluster.start()
-    cluster.wait_for("data")
-    stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(LIMIT) != 0
-    alive = "PENDING,RUNNING,COMPLETING"
-    local_slurm.wait_until(lambda: not cluster.steps(alive), LIMIT, lambda: "jobs outlive their run")
-    assert cluster.steps("CANCELLED") == ["data"]
+def test_a_run_in_pieces_gives_the_bytes_of_a_local_one_and_a_failing_step_is_named(cluster, uninterrupted):
+    folder = cluster.folder
+    ended = cluster.start(until="train")
+    ended.send_signal(signal.SIGTERM)
+    assert ended.wait(LIMIT) != 0
+    assert set(cluster.steps("CANCELLED")) == {"train"}
 
-
-def test_a_run_in_pieces_gives_the_bytes_of_a_local_one(slurm, tmp_path, uninterrupted):
-    cluster = Cluster(slurm, study(tmp_path / "pieces"))
-    at_once = cluster.start()
-    cluster.wait_for("train")
-    local_slurm.wait_until(lambda: lock_is_held(cluster.folder), LIMIT, lambda: "a job holds no lock")
+    at_once = cluster.start(until="train")
+    local_slurm.wait_until(lambda: lock_is_held(folder), LIMIT, lambda: "a job holds no lock")
     kill_all(at_once)
-    assert lock_is_held(cluster.folder), "a job lives on without its lock"
+    assert lock_is_held(folder), "a job lives on without its lock"
 
-    done = small_study.run(cluster.folder, "--profile", "slurm", **slurm)
-    assert (done.returncode, done.stdout) == (0, f"{cluster.folder}/reports/synthetic/index.html\n"), done.stderr[
-        -3000:
-    ]
+    done = cluster.run()
+    assert (done.returncode, done.stdout) == (0, f"{folder}/reports/synthetic/index.html\n"), done.stderr[-3000:]
     completed = cluster.steps("COMPLETED")
     assert set(completed) == {"data", "notebook_04_train_softmax", "train"}
     assert completed.count("train") >= 2, "every fold is a job of its own"
     assert {"tables/04_train_softmax.csv", "claims/04_train_softmax.json"} < small_study.results(uninterrupted).keys()
-    assert small_study.results(cluster.folder) == small_study.results(uninterrupted)
+    assert small_study.results(folder) == small_study.results(uninterrupted)
 
-
-def test_a_failing_step_is_tried_twice_and_its_log_is_named(slurm, tmp_path):
-    folder = study(tmp_path / "study", "01_data", "print('before')", "raise ValueError('too bad')")
-    done = small_study.run(folder, "--profile", "slurm", **slurm)
+    notebook = folder / "notebooks" / "04_train_softmax.ipynb"
+    notebook.write_text(notebook.read_text().replace("import matplotlib.pyplot as plt", "raise ValueError('too bad')"))
+    done = cluster.run()
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-2:] == [
-        f"what failed jobs printed: {folder}/.snakemake/slurm_logs",
-        "FAILED notebooks/01_data.ipynb, cell conclusion (In [4]): ValueError: too bad · see "
-        "reports/synthetic/notebooks/01_data.partial.ipynb",
+        f"all that the steps printed: {folder}/.snakemake/slurm_logs",
+        "FAILED notebooks/04_train_softmax.ipynb, cell conclusion: ValueError: too bad · see "
+        "reports/synthetic/notebooks/04_train_softmax.partial.ipynb",
     ]
-    assert Cluster(slurm, folder).steps("FAILED") == ["notebook_01_data", "notebook_01_data"]
-    assert len(list((folder / ".snakemake" / "slurm_logs" / "rule_notebook_01_data").glob("*.log"))) == 2
+    assert cluster.steps("FAILED") == 2 * ["notebook_04_train_softmax"], "once more with twice the memory"
+    logs = folder / ".snakemake" / "slurm_logs" / "rule_notebook_04_train_softmax"
+    assert len(list(logs.glob("*.log"))) >= 2
 
 
 def test_the_measurements_have_a_node_to_themselves_in_every_profile():
@@ -143,37 +129,20 @@ def test_what_is_added_to_the_environment_is_pinned_as_the_study_pins_it(folder)
     assert {name: lock[name] for name in own if name in lock} == {name: own[name] for name in own if name in lock}
 
 
-def job(name, command):
-    container = SimpleNamespace(args=["-c", command])
-    spec = SimpleNamespace(template=SimpleNamespace(spec=SimpleNamespace(containers=[container])))
-    return SimpleNamespace(metadata=SimpleNamespace(name=name), spec=spec)
-
-
 def test_only_jobs_of_this_folder_are_deleted_before_a_run_on_kubernetes(monkeypatch):
     """Against a stand-in for the client, which is no part of the environment."""
-    deleted = []
-
-    class Batch:
-        def list_namespaced_job(self, namespace, label_selector):
-            assert (namespace, label_selector) == ("default", "app=snakemake")
-            options = "snakemake --default-storage-prefix '/study/{}' --default-storage-provider 'fs'"
-            return SimpleNamespace(items=[job(name, options.format(name)) for name in ("repository", "other", "repo")])
-
-        def delete_namespaced_job(self, name, namespace, propagation_policy):
-            deleted.append((name, namespace, propagation_policy))
-
-    config = SimpleNamespace(ConfigException=RuntimeError, load_kube_config=lambda: None)
-    client = SimpleNamespace(client=SimpleNamespace(BatchV1Api=Batch), config=config)
+    api = Mock()
+    api.list_namespaced_job.return_value.items = jobs = [Mock() for _ in ("repository", "other", "repo")]
+    for job, name in zip(jobs, ("repository", "other", "repo"), strict=True):
+        job.metadata.name = name
+        job.spec.template.spec.containers = [Mock(args=["-c", f"x --default-storage-prefix '/study/{name}' -s y"])]
+    client = SimpleNamespace(client=SimpleNamespace(BatchV1Api=lambda: api), config=Mock())
     monkeypatch.setitem(sys.modules, "kubernetes", client)
     runpy.run_path(str(ROOT / "workflow" / "profiles" / "kubernetes" / "cancel.py"))
-    assert deleted == [("repository", "default", "Foreground")]
+    api.list_namespaced_job.assert_called_once_with("default", label_selector="app=snakemake")
+    api.delete_namespaced_job.assert_called_once_with("repository", "default", propagation_policy="Foreground")
 
 
 def test_a_folder_may_be_the_profile(tmp_path):
-    folder = small_study.copy(tmp_path / "study")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.yaml").write_text("cores: 1\n")
-    script = folder / "run_all.sh"
-    command = [script, "--quick", "--profile", "mine", "--dry-run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
-    assert done.stdout.splitlines()[-1] == "5 steps would run", done.stderr
+    (tmp_path / "config.yaml").write_text("cores: 1\n")
+    assert parse(["--profile", "."], tmp_path).profile == str(tmp_path)

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import small_study
 
+from lib import paths
 from lib.paths import ROOT
-from study.mechanisms import named, of_each
+from study.mechanisms import chosen, named, of_each
 from workflow.options import parse
 
 LINEAR = ROOT / "docs" / "linear_attention.py"
@@ -35,23 +36,24 @@ def test_the_page_shows_the_example():
     assert code in (ROOT / "docs" / "mechanism.md").read_text(encoding="utf-8")
 
 
-def test_names_are_made_absolute_and_wrong_ones_refused(tmp_path, capsys):
-    (tmp_path / "own.py").write_text("")
+def test_names_are_made_absolute(tmp_path):
     options = parse(["--mechanism", "own.py:A", "--mechanism", "package.module:B"], tmp_path)
     assert options.mechanisms == [f"{tmp_path}/own.py:A", f"{tmp_path}/package.module:B"]
-    for wrong, why in {"own.py": "give package.module:Class", "other.py:A": "no such file"}.items():
-        with pytest.raises(SystemExit) as status:
-            parse(["--mechanism", wrong], tmp_path)
-        assert (status.value.code, len((said := capsys.readouterr().err).splitlines())) == (2, 1)
-        assert why in said
+
+
+def test_a_profile_lists_mechanisms_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "study.yaml").write_text("quick: {mechanisms: [own.py:A, /b.py:B]}\ndefault: {}\n")
+    assert chosen("quick", '["/c.py:C", "/b.py:B"]') == [f"{tmp_path}/own.py:A", "/b.py:B", "/c.py:C"]
+    assert chosen("default", "[]") == []
 
 
 def test_tables_call_a_class_by_its_words_and_no_two_alike():
-    assert named('["/a/b.py:LinearAttention", "c.d:ELUAttention2"]') == {
+    assert named(["/a/b.py:LinearAttention", "c.d:ELUAttention2"]) == {
         "linear_attention": "/a/b.py:LinearAttention",
         "elu_attention2": "c.d:ELUAttention2",
     }
-    for clash in ('["a.b:Performer"]', '["a.b:Mine", "c.d:Mine"]'):
+    for clash in (["a.b:Performer"], ["a.b:Mine", "c.d:Mine"]):
         with pytest.raises(ValueError, match="there is another mechanism called"):
             named(clash)
     assert of_each(["gru", "each_plain"]) == ["gru", "softmax_plain", "performer_plain", "infinite_former_plain"]

@@ -1,24 +1,22 @@
 """The stored notebooks keep the house rules: stripped, numbered, parametrised, folded, prose without typed results."""
 
 import ast
-import io
 import re
-import tokenize
 from pathlib import Path
 
 import nbformat
 import pytest
+from papermill import inspect_notebook
 
 from lib.paths import NOTEBOOKS
-from workflow.execute import default_parameters, notebooks_in
 from workflow.pages import formula
+from workflow.step import default_parameters, notebooks_in
 
 PATHS = notebooks_in(NOTEBOOKS)
 REPORTED = {"caption", "alt", "holds", "fails"}
 LEVELS = {"95 %", "80 %"}
 """Of intervals, of quantiles, and of the power of a test: chosen, not measured."""
 LONGEST_CELL, LONGEST_DEFINITION = 20, 10
-DESCRIBED_BY_EACH = {"seed"}  # what is drawn differs
 AUTORELOAD = '%load_ext autoreload\n%autoreload {2 if study == "by_hand" else 0}\n'
 
 
@@ -78,60 +76,35 @@ def test_it_is_stored_without_outputs(notebook):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
     assert "widgets" not in notebook.metadata
     assert "papermill" not in notebook.metadata
-    kept = {key for cell in notebook.cells for key in cell.metadata} - {
-        "tags",
-        "alt",
-        "editable",
-        "slideshow",
-        "jupyter",
-    }
-    assert kept == set()
+    assert {key for cell in notebook.cells for key in cell.metadata} <= {"tags", "jupyter"}
 
 
 def test_it_opens_with_its_number(path, notebook):
     assert int(path.stem[:2]) == PATHS.index(path) + 1
-    first = notebook.cells[0]
-    assert first.cell_type == "markdown"
-    assert re.match(rf"# {path.stem[:2]} · \S", first.source), "the title stands behind the notebook's number"
+    assert re.match(rf"# {path.stem[:2]} · \S", notebook.cells[0].source)
 
 
-def test_its_cells_are_named_with_words(notebook):
-    names = [cell.id for cell in notebook.cells]
-    assert len(set(names)) == len(names)
-    wrong = [name for name in names if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name)]
-    assert wrong == []
-
-
-def test_its_parameters_are_commented_literals(notebook):
+def test_its_parameters_are_commented_literals(path, notebook):
     (cell,) = tagged(notebook, "parameters")
     defaults = default_parameters(cell.source)
     assert defaults["study"] == "by_hand"  # never over a report that run_all.sh made
     assert defaults["seed"] == 0
-    commented = {
-        token.start[0]
-        for token in tokenize.generate_tokens(io.StringIO(cell.source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    for statement in ast.parse(cell.source).body:
-        lines = set(range(statement.lineno - 1, statement.end_lineno + 1))
-        assert lines & commented, f"{ast.unparse(statement)} has no comment"
+    comments = {name: parameter["help"] for name, parameter in inspect_notebook(str(path)).items()}
+    assert comments.keys() == defaults.keys()
+    assert all(comments.values())
 
 
-def test_it_sets_up_once_and_concludes_last(path, notebook):
-    (setup,) = tagged(notebook, "setup")
-    (conclusion,) = tagged(notebook, "conclusion")
-    assert "report.begin(" in setup.source
-    assert f'"{path.stem}"' in setup.source
-    assert code_cells(notebook)[0] is tagged(notebook, "parameters")[0]
-    assert code_cells(notebook)[1] is setup
-    assert code_cells(notebook)[-1] is conclusion
-    assert "claim(" in conclusion.source
-
-
-def test_it_reloads_the_library_by_hand_alone(notebook):
-    (setup,) = tagged(notebook, "setup")
-    assert setup.source.startswith(AUTORELOAD)
-    assert sum(cell.source.count("autoreload") for cell in code_cells(notebook)) == 2
+def test_it_sets_up_once_reloads_by_hand_alone_and_concludes_last(path, notebook):
+    cells = code_cells(notebook)
+    assert [tagged(notebook, tag) for tag in ("parameters", "setup", "conclusion")] == [
+        [cells[0]],
+        [cells[1]],
+        [cells[-1]],
+    ]
+    assert cells[1].source.startswith(AUTORELOAD)
+    assert "report.begin(" in cells[1].source
+    assert f'"{path.stem}"' in cells[1].source
+    assert "claim(" in cells[-1].source
 
 
 def test_what_only_files_results_is_folded(notebook):
@@ -146,18 +119,12 @@ def test_what_only_files_results_is_folded(notebook):
         assert cell.metadata.get("jupyter", {}) == ({"source_hidden": True} if folded else {}), cell.id
 
 
-def commented_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str, str]]:
-    """Default and comment of every parameter."""
-    (cell,) = tagged(notebook, "parameters")
-    lines = {line.split(" = ")[0]: line.partition("  # ")[2] for line in cell.source.splitlines()}
-    return {name: (repr(value), lines[name]) for name, value in default_parameters(cell.source).items()}
-
-
 def test_a_parameter_means_the_same_in_every_notebook():
     meanings = {}
     for each in PATHS:
-        for name, meaning in commented_parameters(nbformat.read(each, as_version=4)).items():
-            meanings.setdefault(name, set()).add(meaning if name not in DESCRIBED_BY_EACH else meaning[0])
+        for name, parameter in inspect_notebook(str(each)).items():
+            about = "" if name == "seed" else parameter["help"]  # what is drawn differs
+            meanings.setdefault(name, set()).add((parameter["default"], about))
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
 
 
@@ -221,17 +188,3 @@ def test_its_formulas_can_be_shown(notebook):
                 assert not re.search(r"\\math\w+\s+\w", latex), f"{cell.id}: {latex} needs braces around its letter"
                 unknown = re.findall(r"\\[A-Za-z]+", formula(latex, display=bool(display)).striptags())
                 assert unknown == [], f"{cell.id}: {latex}"
-
-
-@pytest.mark.parametrize(
-    ("code", "numbers"),
-    [
-        ('f(caption="errs by 3.5 points", x=3.5)', []),
-        ('f(caption="errs by 3.5 points", x="3.5 points")  # 3.5', ["3.5"]),
-        ('f(alt=f"{share:.1%} and {7} of 12 %")', ["12 %"]),
-        ('f(holds="{x:.2f} beyond a 95 % interval", fails="only " "0.7")', ["0.7"]),
-        ('f(title="0.5")', []),
-    ],
-)
-def test_typed_results_are_found_where_code_reports_them(code, numbers):
-    assert reported_results(nbformat.v4.new_code_cell(code), settings(code)) == numbers

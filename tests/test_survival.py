@@ -149,6 +149,6 @@ def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(finish
     assert step.startswith("[1/2] notebook 04_train_softmax · ")
     assert ends == [
         f"all that the steps printed: {clone}/.snakemake/log/study.log",
-        f"FAILED notebooks/04_train_softmax.ipynb, cell conclusion (In [4]): ValueError: too · see {partial}",
+        f"FAILED notebooks/04_train_softmax.ipynb, cell conclusion: ValueError: too · see {partial}",
     ]
     assert "before" in (clone / partial).read_text()

@@ -18,8 +18,6 @@ MECHANISMS = ("softmax", "performer", "infinite_former")
 OTHERS = ("mean_pooling", "logistic_regression", "gradient_boosting")
 HOSTILE = "<script>alert('x')</script>"
 PLACE = "/home/someone/bank/my_events"
-SHARED = {"folds": 3, "repeats": 1}
-COUNTS = {"customers": 100, "labelled": 90, "events": 12345}
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "papermill": {"parameters": {"seed": 7, "source": PLACE}},
@@ -58,12 +56,6 @@ def figure() -> plt.Figure:
     return fig
 
 
-def hostile_table() -> pd.DataFrame:
-    """A merchant's description that would be a script, in a cell, a column's name and an index."""
-    index = pd.Index([f"row {HOSTILE}"], name=f"index {HOSTILE}")
-    return pd.DataFrame({f"column {HOSTILE}": [f"cell {HOSTILE}"]}, index=index)
-
-
 def rows(notebook: str, values: dict[str, float], axis: str = "final", x: float | None = None) -> pd.DataFrame:
     """One row per metric for the three mechanisms."""
     names = {"experiment": notebook, "task": "gender", "seed": "-", "split": "-", "axis": axis, "x": x}
@@ -100,13 +92,16 @@ def comparison_rows(notebook: str) -> pd.DataFrame:
 
 def notebook_cells(page: report.Page, title: str) -> list[nbformat.NotebookNode]:
     """Cells with every kind of output that a page shows or leaves out."""
+    # A merchant's description that would be a script, in a cell, a column's name and an index.
+    index = pd.Index([f"row {HOSTILE}"], name=f"index {HOSTILE}")
+    table = pd.DataFrame({f"column {HOSTILE}": [f"cell {HOSTILE}"]}, index=index)
     outputs = [
         new_output("stream", name="stderr", text="UserWarning: a warning\n"),
         new_output("stream", name="stdout", text="\x1b[31mdone\x1b[0m\n"),
         new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "progress bar"}),
         new_output("display_data", data={"text/html": "<p>kept</p>"}),
         shown_html(lambda: page.save_figure(figure(), "time", f"Time {HOSTILE}.", f"Lines {HOSTILE}.")),
-        shown_html(lambda: page.show_table(hostile_table(), f"Notes {HOSTILE}")),
+        shown_html(lambda: page.show_table(table, f"Notes {HOSTILE}")),
     ]
     claims = [
         shown_html(lambda: page.claim("faster", "{who} is faster.", "no", when=True, who=f"{HOSTILE} & co")),
@@ -142,9 +137,9 @@ def build(folder: Path) -> Path:
     comparison = report.Page("08_comparison", study)
     comparison.save_rows(comparison_rows(comparison.notebook))
     comparison.save_rows(rows(comparison.notebook, {"training_seconds": 3.0, "parameters": 20000}), machine=True)
-    (study / "parameters.json").write_text(
-        json.dumps({"note": HOSTILE, "source": PLACE, "08_comparison": {"seed": 7}, **SHARED})
-    )
-    (study / "data.json").write_text(json.dumps({"source": PLACE, "checksum": "0123abc", **COUNTS}))
+    given = {"note": HOSTILE, "source": PLACE, "08_comparison": {"seed": 7}, "folds": 3, "repeats": 1}
+    (study / "parameters.json").write_text(json.dumps(given))
+    found = {"source": PLACE, "checksum": "0123abc", "customers": 100, "labelled": 90, "events": 12345}
+    (study / "data.json").write_text(json.dumps(found))
     write_report(study, stored)
     return study

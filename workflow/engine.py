@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import time
+from datetime import timedelta
 from logging import LogRecord
 from pathlib import Path
 
@@ -20,24 +21,6 @@ SCREEN = sys.stderr
 """Where progress is shown: what stderr was, or of a plan stdout, before all else went to the log."""
 LOG = Path(".snakemake/log/study.log")
 """What all steps print, where they run on this machine."""
-SHORT = ("data", "pages")
-"""Steps that count for nothing in the time that is left."""
-
-
-def words(rule: str, variant: str = "", split: str = "") -> str:
-    """A step in plain words; `split` is a dash, the repeat, a dash and the fold, where it has only these."""
-    if rule != "train":
-        return rule.replace("notebook_", "notebook ")
-    name = f"training {variant.replace('infinite_former', '∞-former').replace('_', ' ')}"
-    if split:
-        repeat, fold = map(int, split[1:].split("-"))
-        name += f", repeat {repeat + 1}, fold {fold + 1}"
-    return name
-
-
-def duration(seconds: float) -> str:
-    """Whole seconds or minutes."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class LogHandler(LogHandlerBase):
@@ -46,8 +29,8 @@ class LogHandler(LogHandlerBase):
     writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = True, False, False, False, False
 
     def __post_init__(self) -> None:
-        self.start, self.begun, self.open = time.monotonic(), {}, True
-        self.total = self.long = self.done = 0
+        self.start, self.begun, self.open = time.monotonic(), set(), True
+        self.total = self.done = 0
 
     def emit(self, record: LogRecord) -> None:
         """One of Snakemake's records."""
@@ -55,19 +38,17 @@ class LogHandler(LogHandlerBase):
         match getattr(record, "event", None):
             case LogEvent.RUN_INFO:
                 self.total = sum(number for rule, number in record.stats.items() if rule not in ("all", "total"))
-                self.long = self.total - sum(record.stats.get(rule, 0) for rule in SHORT)
             case LogEvent.JOB_INFO if record.rule_name != "all":
-                self.begun[record.jobid] = record.rule_name not in SHORT
-                name, took = words(record.rule_name, **record.wildcards), time.monotonic() - self.start
-                left = (
-                    f", about {duration(took * (self.long / self.done - 1))} left" if 0 < self.done < self.long else ""
-                )
-                line = f"[{len(self.begun)}/{self.total}] {name} · {duration(took)}{left}"
+                self.begun.add(record.jobid)
+                took = timedelta(seconds=int(time.monotonic() - self.start))
+                line = f"[{len(self.begun)}/{self.total}] {record.rule_msg} · {took}"
+                if self.done > 1:  # the first, the data, takes a second
+                    line += f", about {took * (self.total - self.done) // self.done} left"
                 if self.common_settings.dryrun:
                     line = f"{record.output[0]}: {textwrap.shorten(record.reason, 160, placeholder=' …')}"
                 print(line, file=SCREEN)
             case LogEvent.JOB_FINISHED:
-                self.done += self.begun.get(record.job_id, 0)
+                self.done += record.job_id in self.begun
 
     def close(self) -> None:
         """The end of a plan."""

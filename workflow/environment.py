@@ -1,6 +1,6 @@
 """Make the study's environment, .venv: what the lock names and nothing else, whatever is set around it.
 
-python3 -I workflow/environment.py STAMP     (makes it; the stamp is written last)
+python3 -I workflow/environment.py           (makes it)
 python3 -I workflow/environment.py -r FILE   (adds locked packages: those of the tests, or of a cluster's profile)
 """
 
@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,9 +26,9 @@ def isolated():
     listed = subprocess.run(listing, stdout=subprocess.PIPE, encoding="utf-8", check=True).stdout
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))}
     for place in ("global", "install", ":env:"):  # the last wins
-        for name, value in re.findall(rf"^{place}\.([a-z-]+)='(.+)'$", listed, flags=re.MULTILINE):
+        for name, value in re.findall(rf"^{place}\.([a-z-]+)=(.+)$", listed, flags=re.MULTILINE):
             if name in FETCHING:
-                clean["PIP_" + name.upper().replace("-", "_")] = value
+                clean["PIP_" + name.upper().replace("-", "_")] = literal_eval(value)
     return {**clean, "PIP_CONFIG_FILE": os.devnull}
 
 
@@ -39,17 +40,15 @@ def run(what, command, environment=os.environ):
 
 
 def install(what, environment, *arguments):
-    """Run `pip install`."""
+    """Run `pip install`, without compiling: what is imported compiles itself; all of it is 400 MB."""
     print(f"installing {what}", file=sys.stderr)
-    command = [PYTHON, "-Im", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
-    command += ["--no-compile", *arguments]  # what is imported compiles itself; all of it is 400 MB
-    run(f"the installation of {what}", command, environment)
+    command = [PYTHON, *"-Im pip --disable-pip-version-check --no-input install --quiet --no-compile".split()]
+    run(f"the installation of {what}", [*command, *arguments], environment)
 
 
 def own_kernel(environment):
     """Jupyter's kernel `python3` of this environment: by its whole path, with nothing that is set for other Pythons."""
-    command = [PYTHON, "-Im", "ipykernel", "install", "--sys-prefix", "--name", "python3"]
-    command += ["--display-name", "Python 3"]  # the name that the stored notebooks have
+    command = [PYTHON, *"-Im ipykernel install --sys-prefix --name python3 --display-name".split(), "Python 3"]
     for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS"):
         command += ["--env", name, ""]
     run("the installation of Jupyter's kernel", command, environment)
@@ -61,7 +60,6 @@ def own_kernel(environment):
 def make():
     """Replace the environment. Raises SystemExit where a part of it fails."""
     print("making the environment in .venv (minutes, about 1.6 GB)", file=sys.stderr)
-    (VENV / "stamp").unlink(missing_ok=True)  # first of all: half of an environment must not have one
     run("python3 -m venv", [sys.executable, "-Im", "venv", "--clear", str(VENV)])
     environment, index = isolated(), os.environ.get("STUDY_TORCH_INDEX")
     install("the locked packages", environment, "--require-hashes", "-r", "requirements.txt")
@@ -72,15 +70,9 @@ def make():
     run("the import of what was installed", [PYTHON, "-Ic", "import lib, torch"], environment)
 
 
-def main():
-    """Make or extend the environment."""
+if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.argv[1] == "-r":
-        install(f"packages of {sys.argv[2]}", isolated(), "--require-hashes", "-r", sys.argv[2])
+    if sys.argv[1:]:
+        install(f"packages of {sys.argv[2]}", isolated(), "--require-hashes", *sys.argv[1:])
     else:
         make()
-        (VENV / "stamp").write_text(f"{sys.argv[1]}\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

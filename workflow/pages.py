@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from ast import literal_eval
 from base64 import b64encode
 from functools import cache
 from html import escape
@@ -18,7 +19,7 @@ from papermill import inspect_notebook
 from lib.storage import write_atomic
 from study.provenance import without_folders
 from study.report import slug
-from workflow.execute import notebooks_in
+from workflow.step import notebooks_in
 
 TEMPLATES = Path(__file__).parent / "templates"
 EM = 18.0  # size of letters for which formulas are drawn; pages scale them
@@ -58,8 +59,7 @@ def formula(latex: str, display: bool = True) -> Markup:
     _, top, width, height = (float(number) / EM for number in box.split())
     place = f"width: {width:.3f}em; height: {height:.3f}em; vertical-align: {-top - height:.3f}em"
     drawing = re.sub("^<svg [^>]*>", f'<svg aria-hidden="true" viewBox="{escape(box)}" style="{place}">', svg)
-    spoken = f'<span class="spoken"><math>{drawn.mathmlstr()}</math></span>'
-    return Markup(f'<span class="math">{drawing}{spoken}</span>')
+    return Markup(f'<span class="math">{drawing}<span class="spoken"><math>{drawn.mathmlstr()}</math></span></span>')
 
 
 class PageText(IPythonRenderer):
@@ -89,9 +89,9 @@ class PageText(IPythonRenderer):
 def parameters(executed: Path) -> dict[str, tuple[str, str]]:
     """Value and comment of each parameter that the notebook ran with: its own, or what it was given instead."""
     given = nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("parameters", {})
-    values = {name: repr(without_folders(value)) for name, value in given.items()}
-    own = inspect_notebook(str(executed)).items()
-    return {name: (values.get(name, parameter["default"]), parameter["help"]) for name, parameter in own}
+    own = inspect_notebook(str(executed))
+    values = {name: literal_eval(each["default"]) for name, each in own.items()} | given
+    return {name: (repr(without_folders(values[name])), each["help"]) for name, each in own.items()}
 
 
 def write_page(executed: Path, target: Path, parts: list[dict[str, object]]) -> None:

@@ -16,8 +16,6 @@ import yaml
 
 from study.report import KEYS
 
-SAME = ("processor", "processor_model", "instructions", "threads", "python")
-"""What two runs share, beside their packages, when their results have to be the same bits."""
 TOLERANCES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 """Allowed difference by pattern of a row's keys, the first that fits: in parts of the value and beside that."""
 
@@ -49,7 +47,7 @@ def differing_rows(published: pd.DataFrame, again: pd.DataFrame, exact: bool) ->
     lines = []
     for row in both.to_dict("records"):
         key, old, new = " ".join(row[name] for name in KEYS), row["value"], row["value_again"]
-        relative, absolute = (0.0, 0.0) if exact else tolerance(key)
+        relative, absolute = [0.0, 0.0] if exact else tolerance(key)
         if row["_merge"] != "both":
             lines.append(f"{key}: only in the {'published' if row['_merge'] == 'left_only' else 'new'} report")
         elif not abs(new - old) <= relative * abs(old) + absolute:
@@ -61,26 +59,25 @@ def differences(published: Path, again: Path, exact: bool) -> list[str]:
     """A line for every row that differs and, where it has to be exact, for every claim and figure of other bytes."""
     lines = differing_rows(rows_of(published), rows_of(again), exact)
     old, new = (compared_files(study) for study in (published, again))
-    names = old.keys() | {name for name in new if not name.startswith("figures/")}  # pages may be published alone
-    return lines + [f"{name}: other bytes" for name in sorted(names) if exact and old.get(name) != new.get(name)]
+    return lines + [f"{name}: other bytes" for name in old if exact and old[name] != new.get(name)]
 
 
 def same_machine(one: dict, other: dict) -> bool:
     """Whether two records of provenance promise equal bits; packages that only one of them has decide nothing."""
-    shared = one["versions"].keys() & other["versions"].keys()
-    equal = all(one["versions"][name] == other["versions"][name] for name in shared)
-    return equal and all(one.get(name) == other.get(name) for name in SAME)
+    names = one["versions"].keys() & other["versions"].keys()
+    versions = all(one["versions"][name] == other["versions"][name] for name in names)
+    same = ("processor", "processor_model", "instructions", "threads", "python")
+    return versions and all(one.get(name) == other.get(name) for name in same)
 
 
 def main() -> int:
     """Compare two reports: exit status 0 when they say the same, 1 otherwise."""
-    studies = [Path(name) for name in sys.argv[1:]]
-    exact = same_machine(*(json.loads((study / "provenance.json").read_text("utf-8")) for study in studies))
-    lines, keys = differences(*studies, exact), rows_of(studies[0])[KEYS].agg(" ".join, axis=1)
+    published, again = map(Path, sys.argv[1:])
+    exact = same_machine(*(json.loads((study / "provenance.json").read_text("utf-8")) for study in (published, again)))
+    lines, keys = differences(published, again, exact), rows_of(published)[KEYS].agg(" ".join, axis=1)
     free = 0 if exact else sum(float("inf") in tolerance(key) for key in keys)
     how = "byte for byte" if exact else f"each within its tolerance; {free} rows only have to be there"
-    last = f"{studies[0]}: {len(lines) or 'no'} differences among {len(keys) - free} rows, {how}"
-    print(*lines, last, sep="\n")
+    print(*lines, f"{published}: {len(lines) or 'no'} differences among {len(keys) - free} rows, {how}", sep="\n")
     return bool(lines)
 
 

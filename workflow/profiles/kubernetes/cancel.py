@@ -7,10 +7,7 @@ from kubernetes import client, config
 
 settings = yaml.safe_load(Path(__file__).with_name("config.yaml").read_text(encoding="utf-8"))
 namespace, folder = settings["kubernetes-namespace"], settings["default-storage-prefix"]
-try:
-    config.load_kube_config()
-except config.ConfigException:
-    config.load_incluster_config()
+config.load_config()
 batch = client.BatchV1Api()
 for job in batch.list_namespaced_job(namespace, label_selector="app=snakemake").items:
     if f"--default-storage-prefix '{folder}'" in " ".join(job.spec.template.spec.containers[0].args):
