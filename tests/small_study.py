@@ -51,7 +51,7 @@ quick: *small
 COMMANDS = {"python": f'exec {sys.executable} "$@"'}
 
 
-def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY) -> Path:
+def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, commands: dict = COMMANDS) -> Path:
     """The study in `folder`, whose only notebook runs the two cells; only number 04 waits for trainings."""
     ignored = shutil.ignore_patterns("__pycache__")
     for floor in ("lib", "study", "workflow"):
@@ -69,7 +69,7 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY) -> Path
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb")
-    own_environment(folder, COMMANDS)
+    own_environment(folder, commands)
     return folder
 
 
