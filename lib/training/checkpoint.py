@@ -42,11 +42,6 @@ class Progress:
     device: torch.device
     file: Path | None = None
 
-    @property
-    def generators(self) -> list[torch.Generator]:
-        """All that PyTorch draws from."""
-        return [*default_generators(self.device), self.draws]
-
     def save(self) -> None:
         """Replace what is stored, in one step."""
         if self.file is None:
@@ -56,7 +51,7 @@ class Progress:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "order": json.dumps(self.order.bit_generator.state),  # integers of 128 bits, which torch.save refuses
-            "generators": [each.get_state() for each in self.generators],
+            "generators": [each.get_state() for each in (*default_generators(self.device), self.draws)],
             "history": self.history,
         }
         content = io.BytesIO()
@@ -72,6 +67,7 @@ class Progress:
         for name in ("model", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.order.bit_generator.state = json.loads(state["order"])
-        for each, values in zip(self.generators, state["generators"], strict=True):
+        generators = (*default_generators(self.device), self.draws)
+        for each, values in zip(generators, state["generators"], strict=True):
             each.set_state(values)
         self.history[:] = state["history"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.attention import Events, Mask
@@ -26,7 +26,6 @@ Scalar = Float[Tensor, ""]
 
 CONTEXT_SCALE = 0.2
 BYTE_VALUES = 256
-PLACES = ("none", "rotary")
 SHAPE = ("model_dim", "heads")
 
 
@@ -86,8 +85,8 @@ def build_attention(config: ModelConfig, generator: torch.Generator, causal: boo
     The user's own are built from `model_dim`, `heads` and, if they take them, `generator` and `causal`. Raises
     ValueError with the known names for any other, and where there is no causal form.
     """
-    if config.places not in PLACES:
-        raise ValueError(f"unknown places {config.places!r}; known: {', '.join(PLACES)}")
+    if config.places not in ("none", "rotary"):
+        raise ValueError(f"unknown places {config.places!r}; known: none, rotary")
     kind = attention_class(config.attention)
     known = vars(config) if config.attention in ATTENTIONS else {each: vars(config)[each] for each in SHAPE}
     if kind is InfiniteFormerAttention:
@@ -134,26 +133,20 @@ class EventEmbedding(nn.Module):
         return self.norm(embedded)
 
 
-def random_bytes(count: int, device: torch.device) -> UInt8[Tensor, " count"]:
-    """Independent uniform bytes from the framework's generator of the device, eight from one 64-bit draw.
-
-    Draws are serial on a CPU, and one for every entry is up to a fifth of an epoch of small networks.
-    """
-    words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
-    return words.random_(torch.iinfo(words.dtype).min, None).view(torch.uint8)[:count]
-
-
 def dropout(inputs: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
     """Each entry is zero with probability `share`, to the nearest 1/256, or else divided by the probability kept.
 
-    Raises ValueError unless the share is at least 0 and rounds to less than 1.
+    One 64-bit draw decides on eight entries: draws are serial on a CPU, and one for every entry is up to a fifth of an
+    epoch of small networks. Raises ValueError unless the share is at least 0 and rounds to less than 1.
     """
     dropped = round(BYTE_VALUES * share)
     if share < 0 or dropped >= BYTE_VALUES:
         raise ValueError(f"the share dropped must be at least 0 and round to less than 1, got {share}")
     if not dropped:
         return inputs
-    kept = random_bytes(inputs.numel(), inputs.device).view(inputs.shape) >= dropped
+    words = torch.empty(-(-inputs.numel() // 8), dtype=torch.int64, device=inputs.device)
+    uniform = words.random_(torch.iinfo(words.dtype).min, None).view(torch.uint8)[: inputs.numel()]
+    kept = uniform.view(inputs.shape) >= dropped
     return inputs * kept.to(inputs.dtype).mul_(BYTE_VALUES / (BYTE_VALUES - dropped))
 
 

@@ -91,7 +91,7 @@ def run_or_load(
         checkpoint.unlink(missing_ok=True)
     if fresh or not intact(folder):
         train_customers, test_customers = stratified_folds(histories, fold_count, seed)[fold]
-        title = f"{readable(model_config.attention)} repeat {seed} fold {fold + 1}/{fold_count}"
+        title = f"{folder.name.split('-')[0]} repeat {seed} fold {fold + 1}/{fold_count}"
         model, history = train(histories, train_customers, model_config, config, own_seed, title, checkpoint)
         probabilities = predict(model, histories, test_customers, config.evaluation_events)
         columns = {f"class_{i}": column for i, column in enumerate(probabilities.T)}
@@ -137,9 +137,5 @@ def run_name(
     configs = [dataclasses.asdict(model), dataclasses.asdict(config)]
     key = json.dumps([histories.checksum, histories.encoded_by, configs, made_by, seed, fold, fold_count])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return f"{readable(model.attention)}-repeat{seed}-fold{fold}-{digest}"
-
-
-def readable(attention: str) -> str:
-    """The name without the place of the user's own class."""
-    return attention.rpartition(":")[2]
+    name = model.attention.rpartition(":")[2]  # without the place of the user's own class
+    return f"{name}-repeat{seed}-fold{fold}-{digest}"

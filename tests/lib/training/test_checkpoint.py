@@ -61,7 +61,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     assert history.drop(columns="seconds").equals(whole_history.drop(columns="seconds"))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(histories, tmp_path, capsys, monkeypatch):
+def test_a_damaged_checkpoint_is_named_and_the_training_starts_again(histories, tmp_path, capsys, monkeypatch):
     checkpoint = tmp_path / "state"
     whole, _ = train(histories, histories.labelled, MODEL, CONFIG, 0, "whole", checkpoint)
     content = bytearray(checkpoint.read_bytes())
