@@ -44,7 +44,7 @@ def bank() -> Description:
         numbers=("amount",),
         classes=("0", "1"),
         class_names=("woman", "man"),
-        vocabularies=tuple(tuple(sorted(_published(column))) for column in VOCABULARIES),
+        vocabularies=tuple(tuple(sorted(code_names(column))) for column in VOCABULARIES),
         units=(ROUBLE,),
         clock=CLOCK,
     )
@@ -58,19 +58,16 @@ def seconds_since_day_0(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.nd
     return seconds, seconds, fields.is_valid().to_numpy(False)
 
 
-CLOCK = Clock(
-    pa.string(), seconds_since_day_0, 'write it as "DAY HH:MM:SS", for example "12 18:03:59"', weekday=4, parts=1
-)
+REMEDY = 'write it as "DAY HH:MM:SS", for example "12 18:03:59"'
+CLOCK = Clock(pa.string(), seconds_since_day_0, REMEDY, weekday=4, parts=1)
 """Day 0 is Friday 1 August 2014."""
 
 
-def code_names(column: str) -> dict[int, str]:
-    """What the codes of a column stand for, in English where there is a translation; a few have no description."""
-    return {code: name for code, name in _published(column).items() if name}
-
-
 @cache
-def _published(column: str) -> dict[int, str]:
-    """The known codes: fixed by the bank's published tables, never by the data at hand."""
+def code_names(column: str) -> dict[int, str]:
+    """The known codes, fixed by the bank's published tables, never by the data at hand, and what they stand for.
+
+    In English where there is a translation; a few have no description.
+    """
     with open(paths.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
         return {int(row[column]): row["english"] or row["description"] for row in csv.DictReader(stream)}

@@ -1,6 +1,5 @@
 """Figures that more than one notebook draws, from rows or runs."""
 
-from collections.abc import Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -10,51 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.report import MODEL_STYLE
-
-
-def training_rows(notebook: str, model: str, runs: Sequence, fold_count: int) -> pd.DataFrame:
-    """Loss and accuracy on the training customers per epoch of every run, as result rows without their task."""
-    frames = [
-        run.history.melt("epoch", ["loss", "accuracy"], "metric").assign(
-            seed=position // fold_count, split=f"fold {position % fold_count + 1}"
-        )
-        for position, run in enumerate(runs)
-    ]
-    rows = pd.concat(frames, ignore_index=True).rename(columns={"epoch": "x"})
-    rows["metric"] = "training_" + rows["metric"]
-    return rows.assign(experiment=notebook, model=model, axis="epoch")
-
-
-def training_curves(rows: pd.DataFrame, model: str) -> Figure:
-    """Loss and accuracy per epoch: every run thin, their mean thick."""
-    fig, panels = plt.subplots(1, 2)
-    labels = {"training_loss": "cross-entropy, nats", "training_accuracy": "accuracy"}
-    for ax, (metric, label) in zip(panels, labels.items(), strict=True):
-        chosen = rows[rows["metric"] == metric]
-        for _, run in chosen.groupby(["seed", "split"]):
-            ax.plot(run["x"], run["value"], color=MODEL_STYLE[model]["color"], alpha=0.25, linewidth=0.8)
-        mean = chosen.groupby("x")["value"].mean()
-        ax.plot(mean.index, mean, color=MODEL_STYLE[model]["color"])
-        ax.set(xlabel="epoch", ylabel=f"{label} on training customers")
-    return fig
-
-
-def swept(rows: pd.DataFrame, xlabel: str, ylabel: str, chance: float) -> Figure:
-    """Value against x on a logarithmic axis, one line per model, with its interval; dotted: chance."""
-    fig, ax = plt.subplots(figsize=(7, 4))
-    names = list(rows["model"].unique())
-    for place, model in enumerate(names):
-        line = rows[rows["model"] == model].sort_values("x")
-        shifted = line["x"] * 1.02 ** (place - (len(names) - 1) / 2)
-        error = [line["value"] - line["low"], line["high"] - line["value"]]
-        ax.errorbar(shifted, line["value"], yerr=error, linewidth=1, elinewidth=0.7, **MODEL_STYLE[model])
-    ax.axhline(chance, color="#9a9a9a", linestyle=":", linewidth=0.8)
-    ticks = sorted(rows["x"].unique())
-    ax.set(xscale="log", xlabel=f"{xlabel} (logarithmic)", ylabel=ylabel)
-    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
-    ax.set_xticks([], minor=True)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=8)
-    return fig
 
 
 def interval_plot(ax: Axes, table: pd.DataFrame, labels: dict[str, str], xlabel: str) -> None:

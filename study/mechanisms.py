@@ -1,7 +1,6 @@
-"""Which mechanisms the study compares: its own three, and the user's.
+"""Which mechanisms the study compares: its own three, and the user's. Nothing here imports torch.
 
-The user's are named in the variable STUDY_MECHANISMS, a JSON list of what `lib.attention.mechanism.load_mechanism`
-loads; run_all.sh sets it from --mechanism and from study.yaml. Nothing here imports torch.
+The variable STUDY_MECHANISMS names the user's, a JSON list of what `lib.attention.mechanism.load_mechanism` loads.
 """
 
 import json
@@ -9,7 +8,6 @@ import os
 import re
 from collections.abc import Sequence
 
-VARIABLE = "STUDY_MECHANISMS"
 THREE = ("softmax", "performer", "infinite_former")
 
 
@@ -29,10 +27,8 @@ def named(listed: str) -> dict[str, str]:
     return found
 
 
-OWN = named(os.environ.get(VARIABLE) or "[]")
-"""The user's: what tables call them, and how they are loaded."""
+OWN = named(os.environ.get("STUDY_MECHANISMS") or "[]")  # the user's: what tables call them, and how they are loaded
 MECHANISMS = (*THREE, *OWN)
-"""All that are compared, as tables call them."""
 
 
 def of_each(names: Sequence[str]) -> list[str]:

@@ -1,7 +1,4 @@
-"""Where events come from: generated, downloaded or a folder.
-
-Encoded histories are cached under the checksum of their source files.
-"""
+"""Where events come from: generated, downloaded or a folder. Encoded histories are cached under their checksum."""
 
 import argparse
 import json
@@ -17,9 +14,10 @@ from lib.data import histories as encoded
 from lib.data.description import DAY, FILE, DataError
 from lib.data.histories import Histories, check_folds, label_counts, load, read, save
 from lib.dependencies import code_hash, modules
-from lib.storage import atomic_folder, checksum, intact, write_atomic
+from lib.storage import atomic_folder, checksum, file_checksum, intact, write_atomic
 from study import bank
 
+PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
 GENERATOR = paths.ROOT / "study" / "tasks" / "synthetic.py"
 PUBLIC_FACTS = {
     "events": 6_849_346,
@@ -49,14 +47,35 @@ def locate(source: str, customers: int, seed: int) -> Path:
                 synthetic.generate(partial, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
-        from study.download import download
-
         return download(paths.RAW / "sberbank")
     if not Path(source).is_dir():
         raise DataError(
             f"--data {source}: no such folder; give synthetic, sberbank or a folder with {bank.EVENTS}[.gz] or {FILE}"
         )
     return Path(source)
+
+
+def download(folder: Path, base_url: str = PUBLIC_SET) -> Path:
+    """The public set in `folder`; checksums are recorded at the first download, and what differs is fetched again.
+
+    Raises DataError when a file cannot be had, saying what to put where.
+    """
+    import pooch
+
+    record = folder / "SHA256SUMS"
+    known = dict(reversed(line.split("  ")) for line in record.read_text().splitlines()) if record.exists() else {}
+    files = {name: known.get(name) for name in (f"{bank.EVENTS}.gz", bank.LABELS)}
+    host = pooch.create(path=folder, base_url=base_url, registry=files, retry_if_failed=3)
+    downloader = pooch.HTTPDownloader(sys.stderr.isatty(), 2**16, headers={"Accept-Encoding": "identity"})
+    for name in files:
+        try:
+            host.fetch(name, downloader=downloader)
+        except (OSError, ValueError) as error:
+            remedy = f"put that file into {folder} and run again"
+            raise DataError(f"cannot download {base_url}{name} ({type(error).__name__}); {remedy}") from error
+        known[name] = file_checksum(folder / name)
+        write_atomic(record, "".join(f"{digest}  {name}\n" for name, digest in known.items()))
+    return folder
 
 
 def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = False) -> Histories:
@@ -69,54 +88,43 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     digest = checksum(description.files(folder))
     encoder, vocabularies = Path(encoded.__file__), [paths.FACTS / name for name in bank.VOCABULARIES.values()]
     encoded_by = code_hash([Path(bank.__file__), encoder, *modules(encoder)])[:6] + checksum(vocabularies)[:6]
-    name = folder.name if source != str(folder) else folder.resolve().name
-    cache = paths.PROCESSED / f"{name}-{digest[:12]}-{encoded_by}"
-    if not fresh and intact(cache):
-        return load(cache)
-    histories = read(folder, description, digest)
-    if source == "sberbank":
-        verify_public(histories.found)
-    save(replace(histories, encoded_by=encoded_by), cache)
+    cache = paths.PROCESSED / f"{folder.resolve().name}-{digest[:12]}-{encoded_by}"
+    if fresh or not intact(cache):
+        histories = read(folder, description, digest)
+        if source == "sberbank":
+            verify_public(histories.found)
+        save(replace(histories, encoded_by=encoded_by), cache)
     return load(cache)
 
 
 def verify_public(found: dict[str, int]) -> None:
     """Refuse a download whose content is not the public set's. Raises DataError naming every difference."""
     wrong = [
-        f"{name.replace('_', ' ')} {found[name]:,} instead of {fact:,}"
-        for name, fact in PUBLIC_FACTS.items()
-        if found[name] != fact
+        f"{name} {found[name]:,} instead of {fact:,}" for name, fact in PUBLIC_FACTS.items() if found[name] != fact
     ]
     if wrong:
         raise DataError(f"data/raw/sberbank: not the public set ({'; '.join(wrong)}); delete the folder and run again")
 
 
 def findings(histories: Histories) -> str:
-    """What a folder holds, in lines: customers, events, labels, the span of time, and what was odd and handled."""
-    found, spellings = histories.found, {}
-    for name in histories.class_names:
-        spellings.setdefault(name.strip().casefold(), []).append(name)
+    """What a folder holds, in lines: customers, labels, events, the span of time, and what was odd and handled."""
+    found = histories.found
     odd = [f"{key.replace('_', ' ')} {found[key]:,}" for key in found if found[key] and ODD.search(key)]
-    odd += [f"labels {' and '.join(map(repr, names))} look alike" for names in spellings.values() if len(names) > 1]
-    first, last = (format_day(day, histories) for day in (histories.days.min(), histories.days.max()))
-    lines = {
-        "customers": f"{found['customers']:,}, {found['labelled']:,} of them labelled",
-        "labels": label_counts(histories),
-        "events": f"{found['events']:,}, {found['shortest_history']:,} to {found['longest_history']:,} of a customer",
-        "time": f"{first} to {last}",
-        "odd": ", ".join(odd) or "nothing",
-    }
-    if histories.groups is not None:
-        largest = np.bincount(histories.groups[histories.labelled]).max()
-        lines["groups"] = f"{found['groups']:,}, the largest of {largest:,} customers"
-    return "\n".join(f"{name}: {line}" for name, line in lines.items())
-
-
-def format_day(day: float, histories: Histories) -> str:
-    """A time as a date, where days are counted from 1970 as own data's dates are, else as the number of its day."""
+    span = [f"day {day:.5g}" for day in (histories.days.min(), histories.days.max())]
     if "weekday" in histories.kinds and histories.vocabularies != bank.bank().vocabularies:
-        return str(np.datetime64(round(day * DAY), "s")).replace("T", " ")
-    return f"day {day:.5g}"
+        seconds = [round(day * DAY) for day in (histories.days.min(), histories.days.max())]
+        span = [str(np.datetime64(second, "s")).replace("T", " ") for second in seconds]
+    lines = [
+        f"customers: {found['customers']:,}, {found['labelled']:,} of them labelled",
+        f"labels: {label_counts(histories)}",
+        f"events: {found['events']:,}, {found['shortest_history']:,} to {found['longest_history']:,} of a customer",
+        f"time: {' to '.join(span)}",
+        f"odd: {', '.join(odd) or 'nothing'}",
+    ]
+    if histories.groups is not None:
+        sizes = np.bincount(histories.groups[histories.labelled])
+        lines += [f"groups: {len(sizes):,}, the largest of {sizes.max():,} customers"]
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -124,14 +132,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m study.sources", description=main.__doc__)
     parser.add_argument("source", help="synthetic, sberbank or a folder of events")
     parser.add_argument("--customers", type=int, default=500, help="size of the synthetic set")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the synthetic set")
     parser.add_argument("--folds", type=int, default=5, help="refuse data that cannot be split so often")
     parser.add_argument("--fresh", action="store_true", help="ignore the cache")
     parser.add_argument("--check", action="store_true", help="print all that was found, and what was odd")
     parser.add_argument("--out", type=Path, help="where to write what was found, as JSON")
     options = parser.parse_args()
     try:
-        histories = prepare(options.source, options.customers, options.seed, options.fresh)
+        histories = prepare(options.source, options.customers, fresh=options.fresh)
         check_folds(histories, options.folds)
         if histories.groups is not None:
             from lib.data.batches import stratified_folds
@@ -143,8 +150,7 @@ def main() -> int:
     note = {"source": options.source, "checksum": histories.checksum, **histories.found}
     if options.out:
         write_atomic(options.out, json.dumps(note, indent=1) + "\n")
-    short = f"{note['customers']:,} customers, {note['labelled']:,} labelled, {note['events']:,} events"
-    print(findings(histories) if options.check else short)
+    print(findings(histories) if options.check else findings(histories).splitlines()[0])
     return 0
 
 

@@ -2,11 +2,8 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
-
-import torch
 
 from lib.storage import write_atomic
 from lib.training.loop import TrainConfig
@@ -28,16 +25,13 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
     parser.add_argument("--out", type=Path, required=True, help="where to list the runs, as JSON")
     options = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     variant, names = VARIANTS[options.variant], []
-    configs = variant.configs(options.epochs)
     histories = variant.seen(prepare(options.source, options.customers))
+    configs = variant.configs(options.epochs)
     folds = range(options.folds) if options.fold is None else [options.fold]
     for repeat, fold in [(repeat, fold) for repeat in options.repeats for fold in folds]:
         print(f"at work: {options.variant} {repeat} {fold}", file=sys.stderr, flush=True)  # workflow.progress shows it
-        run = run_or_load(histories, fold, options.folds, *configs, repeat, options.fresh)
-        loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
-        print(f"{options.variant}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
+        run_or_load(histories, fold, options.folds, *configs, repeat, options.fresh)
         names.append(run_name(histories, fold, options.folds, *configs, repeat))
     write_atomic(options.out, json.dumps(names, indent=1) + "\n")
     return 0

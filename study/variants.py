@@ -8,10 +8,9 @@ from lib.attention.mechanism import load_mechanism
 from lib.data.histories import Histories
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
-from study.mechanisms import MECHANISMS, OWN, THREE, label
+from study.mechanisms import MECHANISMS, OWN, label
 
 PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
-"""How plain networks differ from the recipe: without counts the encoder has to learn all there is."""
 SEES_ORDER = {"places": "rotary", "convolution": 5}
 """What plain encoders have for order: rotary places for the attention, a short convolution for neighbouring events."""
 
@@ -19,23 +18,19 @@ SEES_ORDER = {"places": "rotary", "convolution": 5}
 def permuted(histories: Histories) -> Histories:
     """The histories with each customer's events in random order: what was bought moves, ages and gaps stay in place."""
     order = np.lexsort((np.random.default_rng(0).random(len(histories.days)), histories.owners))
-    gap = histories.quantities.index("gap")
-    numbers = histories.numbers[order]
+    numbers, gap = histories.numbers[order], histories.quantities.index("gap")
     numbers[:, gap] = histories.numbers[:, gap]
-    categories, checksum = histories.categories[order], f"{histories.checksum} permuted"
-    return replace(histories, categories=categories, numbers=numbers, checksum=checksum)
+    checksum = f"{histories.checksum} permuted"
+    return replace(histories, categories=histories.categories[order], numbers=numbers, checksum=checksum)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network, what a table calls it, how it differs from the recipe, and the network of which it is a change.
-
-    `permuted` ones learn and predict from histories whose order is gone.
-    """
+    """A network, what a table calls it, the network of which it is a change, and whether it sees permuted histories."""
 
     label: str
     model: ModelConfig
-    changes: str = "softmax"
+    changes: str = "mean_pooling"
     permuted: bool = False
 
     def configs(self, epochs: int) -> tuple[ModelConfig, TrainConfig]:
@@ -55,45 +50,25 @@ class Variant:
 
 COMPARED = [*MECHANISMS, "mean_pooling"]
 """The main comparison's networks; each has a plain one beside it."""
-SOFTMAX, PERFORMER, INFINITE_FORMER = (ModelConfig(attention=name) for name in THREE)
 COUNTING = {
-    "softmax": Variant("softmax", SOFTMAX, "mean_pooling"),
-    "performer": Variant("Performer", PERFORMER, "mean_pooling"),
-    "infinite_former": Variant("∞-former", INFINITE_FORMER, "mean_pooling"),
-    "mean_pooling": Variant("attention removed", ModelConfig(attention="none")),
-    "gru": Variant("GRU in the place of attention", ModelConfig(attention="gru")),
-    "performer_16": Variant("Performer with 16 features", replace(PERFORMER, features=16), "performer"),
-    "performer_256": Variant("Performer with 256 features", replace(PERFORMER, features=256), "performer"),
+    "softmax": Variant("softmax", ModelConfig("softmax")),
+    "performer": Variant("Performer", ModelConfig("performer")),
+    "infinite_former": Variant("∞-former", ModelConfig("infinite_former")),
+    "mean_pooling": Variant("attention removed", ModelConfig("none"), "softmax"),
+    "gru": Variant("GRU in the place of attention", ModelConfig("gru"), "softmax"),
+    "performer_16": Variant("Performer with 16 features", ModelConfig("performer", features=16), "performer"),
+    "performer_256": Variant("Performer with 256 features", ModelConfig("performer", features=256), "performer"),
     "infinite_former_even": Variant(
-        "∞-former with even resolution", replace(INFINITE_FORMER, sampling="even"), "infinite_former"
+        "∞-former with even resolution", ModelConfig("infinite_former", sampling="even"), "infinite_former"
     ),
     "infinite_former_forgetful": Variant(
-        "∞-former without its memory", ModelConfig(attention="local_softmax"), "infinite_former"
+        "∞-former without its memory", ModelConfig("local_softmax"), "infinite_former"
     ),
 }
-COUNTING |= {
-    model: Variant(label(load_mechanism(name)), ModelConfig(attention=name), "mean_pooling")
-    for model, name in OWN.items()
-}
+COUNTING |= {model: Variant(label(load_mechanism(name)), ModelConfig(name)) for model, name in OWN.items()}
 PLAIN = {f"{name}_plain": variant.plain() for name, variant in COUNTING.items()}
-WITHOUT = {
-    f"{name}_without_{part}": replace(
-        PLAIN[name],
-        label=f"{PLAIN[name].label} without {words}",
-        model=replace(PLAIN[name].model, **off),
-        changes=name,
-    )
-    for part, words, off in (
-        ("places", "rotary places", {"places": "none"}),
-        ("convolution", "its convolution", {"convolution": 0}),
-    )
-    for name in (f"{each}_plain" for each in COMPARED)
-    if (name, part) != ("mean_pooling_plain", "places")  # it has none
-}
 PERMUTED = {
     f"{name}_permuted": replace(each, label=f"{each.label} on permuted events", changes=name, permuted=True)
     for name, each in (COUNTING | PLAIN).items()
 }
-WITH_ORDER = {"softmax_with_order": Variant("softmax that sees order", replace(SOFTMAX, **SEES_ORDER))}
-VARIANTS = COUNTING | PLAIN | WITHOUT | WITH_ORDER | PERMUTED
-"""With the counting path, plain, with one thing switched off, and trained on permuted histories."""
+VARIANTS = COUNTING | PLAIN | PERMUTED

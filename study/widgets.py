@@ -12,6 +12,7 @@ import torch
 from ipywidgets import HTML, Dropdown, SelectionSlider, ValueWidget, VBox
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from scipy.stats import norm
 from torch import Tensor
 
 from lib.attention.softmax import attention_weights
@@ -68,8 +69,10 @@ def memory_reads_of(run: Run, histories: Histories, customer: int) -> Figure:
     if densities.empty:
         ax.text(0.5, 0.5, "no past: the history ends within its first segment", ha="center", transform=ax.transAxes)
         return fig
-    for head, line in reconstruction.mean_densities(densities.assign(split="one customer")).groupby("model"):
-        ax.plot(line["x"], line["value"], label=head)
+    places = np.linspace(0, 1, 101)
+    for head, reads in densities.groupby("head"):
+        heights = norm.pdf(places[:, None], reads["mean"].to_numpy(), reads["width"].to_numpy()).mean(1)
+        ax.plot(places, heights, label=f"head {head}")
     ax.set_ylim(0, None)
     ax.legend()
     return fig

@@ -23,7 +23,7 @@ SWEPT = {"lengths": [256, 512, 1024], "source_lengths": [256, 512, 1024], "sweep
 SWEPT |= {"head_dims": [8], "feature_counts": [8], "basis_counts": [8], "batches": [1], "batch_events": 256}
 STREAM = {"stream_events": 512, "stream_segment": 32}
 SPEED = SIZES | SWEPT | STREAM | {"fit_from": 256}
-COMPARED = {"folds": 2, "epochs": 1, "event_limits": [32], "label_counts": []}
+COMPARED = {"folds": 2, "epochs": 1, "event_limits": [32]}
 OPEN = r"Not measured here: .* \(beyond its budget of {}: .+ in (inference|training)( from [\d,]+ events on)?.*\)\."
 
 

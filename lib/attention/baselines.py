@@ -1,8 +1,7 @@
 """What the mechanisms are compared with inside the same encoder: nothing, segments alone, a recurrent network, bins.
 
-The memory that any other has to beat is made of means of the past in equal bins. They are redrawn over the longer
-history when a segment arrives, each old bin counting as constant inside. Queries see the bins through ordinary softmax
-attention, apart from that within the segment, so that both are added as in the ∞-former.
+The memory that any other has to beat is made of means of the past in equal bins, redrawn over the longer history when a
+segment arrives, each old bin counting as constant inside, and read through softmax attention of its own.
 """
 
 from dataclasses import dataclass
@@ -56,8 +55,6 @@ class Recurrence(nn.Module):
 
     def __init__(self, model_dim: int):
         super().__init__()
-        if model_dim < 1:
-            raise ValueError(f"model_dim must be at least one, got {model_dim}")
         self.unit = nn.GRU(model_dim, model_dim, batch_first=True)
 
     def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
@@ -79,23 +76,18 @@ def bin_overlaps(
     return (upper - torch.maximum(starts, edges[:-1])).clamp(min=0) * bins
 
 
-def bin_update(bins: int, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"], segment: int) -> Update:
-    """Means in new bins from those in old bins, squeezed into [0, τ], and from `counts` new events in [τ, 1]."""
-    kept, counts = kept[:, None], counts[:, None]
-    old = torch.arange(bins, dtype=kept.dtype, device=kept.device) / bins
-    fresh = torch.arange(segment, dtype=kept.dtype, device=kept.device)
-    past = bin_overlaps(kept * old, (kept / bins).expand(-1, bins), bins)
-    width = (1 - kept) / counts.clamp(min=1)
-    new = bin_overlaps(kept + width * fresh, width * (fresh < counts), bins)
-    return Update(past, new)
-
-
 @dataclass(frozen=True)
 class Bins(Geometry):
     """So many equal bins, with every event at one resolution."""
 
     def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        return bin_update(self.basis, kept, counts, self.segment)
+        """Means in new bins from those in old bins, squeezed into [0, τ], and from `counts` new events in [τ, 1]."""
+        kept, counts = kept[:, None], counts[:, None]
+        old = torch.arange(self.basis, dtype=kept.dtype, device=kept.device) / self.basis
+        fresh = torch.arange(self.segment, dtype=kept.dtype, device=kept.device)
+        past = bin_overlaps(kept * old, (kept / self.basis).expand(-1, self.basis), self.basis)
+        width = (1 - kept) / counts.clamp(min=1)
+        return Update(past, bin_overlaps(kept + width * fresh, width * (fresh < counts), self.basis))
 
 
 class BinnedMemoryAttention(SegmentMemoryAttention):

@@ -5,10 +5,11 @@ oldest near 0 and the newest near 1.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.attention import Heads, Mask, PerQuery
@@ -30,7 +31,7 @@ class Basis(NamedTuple):
 
 
 class Density(NamedTuple):
-    """The Gaussian over the past with which each head of each query reads; 0 is the oldest event and 1 the newest."""
+    """The Gaussian over the past, from 0 (the oldest) to 1 (the newest), with which each head of each query reads."""
 
     mean: PerQuery
     variance: PerQuery
@@ -44,10 +45,6 @@ class Update(NamedTuple):
 
 
 @constant
-def _centres(count: int, device: torch.device | str) -> Float[Tensor, " centres"]:
-    return torch.linspace(0, 1, count, dtype=torch.float64, device=device)
-
-
 def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,), device: torch.device | str = "cpu") -> Basis:
     """Equally spaced centres in double precision; `widths` are standard deviations in units of the centres' spacing.
 
@@ -57,7 +54,7 @@ def gaussian_basis(basis: int, widths: tuple[float, ...] = (1.0,), device: torch
         raise ValueError(f"widths must be positive, got {widths}")
     if basis % len(widths) or basis // len(widths) < 2:
         raise ValueError(f"basis must be a multiple of {len(widths)} widths with two centres each, got {basis}")
-    centres = _centres(basis // len(widths), device)
+    centres = torch.linspace(0, 1, basis // len(widths), dtype=torch.float64, device=device)
     return Basis(centres, tuple(width / (len(centres) - 1) for width in widths))
 
 
@@ -78,12 +75,7 @@ def basis_values(positions: Float[Tensor, "*shape"], basis: Basis) -> Float[Tens
 def ridge_coefficients(
     design: Float[Tensor, "rows samples basis"], ridge: float
 ) -> Float[Tensor, "rows basis samples"]:
-    """(FᵀF + λI)⁻¹ Fᵀ for the design matrix F: regression as one product, solved by Cholesky.
-
-    Raises ValueError if the ridge is not positive: fewer samples than basis functions would have no unique solution.
-    """
-    if ridge <= 0:
-        raise ValueError(f"ridge must be positive, got {ridge}")
+    """(FᵀF + λI)⁻¹ Fᵀ for the design matrix F and a positive λ: regression as one product, solved by Cholesky."""
     gram = design.mT @ design + ridge * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
     return torch.cholesky_solve(design.mT, torch.linalg.cholesky(gram))
 
@@ -100,10 +92,9 @@ def ridge_update(
 ) -> Update:
     """The regression on `samples` points of the past in [0, τ] and `counts` new events in [τ, 1] (“unbounded memory”).
 
-    A contraction τ of zero means that there is no past. Only the first `counts` of a segment's events enter, so that
-    padding has no weight; without any the update is zero. Solved in double precision. As the authors' code has it,
-    points may sit at the `right_ends` of their cells in all updates but the first, and the regression may be told that
-    the signal is zero outside [0, 1].
+    A contraction τ of zero means that there is no past. Padding has no weight, and without new events the update is
+    zero. Solved in double precision. As the authors' code has it, points may sit at the `right_ends` of their cells in
+    all updates but the first, and the signal may be told to be zero at places outside [0, 1].
     """
     contraction, real_counts = contraction.double()[:, None], counts[:, None].clamp(min=1)
     has_past = contraction > 0
@@ -115,20 +106,15 @@ def ridge_update(
     past = basis_values(contraction * ((old + in_cell) / samples), basis) * has_past[..., None]
     designs = [past, basis_values(places, basis) * real[..., None]]
     if zeros_outside:
-        outside, is_used = places_outside(real_counts, samples * has_past)
+        # On each side about half as many as there are points.
+        points = 2 * (real_counts + samples * has_past)
+        margin = 1 / (2 * real_counts + samples * has_past).double()
+        index = torch.arange(int(points.max()), device=counts.device)
+        outside = margin - 0.5 + index * (2 - 2 * margin) / (points - 1)
+        is_used = ((outside < 0) | (outside > 1)) & (index < points)
         designs.append(basis_values(outside, basis) * is_used[..., None])
     solved = ridge_coefficients(torch.cat(designs, dim=1), ridge) * real.any(-1)[:, None, None]
     return Update(*solved[..., : samples + segment].split([samples, segment], dim=-1))
-
-
-def places_outside(
-    counts: Int[Tensor, "rows 1"], samples: Int[Tensor, "rows 1"]
-) -> tuple[Float[Tensor, "rows places"], Bool[Tensor, "rows places"]]:
-    """Where the authors' code expects zeros, about half as many as points on each side; which of these a row uses."""
-    points, margin = 2 * (counts + samples), 1 / (2 * counts + samples).double()
-    index = torch.arange(int(points.max()), device=counts.device)
-    places = margin - 0.5 + index * (2 - 2 * margin) / (points - 1)
-    return places, ((places < 0) | (places > 1)) & (index < points)
 
 
 def expected_basis(
@@ -136,22 +122,17 @@ def expected_basis(
 ) -> Float[Tensor, "*shape basis"]:
     """E_p[ψ_j] = N(μ; μ_j, σ_j² + σ²) for p = N(μ, σ²), the integral of continuous softmax attention in closed form."""
     offsets = mean[..., None] - basis.centres.to(mean)
-    densities = [_density(offsets, variance[..., None] + s**2) for s in basis.deviations]
+    totals = [variance[..., None] + deviation**2 for deviation in basis.deviations]
+    densities = [torch.exp(-0.5 * offsets.square() / v) * torch.rsqrt(2 * math.pi * v) for v in totals]
     return torch.stack(densities, dim=-1).flatten(-2)
-
-
-def _density(offsets: Tensor, variance: Tensor) -> Tensor:
-    """N(offset; 0, v)."""
-    return torch.exp(-0.5 * offsets.square() / variance) * torch.rsqrt(2 * math.pi * variance)
 
 
 def gaussian_read(
     mean: PerQuery, variance: PerQuery, basis: Basis, values: Float[Tensor, "batch heads basis head_dim"]
 ) -> Heads:
-    """E_p[ψ]ᵀ V, the value signal averaged under each query's Gaussian: continuous softmax attention.
+    """E_p[ψ]ᵀ V, the value signal, which fades outside [0, 1], averaged under each query's Gaussian on the whole line.
 
-    Nothing of size length times basis is kept for the backward pass. The Gaussian lives on the whole line while the
-    signal fades outside [0, 1], so that a constant signal is read as itself times the mass inside.
+    Nothing of size length times basis is kept for the backward pass.
     """
     if needs_plain_operations(mean, variance, values):
         return expected_basis(mean, variance, basis) @ values
@@ -168,15 +149,14 @@ def _gaussians(mean: Tensor, variance: Tensor, centres: Tensor) -> Tensor:
     """exp(-(μ - c)² / 2v) for every centre, by powers of two: the exponential is 4 to 10 times slower on a CPU."""
     offsets = mean[..., None] - centres
     exponents = offsets.square_().mul_((-0.5 * math.log2(math.e) / variance)[..., None])
-    if needs_plain_operations(mean, variance):
-        return exponents.clamp(min=LEAST_EXPONENT).exp2()
-    return exponents.clamp_(min=LEAST_EXPONENT).exp2_()
+    return exponents.clamp_min_(LEAST_EXPONENT).exp2_()
 
 
-def _tiles(rows: int, size: int) -> list[slice]:
-    """Slices of the rows, so many at once that their Gaussians stay in a processor's cache."""
-    step = max(1, GAUSSIANS_AT_ONCE // size)
-    return [slice(start, start + step) for start in range(0, rows, step)]
+def _tiles(mean: Tensor, variance: Tensor, centres: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of the rows with their Gaussians, so many at once that they stay in a processor's cache."""
+    step = max(1, GAUSSIANS_AT_ONCE // (mean.shape[1] * len(centres)))
+    for tile in (slice(start, start + step) for start in range(0, len(mean), step)):
+        yield tile, _gaussians(mean[tile], variance[tile], centres)
 
 
 class _GaussianRead(torch.autograd.Function):
@@ -187,15 +167,15 @@ class _GaussianRead(torch.autograd.Function):
         ctx.save_for_backward(mean, variance, centres, values)
         context = values.new_empty(*mean.shape, values.shape[-1])
         with torch.autocast(mean.device.type, enabled=False):
-            for tile in _tiles(len(mean), mean.shape[1] * len(centres)):
-                torch.bmm(_gaussians(mean[tile], variance[tile], centres), values[tile], out=context[tile])
+            for tile, gaussians in _tiles(mean, variance, centres):
+                torch.bmm(gaussians, values[tile], out=context[tile])
         return context.mul_(torch.rsqrt(2 * math.pi * variance)[..., None])
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         mean, variance, centres, values = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = lambda m, v, x: (_density(m[..., None] - centres, v[..., None]) @ x,)  # noqa: E731
+            plain = lambda m, v, x: (expected_basis(m, v, Basis(centres, (0.0,))) @ x,)  # noqa: E731
             into_mean, into_variance, into_values = differentiable_gradients(
                 plain, (mean, variance, values), (gradient,)
             )
@@ -207,8 +187,7 @@ class _GaussianRead(torch.autograd.Function):
         into_values = torch.empty_like(values)
         moments = mean.new_empty(len(mean), 3, mean.shape[1])
         with torch.autocast(mean.device.type, enabled=False):
-            for tile in _tiles(len(mean), mean.shape[1] * len(centres)):
-                gaussians = _gaussians(mean[tile], variance[tile], centres)
+            for tile, gaussians in _tiles(mean, variance, centres):
                 into_values[tile] = (gradient[tile].mT @ gaussians).mT
                 moments[tile] = powers @ (gradient[tile] @ values[tile].mT).mul_(gaussians).mT
         zeroth, first, second = moments.unbind(1)

@@ -1,9 +1,7 @@
 """The ∞-former (Martins et al. 2022): attention inside a segment plus a read of a continuous memory of all before it.
 
-A history is walked in segments. The output of a segment is Z = Z_T + Z_LTM: softmax attention among its own events,
-and a read, by the same queries, of a memory of the segments before it that holds nothing of the segment itself. In the
-first segment the memory is empty and Z_LTM is zero. Gradients flow through the memory to the events written into it.
-`MemorySettings.published` is the memory of the authors' code, from which our own differs by the switches of its table.
+The output of a segment is Z = Z_T + Z_LTM: softmax attention among its own events, and a read, by the same queries, of
+a memory that holds nothing of the segment itself. In the first segment the memory is empty and Z_LTM is zero.
 """
 
 import math
@@ -34,35 +32,36 @@ from lib.attention.segment_memory import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")
 PUBLISHED_SAMPLINGS = {"published": "uniform", "published_sticky": "sticky_random"}
-# In nats; where large norms make a density so flat that single precision could not add its divergences up.
-MOST_DIVERGENCE = 1e30
-# The inverse of the softplus of its square is still finite in single precision.
-MOST_INITIAL_WIDTH = 9.0
+PUBLISHED = {
+    "sampling": "uniform",
+    "prior_width": 0.05,
+    "initial_widths": None,
+    "scaled_scores": False,
+    "right_ends": True,
+    "zeros_outside": True,
+    "least_variance": 1e-4,
+    "through_memory": False,
+}
+"""How the authors' code differs from our own choices; notebook 03 shows what each costs."""
 
 
 @dataclass(frozen=True)
 class MemorySettings(Geometry):
-    """What shapes a continuous memory and the reading of it.
+    """What shapes a continuous memory and the reading of it; raises ValueError for values that cannot work.
 
-    `sampling` says how an update reads the past back: at equal steps ("uniform"); denser where the segment attended
-    ("sticky", stratified and deterministic; "sticky_random", the paper's independent draws, from PyTorch's generator as
-    in dropout); or at equal steps with the share τ = n / (n + r) for n events seen and r new ones ("even"), which keeps
-    the whole past at one resolution instead of letting it shrink by `contraction` each time. `widths` are in units of
-    the centres' spacing; `bins` is the resolution of what is sticky; `prior_width` is the deviation that the
-    regulariser pulls to. The authors' code differs in what follows; notebook 03 shows what each costs.
-
-    switch            ours and, after it, `published`
-    right_ends        points at the middles of their cells; at the right ends, in all updates but the first
-    zeros_outside     nothing is known outside [0, 1]; the regression is told that the signal is zero there
-    scaled_scores     logits whose start is the same for any number of functions; scores as they are
-    initial_widths    an affine map for each head, first standard deviations from the oldest events to the newest; None:
-                      one linear map for all heads
-    least_variance    1e-6, far below that of any useful basis; 1e-4
-    through_memory    gradients reach the events that were written; they do not
-    sampling          "sticky"; "uniform", or "sticky_random" for sticky memories
-    prior_width       0.1; 0.05
-
-    Raises ValueError for values that cannot work.
+    sampling          how an update reads the past back: at equal steps ("uniform"); denser where the segment attended
+                      ("sticky", stratified and deterministic; "sticky_random", the paper's independent draws, from
+                      PyTorch's generator as in dropout); or at equal steps with the share τ = n / (n + r) for n events
+                      seen and r new ones ("even"), which keeps the whole past at one resolution
+    contraction       the share τ of [0, 1] that every other sampling leaves to the past
+    widths            of the functions, in units of their centres' spacing
+    bins              resolution of what is sticky
+    prior_width       the deviation that the regulariser pulls to
+    initial_widths    first deviations of the heads' affine maps, from the oldest events to the newest; None: one linear
+                      map for all heads
+    scaled_scores     logits whose start is the same for any number of functions
+    right_ends        points at the right ends of their cells, not at the middles, in all updates but the first
+    zeros_outside     the regression is told that the signal is zero outside [0, 1]
     """
 
     sampling: str = "sticky"
@@ -97,13 +96,12 @@ class MemorySettings(Geometry):
             raise ValueError(f"unknown sampling {self.sampling!r}; known: {known}")
         if not 0 < self.contraction < 1:
             raise ValueError(f"contraction must lie between 0 and 1, got {self.contraction}")
-        if self.bins < 1:
-            raise ValueError(f"bins must be at least one, got {self.bins}")
-        for name in ("ridge", "prior_width", "least_variance"):
+        for name in ("bins", "ridge", "prior_width", "least_variance"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not all(0 < width <= MOST_INITIAL_WIDTH for width in self.initial_widths or ()):
-            raise ValueError(f"initial_widths must lie between 0 and {MOST_INITIAL_WIDTH}, got {self.initial_widths}")
+        # The inverse of the softplus of a larger one's square is not finite in single precision.
+        if not all(0 < width <= 9 for width in self.initial_widths or ()):
+            raise ValueError(f"initial_widths must lie between 0 and 9, got {self.initial_widths}")
         self.functions("cpu")
 
     @property
@@ -129,29 +127,13 @@ class MemorySettings(Geometry):
         return Update(update.past @ basis_values(times, functions), update.new)
 
 
-PUBLISHED = {
-    "sampling": "uniform",
-    "prior_width": 0.05,
-    "initial_widths": None,
-    "scaled_scores": False,
-    "right_ends": True,
-    "zeros_outside": True,
-    "least_variance": 1e-4,
-    "through_memory": False,
-}
-"""How the authors' code differs from our own choices."""
-
-
 @lru_cache
 def score_scale(settings: MemorySettings) -> float:
     """What scores are multiplied by, so that the start is the same for every number, width and ridge of the functions.
 
-    The regression G = (FᵀF + λI)⁻¹ Fᵀ makes of independent events of unit variance coefficients whose mean variance is
-    κ² = tr(GGᵀ) / N, the mean of g / (g + λ)² over the eigenvalues g of FᵀF. For a segment of S events, enough to
-    resolve the functions, g = S N exp(-w²θ²) at the frequency θ and width w: coefficients shrink as 1 / √(S N), and are
-    larger by what wide functions lose of high frequencies, up to the ridge. PyTorch's first weights give queries and
-    keys a third of the events' variance and the affine map 1 / 3N, so that logits deviate by κ / 3√3. Scaled to
-    π / √3, the deviation of the logistic distribution, they start with μ spread evenly over the past.
+    Independent events of unit variance give coefficients of mean variance κ² = tr(GGᵀ) / N for G = (FᵀF + λI)⁻¹ Fᵀ.
+    PyTorch's first weights give queries and keys a third of the events' variance and the affine map 1 / 3N, so that
+    logits deviate by κ / 3√3: scaled to π / √3, that of the logistic distribution, μ starts spread over all the past.
     """
     points = 4 * settings.basis  # resolve the functions; each counts as a part of an event
     design = basis_values(cell_middles(points), settings.functions("cpu"))
@@ -209,7 +191,8 @@ class InfiniteFormerAttention(SegmentMemoryAttention):
             context = gaussian_read(*density, self.functions, values.to(density.mean.dtype))
             divergence = gaussian_divergence(density.variance, self.settings.prior_width)
         if divergence.dtype != coefficients.dtype:
-            divergence = divergence.clamp(max=MOST_DIVERGENCE).to(coefficients.dtype)
+            # Large norms make a density so flat that single precision could not add its divergences up.
+            divergence = divergence.clamp(max=1e30).to(coefficients.dtype)
         return context, divergence
 
     def transition(

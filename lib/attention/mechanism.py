@@ -33,10 +33,7 @@ def turns(length: int, pairs: int, device: torch.device, dtype: torch.dtype) -> 
 
 
 def rotated(heads: Heads) -> Heads:
-    """Queries or keys whose pairs of coordinates, as complex numbers, are turned by the event's place (Su et al. 2021).
-
-    Their products then depend on how many events lie between. Raises ValueError for an odd `head_dim`.
-    """
+    """Queries or keys, each pair of coordinates turned by the event's place (Su et al. 2021); none may be left over."""
     length, head_dim = heads.shape[2:]
     if head_dim % 2:
         raise ValueError(f"rotary places turn pairs of coordinates, got an odd head_dim of {head_dim}")
@@ -50,17 +47,13 @@ class MultiHeadAttention(nn.Module, ABC):
     """Projections in and out of every mechanism; a subclass overrides `attend`, and what else it needs.
 
     A subclass is built as `(model_dim, heads)`, with `generator` where its constructor takes one, for random draws.
-    Where `rotary` is set, queries and keys are turned by their events' places. Raises ValueError if `heads` does not
-    divide `model_dim`, and where a causal form is asked of a class that has none.
+    Raises ValueError if `heads` does not divide `model_dim`, and for a causal form of a class that has none.
     """
 
-    rotary = False
-    has_causal_form: ClassVar[bool] = False
-    """Whether it looks at no later event where `causal` is true."""
-    label: ClassVar[str | None] = None
-    """What tables and figures call it; None for the words of the class's name."""
-    colour: ClassVar[str | None] = None
-    """Its colour in figures, as "#rrggbb"; None for one of the study's."""
+    rotary = False  # whether queries and keys are turned by their events' places
+    has_causal_form = False  # whether it looks at no later event where `causal` is true
+    label: ClassVar[str | None] = None  # what tables and figures call it; None for the words of the class's name
+    colour: ClassVar[str | None] = None  # in figures, as "#rrggbb"; None for one of the study's
 
     def __init__(self, model_dim: int, heads: int, causal: bool = False):
         super().__init__()
@@ -79,18 +72,9 @@ class MultiHeadAttention(nn.Module, ABC):
         """What each query reads from the values of real events; zeros, or anything finite, where there is none."""
 
     def forward(self, events: Events, key_mask: Mask | None = None) -> AttentionOutput:
-        """Attention over real events; outputs at padded positions are finite and mean nothing.
-
-        Override it for a regulariser, the mean over real events of what the loss is to hold besides.
-        """
+        """Attention over real events; at padded ones it is finite and means nothing. Overridden for a regulariser."""
         output = self.merge(self.attend(*self.project(events), key_mask))
         return AttentionOutput(output, output.new_zeros(()))
-
-    def step(
-        self, events: Events, key_mask: Mask | None = None, state: tuple[Tensor, ...] | None = None
-    ) -> tuple[AttentionOutput, tuple[Tensor, ...]]:
-        """The next events of a stream, and what is kept of it; None starts one. Optional: a mechanism may have none."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no state for streams")
 
     def redraw(self, generator: torch.Generator) -> None:
         """Draw again what is random; a mechanism without random draws has nothing to do."""
@@ -116,15 +100,14 @@ def takes(kind: type[nn.Module], setting: str) -> bool:
 
 
 def keeps_state(kind: type[nn.Module]) -> bool:
-    """Whether it keeps a state for streams."""
-    return getattr(kind, "step", MultiHeadAttention.step) is not MultiHeadAttention.step
+    """Whether it has `step(events, key_mask, state)`: the next events of a stream, and what is kept of it."""
+    return hasattr(kind, "step")
 
 
 def load_mechanism(name: str) -> type[MultiHeadAttention]:
     """The class that `package.module:Class` or `folder/file.py:Class` names; `folder/package.module:Class` does both.
 
-    The folder, or else the current one, joins the end of Python's path. Raises ValueError, in one line, where there is
-    no such class or it is no complete subclass of `MultiHeadAttention`.
+    The folder, or else the current one, joins Python's path. Raises ValueError, in one line, where there is none.
     """
     place, _, called = name.rpartition(":")
     folder, module = Path(place).parent.resolve(), Path(place).name.removesuffix(".py")
@@ -139,10 +122,7 @@ def load_mechanism(name: str) -> type[MultiHeadAttention]:
     if place.endswith(".py") and Path(found.__file__ or "").resolve() != folder / Path(place).name:
         raise ValueError(f"{name}: Python already has another module {module} ({found.__file__}); rename the file")
     kind = getattr(found, called, None)
-    if not isinstance(kind, type):
-        raise ValueError(f"{name}: {module} has no class {called}")
-    if not issubclass(kind, MultiHeadAttention):
-        raise ValueError(f"{name}: {called} must be a subclass of lib.attention.mechanism.MultiHeadAttention")
-    if inspect.isabstract(kind):
-        raise ValueError(f"{name}: {called} must define {', '.join(sorted(kind.__abstractmethods__))}")
+    if not (isinstance(kind, type) and issubclass(kind, MultiHeadAttention)) or inspect.isabstract(kind):
+        needed = f"a subclass {called} of lib.attention.mechanism.MultiHeadAttention that defines attend"
+        raise ValueError(f"{name}: {module} must have {needed}")
     return kind

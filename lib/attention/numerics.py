@@ -1,28 +1,21 @@
 """Numbers at their edges: constants that nothing can spoil, precision for large norms, a path for those who trace."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from functools import lru_cache, reduce, wraps
 
 import torch
 from torch import Tensor, nn
 
-# Entries beyond it are computed with in double precision: single precision loses what differs, and then overflows.
-LARGE = 1e6
+LARGE = 1e6  # beyond it single precision loses what differs, and then overflows
 
 
 def wide(*dtypes: torch.dtype) -> torch.dtype:
     """The type that sums are made in: float32 at least."""
-    widest = torch.float32
-    for dtype in dtypes:
-        widest = torch.promote_types(widest, dtype)
-    return widest
+    return reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def constant(function: Callable) -> Callable:
-    """Cache tensors that follow from settings, a device and a type alone, all hashable.
-
-    They are no buffers, which casts would round and `to_empty` would leave undefined.
-    """
+    """Cache tensors that follow from settings, a device and a type; as buffers, casts would round them."""
     cached = lru_cache(maxsize=256)(function)
 
     @wraps(function)
@@ -39,9 +32,8 @@ def constant(function: Callable) -> Callable:
 
 def is_transformed(*tensors: Tensor) -> bool:
     """Whether a transform of torch.func follows every step that is taken with these."""
-    if torch.compiler.is_compiling():
-        return False
-    return any(torch.func.debug_unwrap(tensor, recurse=False) is not tensor for tensor in tensors)
+    wrapped = (torch.func.debug_unwrap(tensor, recurse=False) is not tensor for tensor in tensors)
+    return not torch.compiler.is_compiling() and any(wrapped)
 
 
 def needs_plain_operations(*tensors: Tensor) -> bool:
@@ -51,32 +43,21 @@ def needs_plain_operations(*tensors: Tensor) -> bool:
 
 def can_look_at(*tensors: Tensor) -> bool:
     """Whether a choice may depend on the values: nobody traces, and there are values."""
-    if torch.compiler.is_compiling() or is_transformed(*tensors):
-        return False
-    return all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in tensors)
+    plain = all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in tensors)
+    return plain and not torch.compiler.is_compiling() and not is_transformed(*tensors)
 
 
 def has_large_entries(*tensors: Tensor) -> bool:
     """Whether an entry exceeds `LARGE` in what is not double yet; false where values cannot be looked at."""
     if not can_look_at(*tensors):
         return False
-    ends = []
-    for tensor in tensors:
-        if tensor.dtype == torch.float64 or not tensor.numel():
-            continue
-        every = tuple(range(tensor.dim()))  # far faster where heads are not contiguous
-        ends += tensor.detach().amax(every), tensor.detach().amin(every)
-    if not ends:
-        return False
-    if ends[0].is_cpu:
-        return any(abs(end.item()) > LARGE for end in ends)
-    # An accelerator is waited for once.
-    return bool(torch.stack([end.float() for end in ends]).abs().amax() > LARGE)
+    looked_at = [tensor.detach() for tensor in tensors if tensor.dtype != torch.float64 and tensor.numel()]
+    # `amax` and `amin` are far faster than `aminmax` where heads are not contiguous; an accelerator is waited for once.
+    ends = [end.float() for tensor in looked_at for end in (tensor.amax(), tensor.amin())]
+    return bool(ends) and bool(torch.stack(ends).abs().amax() > LARGE)
 
 
-def differentiable_gradients(
-    plain: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], gradients: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
+def differentiable_gradients(plain: Callable, inputs: Sequence, gradients: Sequence) -> tuple[Tensor, ...]:
     """Gradients of plain operations that can be differentiated again, for backward passes that build a graph."""
     # Views, so that an input which is made of another one is differentiated by itself alone.
     fresh = [each.view_as(each) if each.requires_grad else each.detach().requires_grad_() for each in inputs]

@@ -1,17 +1,15 @@
 """FAVOR+: softmax attention in linear time through random features (Choromanski et al. 2021).
 
-Exponential kernels are computed as two softmaxes: each column of the features first averages the values over keys,
-then each query averages the columns. So stabilised, no denominator can underflow, whatever the norms, and nothing is
-added to one. What large norms do cost is accuracy (see `study.kernel.trained`) and time: in the causal form
-chunks get shorter, and what single precision cannot hold is computed in double, where outputs reach their limit. The
-trigonometric kernel has signed weights; its denominators may come near zero or be negative, and its outputs then exceed
-all values by any factor. That is the estimator, and it is left visible.
+Exponential kernels are two softmaxes: each column of the features averages the values over keys, then each query the
+columns. So no denominator can underflow, whatever the norms, and nothing is added to one. What large norms do cost is
+accuracy (see `study.kernel.trained`) and time: causal tiles get shorter, and what single precision cannot hold is
+computed in double. The trigonometric kernel has signed weights; its denominators may come near zero, and its outputs
+then exceed all values by any factor. That is the estimator, and it is left visible.
 """
 
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,48 +18,30 @@ from lib.attention.mechanism import MultiHeadAttention
 from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import check_kernel, draw_projection
 from lib.attention.softmax import check_shapes, check_state
-from lib.attention.tiled import FeatureMap, State, attention, causal_attention, empty_state
+from lib.attention.tiled import FeatureMap, State, attention, causal_attention
 
-# Of the logarithm of a sum over keys, beyond which rounding alone is worth a factor of two to the six hundredth.
+# Of the logarithm of a sum over keys; beyond it single precision has lost what differs.
 LARGEST_LEVEL = 1e10
 
 
-def check_projection(projection: Tensor, head_dim: int) -> None:
-    """Raise ValueError unless the projection has one row for each feature and the width of the head."""
+def _rows(
+    tensors: tuple[Tensor, ...], kernel: str, key_mask: Tensor | None, precision: torch.dtype
+) -> tuple[Tensor | FeatureMap, ...]:
+    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel of the projection."""
+    check_kernel(kernel)
+    queries, keys, values, projection = (tensor.to(precision) for tensor in tensors)
+    head_dim = queries.shape[-1]
     if projection.dim() != 2 or projection.shape[1] != head_dim:
         raise ValueError(f"projection must be (features, {head_dim}) for these queries, got {tuple(projection.shape)}")
-
-
-def _rows(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    projection: Tensor,
-    kernel: str,
-    key_mask: Tensor | None,
-    precision: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, FeatureMap]:
-    """Queries, keys, values and what the mask hides with heads folded into rows, and the kernel."""
-    check_kernel(kernel)
-    check_projection(projection, queries.shape[-1])
-    queries, keys, values, projection = (tensor.to(precision) for tensor in (queries, keys, values, projection))
-    directions, norm_share = projection * queries.shape[-1] ** -0.25, -(queries.shape[-1] ** -0.5) / 2
+    directions, norm_share = projection * head_dim**-0.25, -(head_dim**-0.5) / 2
     if kernel == "hyperbolic":
         directions = torch.cat([directions, -directions])
-    exponential = kernel != "trigonometric"
     hidden = torch.zeros(keys.shape[:3], dtype=torch.bool, device=keys.device)
     if key_mask is not None:
         hidden = hidden | ~key_mask[:, None]
+    exponential = kernel != "trigonometric"
     feature_map = FeatureMap(exponential, directions, norm_share if exponential else -norm_share)
     return *(tensor.flatten(0, 1) for tensor in (queries, keys, values, hidden)), feature_map
-
-
-def _is_beyond_range(level: Tensor | None, output: Tensor) -> bool:
-    """Whether norms were so large that single precision lost what differs or overflowed, seen where it costs little."""
-    if level is None or not can_look_at(output) or not output.numel():
-        return False
-    low, high, total = torch.stack([*level.aminmax(), output.detach().sum()]).tolist()
-    return not (max(-low, high) < LARGEST_LEVEL and math.isfinite(total))
 
 
 def favor_attention(
@@ -75,21 +55,18 @@ def favor_attention(
 ) -> Outputs:
     """φ(Q) φ(K)ᵀ V over φ(Q) φ(K)ᵀ 1, multiplied from the right: linear time (Choromanski et al. 2021, algorithm 1).
 
-    φ are the features of `kernel`; 1/√d is inside. One unit vector for each key, as values, gives the weights. Sums are
-    in float32 at least. The projection is a constant. A query without any key gives zeros. Raises ValueError for shapes
-    that do not fit and for unknown kernels.
+    φ are the features of `kernel`; 1/√d is inside. Sums are in float32 at least; the projection is a constant. A query
+    without any key gives zeros. Raises ValueError for shapes that do not fit and for unknown kernels.
     """
     check_shapes(queries, keys, values, key_mask, causal)
     if causal:
         return favor_stream(queries, keys, values, projection, kernel, key_mask)[0]
-    if not keys.shape[2]:
-        # One key that the mask hides stands for none at all.
-        keys, values = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (keys, values))
-        key_mask = torch.zeros(keys.shape[0], 1, dtype=torch.bool, device=keys.device)
-    inputs = (queries, keys, values, projection, kernel, key_mask)
+    inputs = (queries, keys, values, projection), kernel, key_mask
     output, level = attention(*_rows(*inputs, wide(queries.dtype)))
-    if output.dtype != torch.float64 and _is_beyond_range(level, output):
-        output, _ = attention(*_rows(*inputs, torch.float64))
+    if level is not None and can_look_at(output) and output.numel() and output.dtype != torch.float64:
+        low, high, total = torch.stack([*level.aminmax(), output.detach().sum()]).tolist()
+        if not (max(-low, high) < LARGEST_LEVEL and math.isfinite(total)):
+            output, _ = attention(*_rows(*inputs, torch.float64))
     return output.unflatten(0, queries.shape[:2]).to(values.dtype)
 
 
@@ -111,22 +88,18 @@ def favor_stream(
     heads = queries.shape[:2]
     precision = wide(queries.dtype) if state is None else wide(queries.dtype, state.level.dtype)
     precision = torch.float64 if has_large_entries(queries, keys, values) else precision
-    *inputs, feature_map = _rows(queries, keys, values, projection, kernel, key_mask, precision)
+    *inputs, feature_map = _rows((queries, keys, values, projection), kernel, key_mask, precision)
+    shapes = State((*heads, values.shape[-1] + 1, feature_map.columns), (*heads, feature_map.columns))
     if state is None:
-        start = empty_state(len(inputs[0]), values.shape[-1], feature_map)
-    else:
-        shapes = State((*heads, values.shape[-1] + 1, feature_map.columns), (*heads, feature_map.columns))
-        check_state(state, shapes, queries)
-        start = State(*(part.flatten(0, 1).to(precision) for part in state))
+        state = State(*(values.new_zeros(shape, dtype=precision) for shape in shapes))
+    check_state(state, shapes, queries)
+    start = State(*(part.flatten(0, 1).to(precision) for part in state))
     output, end = causal_attention(*inputs, start, feature_map)
     return output.unflatten(0, heads).to(values.dtype), State(*(part.unflatten(0, heads) for part in end))
 
 
 class PerformerAttention(MultiHeadAttention):
-    """Performer attention; the projection is a buffer, saved with the weights, and changes only in `redraw`.
-
-    Raises ValueError for unknown kernels and projections.
-    """
+    """Performer attention; the projection is a buffer, saved with the weights, and changes only in `redraw`."""
 
     has_causal_form = True
 
@@ -156,8 +129,7 @@ class PerformerAttention(MultiHeadAttention):
 
     def redraw(self, generator: torch.Generator) -> None:
         """Replace the projection by a fresh draw, in place."""
-        fresh = draw_projection(self.projection_name, *self.projection.shape, generator)
-        self.projection.copy_(fresh)
+        self.projection.copy_(draw_projection(self.projection_name, *self.projection.shape, generator))
 
     def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return favor_attention(queries, keys, values, self.projection, self.kernel, self.causal, key_mask)

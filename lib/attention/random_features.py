@@ -4,8 +4,6 @@ Notation of the papers: x = q d^(-1/4), y = k d^(-1/4), so that the kernel is ex
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 from lib.attention import Projection
 
 KERNELS = ("positive", "hyperbolic", "trigonometric")
+PROJECTIONS = ("gaussian", "orthogonal", "fixed_norm")
 
 
 class RandomFeatures(NamedTuple):
@@ -35,20 +34,6 @@ def gaussian_projection(features: int, head_dim: int, generator: torch.Generator
     return torch.randn(features, head_dim, generator=generator, device=generator.device, dtype=torch.float32)
 
 
-def rotations(count: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "count head_dim head_dim"]:
-    """Haar-distributed orthogonal matrices: QR of a Gaussian, the signs of R's diagonal moved into Q (Mezzadri 2007).
-
-    Without the signs Q is not uniform, and positive features of vectors along (1, …, 1) are biased by tens of percent.
-    """
-    gaussian = torch.randn(count, head_dim, head_dim, generator=generator, device=generator.device, dtype=torch.float32)
-    basis, triangle = torch.linalg.qr(gaussian)
-    return basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
-
-
-def _chi_norms(features: int, head_dim: int, generator: torch.Generator) -> Float[Tensor, "features 1"]:
-    return gaussian_projection(features, head_dim, generator).norm(dim=1, keepdim=True)
-
-
 def orthogonal_projection(
     features: int, head_dim: int, generator: torch.Generator, fixed_norm: bool = False
 ) -> Projection:
@@ -56,16 +41,15 @@ def orthogonal_projection(
 
     With `fixed_norm` every row has length √d instead: the regularised softmax kernel of the paper's Theorem 1.
     """
-    blocks = rotations(math.ceil(features / head_dim), head_dim, generator)
+    gaussian = gaussian_projection(math.ceil(features / head_dim) * head_dim, head_dim, generator)
+    basis, triangle = torch.linalg.qr(gaussian.unflatten(0, (-1, head_dim)))
+    # Without the signs of R's diagonal Q is not uniform among rotations (Mezzadri 2007), and positive features of
+    # vectors along (1, …, 1) are biased by tens of percent.
+    blocks = basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
     rows = blocks.transpose(1, 2).flatten(0, 1)[:features]
-    return rows * (math.sqrt(head_dim) if fixed_norm else _chi_norms(features, head_dim, generator))
-
-
-PROJECTIONS: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
-    "gaussian": gaussian_projection,
-    "orthogonal": orthogonal_projection,
-    "fixed_norm": partial(orthogonal_projection, fixed_norm=True),
-}
+    if fixed_norm:
+        return rows * math.sqrt(head_dim)
+    return rows * gaussian_projection(features, head_dim, generator).norm(dim=1, keepdim=True)
 
 
 def draw_projection(name: str, features: int, head_dim: int, generator: torch.Generator) -> Projection:
@@ -74,34 +58,28 @@ def draw_projection(name: str, features: int, head_dim: int, generator: torch.Ge
         raise ValueError(f"unknown projection {name!r}; known are {', '.join(PROJECTIONS)}")
     if features < 1:
         raise ValueError(f"features must be at least 1, got {features}")
-    return PROJECTIONS[name](features, head_dim, generator)
+    if name == "gaussian":
+        return gaussian_projection(features, head_dim, generator)
+    return orthogonal_projection(features, head_dim, generator, fixed_norm=name == "fixed_norm")
 
 
-def _projected(
-    vectors: Float[Tensor, "*batch length head_dim"], projection: Projection
-) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length"]]:
+def _projected(vectors: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
     """The logits w·x and the half square norm |x|²/2."""
     scaled = vectors * vectors.shape[-1] ** -0.25
     return scaled @ projection.to(vectors.dtype).T, scaled.square().sum(-1) / 2
 
 
-def _exponential(
-    logits: Float[Tensor, "*batch length columns"], offset: Float[Tensor, "*batch length"]
-) -> RandomFeatures:
-    top = logits.amax(-1, keepdim=True)
-    return RandomFeatures((logits - top).exp(), top[..., 0] + offset)
-
-
 def positive_features(vectors: Float[Tensor, "*batch length head_dim"], projection: Projection) -> RandomFeatures:
     """exp(w·x - |x|²/2) / √m, the first map of Lemma 1 (Choromanski et al. 2021); products are never negative."""
     logits, norm = _projected(vectors, projection)
-    return _exponential(logits, -norm - math.log(len(projection)) / 2)
+    top = logits.amax(-1, keepdim=True)
+    log_factor = -norm - math.log(len(projection)) / 2
+    return RandomFeatures((logits - top).exp(), top[..., 0] + log_factor)
 
 
 def hyperbolic_features(vectors: Float[Tensor, "*batch length head_dim"], projection: Projection) -> RandomFeatures:
     """exp(±w·x - |x|²/2) / √(2m), the second map of Lemma 1; two columns for each row of the projection."""
-    logits, norm = _projected(vectors, projection)
-    return _exponential(torch.cat([logits, -logits], -1), -norm - math.log(2 * len(projection)) / 2)
+    return positive_features(vectors, torch.cat([projection, -projection]))
 
 
 def trigonometric_features(vectors: Float[Tensor, "*batch length head_dim"], projection: Projection) -> RandomFeatures:
@@ -110,7 +88,7 @@ def trigonometric_features(vectors: Float[Tensor, "*batch length head_dim"], pro
     return RandomFeatures(torch.cat([logits.cos(), logits.sin()], -1), norm - math.log(len(projection)) / 2)
 
 
-FEATURE_MAPS: dict[str, Callable[[Tensor, Tensor], RandomFeatures]] = {
+FEATURE_MAPS = {
     "positive": positive_features,
     "hyperbolic": hyperbolic_features,
     "trigonometric": trigonometric_features,

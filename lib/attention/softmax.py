@@ -12,17 +12,11 @@ from lib.attention.numerics import has_large_entries, is_transformed, wide
 
 def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor | None, causal: bool) -> None:
     """Raise ValueError unless the tensors are (batch, heads, length, head_dim) and fit together."""
-    for name, tensor in (("queries", queries), ("keys", keys), ("values", values)):
-        if tensor.dim() != 4:
-            raise ValueError(f"{name} must be (batch, heads, length, head_dim), got shape {tuple(tensor.shape)}")
-    if queries.shape[:2] != keys.shape[:2] or queries.shape[3] != keys.shape[3]:
-        raise ValueError(
-            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must agree in batch, heads and head_dim"
-        )
-    if keys.shape[:3] != values.shape[:3]:
-        raise ValueError(
-            f"keys {tuple(keys.shape)} and values {tuple(values.shape)} must agree in batch, heads and length"
-        )
+    shapes = [tuple(tensor.shape) for tensor in (queries, keys, values)]
+    agree = all(len(shape) == 4 for shape in shapes) and keys.shape[:3] == values.shape[:3]
+    if not agree or queries.shape[:2] != keys.shape[:2] or queries.shape[3] != keys.shape[3]:
+        message = "queries, keys and values must be (batch, heads, length, head_dim) and fit together"
+        raise ValueError(f"{message}, got shapes {shapes}")
     if causal and queries.shape[2] != keys.shape[2]:
         raise ValueError(f"causal attention needs one query per key, got {queries.shape[2]} and {keys.shape[2]}")
     if key_mask is not None:
@@ -32,20 +26,18 @@ def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor
 def check_mask(key_mask: Tensor, batch: int, length: int) -> None:
     """Raise ValueError unless the mask says of every event whether it is real."""
     if key_mask.dtype != torch.bool or key_mask.shape != (batch, length):
-        expected = (batch, length)
-        raise ValueError(f"key_mask must be boolean of shape {expected}, got {key_mask.dtype} {tuple(key_mask.shape)}")
+        found = f"{key_mask.dtype} {tuple(key_mask.shape)}"
+        raise ValueError(f"key_mask must be boolean of shape {(batch, length)}, got {found}")
 
 
 def check_state(state: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...], events: Tensor) -> None:
     """Raise ValueError unless what a stream carried so far has the shapes, device and precision of its next part."""
     for part, shape in zip(state, shapes, strict=True):
-        if part.shape != shape or part.device != events.device:
-            expected = f"{tuple(shape)} on {events.device}"
-            raise ValueError(
-                f"the stream's state does not fit: expected {expected}, got {tuple(part.shape)} on {part.device}"
-            )
-        if part.is_floating_point() and wide(part.dtype, events.dtype) != part.dtype:
-            raise ValueError(f"the stream's state does not fit: {part.dtype} is narrower than {wide(events.dtype)}")
+        narrow = part.is_floating_point() and wide(part.dtype, events.dtype) != part.dtype
+        if part.shape != shape or part.device != events.device or narrow:
+            found = f"{part.dtype} {tuple(part.shape)} on {part.device}"
+            expected = f"{tuple(shape)} for {events.dtype} on {events.device}"
+            raise ValueError(f"the stream's state does not fit: got {found}, expected {expected}")
 
 
 def attention_weights(
@@ -79,9 +71,8 @@ def softmax_attention(
 ) -> Outputs:
     """softmax(Q Kᵀ / √d) V through the framework's fused kernel, in memory linear in length.
 
-    Queries without any key give zeros; so do masked positions of the causal form. Under transforms of
-    torch.func and with entries beyond a million, where the kernel fails, the matrix is formed. Second derivatives need
-    `torch.nn.attention.sdpa_kernel` with its plain backend.
+    Queries without any key give zeros; so do masked positions of the causal form. Under transforms of torch.func and
+    with entries beyond a million the matrix is formed. Second derivatives need `torch.nn.attention.sdpa_kernel`.
     """
     check_shapes(queries, keys, values, key_mask, causal)
     no_pair = not (queries.numel() and keys.numel())
@@ -90,22 +81,15 @@ def softmax_attention(
     if key_mask is None:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=causal)
     if causal:
-        return _causal_over_real_events(queries, keys, values, key_mask)
+        # With the real events in front causality alone hides the others: no length-squared mask is needed.
+        order = key_mask.logical_not().argsort(dim=-1, stable=True)[:, None, :, None]
+        front = [tensor.take_along_dim(order, 2) for tensor in (queries, keys, values)]
+        output = F.scaled_dot_product_attention(*front, is_causal=True)
+        return output.take_along_dim(order.argsort(2), 2) * key_mask[:, None, :, None]
     some_key = key_mask.any(-1, keepdim=True)
     visible = (key_mask | ~some_key)[:, None, None, :]
     output = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
     return output * some_key[:, :, None, None]
-
-
-def _causal_over_real_events(
-    queries: Heads, keys: Heads, values: Float[Tensor, "batch heads length value_dim"], key_mask: Mask
-) -> Float[Tensor, "batch heads length value_dim"]:
-    """Move the real events to the front, where causality alone hides the others: no length-squared mask is needed."""
-    order = key_mask.logical_not().argsort(dim=-1, stable=True)[:, None, :, None]
-    front = [tensor.take_along_dim(order, 2) for tensor in (queries, keys, values)]
-    output = F.scaled_dot_product_attention(*front, is_causal=True)
-    back = order.argsort(2)
-    return output.take_along_dim(back, 2) * key_mask[:, None, :, None]
 
 
 class SoftmaxAttention(MultiHeadAttention):
@@ -117,10 +101,8 @@ class SoftmaxAttention(MultiHeadAttention):
         return softmax_attention(queries, keys, values, key_mask, self.causal)
 
 
-class ExplicitSoftmaxAttention(MultiHeadAttention):
+class ExplicitSoftmaxAttention(SoftmaxAttention):
     """Softmax attention that holds its matrix: the quadratic baseline."""
-
-    has_causal_form = True
 
     def attend(self, queries: Heads, keys: Heads, values: Heads, key_mask: Mask | None) -> Heads:
         return explicit_softmax_attention(queries, keys, values, key_mask, self.causal)

@@ -16,14 +16,12 @@ first:
     ∂Φ(Q_c) = D⁺_c S_cᵀ + ∂P_c Φ(K_c),        ∂Φ(K_c) = V⁺_c ∂S_{c+1}ᵀ + ∂P_cᵀ Φ(Q_c),
     ∂V_c = Φ(K_c) ∂S_{c+1} + P_cᵀ D_c.
 
-Sums are kept transposed, one row for each column of V⁺, and saved at the start of every tile, whose features are
-recomputed in the backward pass. They are relative to 2^level of their column; levels are constants to differentiation.
-A query is stabilised by its largest feature, which cancels. A causal tile has the level of the sums before it or, where
-it is higher or nothing was seen, of its first key, so that nothing depends on a later event and no mass is below one.
-Where later keys rise so far above it that sums might overflow, the tile is halved, down to single events, which cannot.
-Levels are binary logarithms: exp2 takes a quarter of the time of exp.
-
-Longer than 300 lines because both directions share features, levels and sums, and each is derived by hand twice.
+Sums are kept transposed and saved at the start of every tile, whose features are recomputed in the backward pass. They
+are relative to 2^level of their column (exp2 is faster than exp); levels are constants to differentiation. A query is
+stabilised by its largest feature, which cancels. A causal tile has the level of the sums before it or, where it is
+higher or nothing was seen, of its first key, so that nothing depends on a later event and no mass is below one. Where
+later keys rise so far above it that sums might overflow, the tile is halved, down to single events, which cannot.
+Over 300 lines because both directions share this, and each is derived by hand.
 """
 
 import math
@@ -35,7 +33,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from lib.attention.numerics import differentiable_gradients, needs_plain_operations
 
@@ -72,7 +69,7 @@ def full_precision(method: Callable) -> Callable:
     """A method of an autograd function, run outside autocast: sums over a sequence need float32."""
 
     @wraps(method)
-    def run(ctx: FunctionCtx, first: Tensor, *rest):
+    def run(ctx, first: Tensor, *rest):
         with torch.autocast(first.device.type, enabled=False):
             return method(ctx, first, *rest)
 
@@ -111,8 +108,9 @@ class Scratch:
     def __init__(self, like: Tensor, columns: int):
         self.flat = like.new_empty(max(tile_elements(like.device), TILE * columns))
 
-    def view(self, *shape: int) -> Tensor:
-        return self.flat[: torch.Size(shape).numel()].view(shape)
+    def view(self, vectors: Tensor, columns: int) -> Tensor:
+        shape = torch.Size((*vectors.shape[:2], columns))
+        return self.flat[: shape.numel()].view(shape)
 
 
 def levels_of_keys(keys: Tensor, hidden: Tensor, feature_map: FeatureMap) -> Tensor:
@@ -140,25 +138,15 @@ def features_of_keys(logits: Tensor, key_level: Tensor, level: Tensor, feature_m
     """Features of keys relative to 2^level; overwrites the logits where shapes allow."""
     if feature_map.exponential:
         return logits.sub_(level[:, None]).exp2_()
-    return waves(logits) * (key_level - level[:, :1]).exp2_()[..., None]
-
-
-def waves(logits: Tensor) -> Tensor:
-    """Features of the trigonometric kernel, which need no stabiliser."""
-    return torch.cat([logits.cos(), logits.sin()], -1)
+    return torch.cat([logits.cos(), logits.sin()], -1) * (key_level - level[:, :1]).exp2_()[..., None]
 
 
 def features_of_queries(queries: Tensor, level: Tensor, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
     """Features of queries, times 2^level, up to a factor per query; the largest exponential of a query is one."""
     logits = logits_of(queries, level[:, None], feature_map, out)
     if not feature_map.exponential:
-        return waves(logits)
+        return torch.cat([logits.cos(), logits.sin()], -1)
     return logits.sub_(logits.detach().amax(-1, keepdim=True)).exp2_()
-
-
-def masses(features: Tensor, sums: Tensor) -> Tensor:
-    """The mass that each query reads; as a row times a matrix, which is what the framework does fast."""
-    return (sums[:, -1:] @ features.mT).mT
 
 
 def gradients_of_reading(by_output: Tensor, output: Tensor, mass: Tensor) -> Tensor:
@@ -176,16 +164,10 @@ def gradients_of_logits(features: Tensor, gradient: Tensor, feature_map: Feature
     return by_sine * cosine - by_cosine * sine
 
 
-def gradients_of_keys(
-    keys: Tensor, features: Tensor, gradient: Tensor, feature_map: FeatureMap, out: Tensor | None = None
-) -> Tensor:
+def gradients_of_keys(keys, features, gradient, feature_map: FeatureMap, out: Tensor | None = None) -> Tensor:
     """Gradients of keys from those of their features, through w·x and s|x|²; overwrites `gradient`."""
-    if feature_map.exponential:
-        by_logits = gradients_of_logits(features, gradient, feature_map)
-        by_level = by_logits.sum(-1, keepdim=True)
-    else:
-        by_level = (features * gradient).sum(-1, keepdim=True)
-        by_logits = gradients_of_logits(features, gradient, feature_map)
+    by_logits = gradients_of_logits(features, gradient, feature_map)
+    by_level = (by_logits if feature_map.exponential else features * gradient).sum(-1, keepdim=True)
     by_keys = torch.bmm(by_logits, feature_map.directions.expand(len(keys), -1, -1), out=out)
     return by_keys.addcmul_(keys, by_level, value=2 * feature_map.norm_share)
 
@@ -206,8 +188,7 @@ class _BothDirections(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, *inputs):
-        keys, values, hidden, feature_map = inputs
+    def forward(ctx, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, feature_map: FeatureMap):
         width, columns = len(feature_map.directions), feature_map.columns
         key_levels = levels_of_keys(keys, hidden, feature_map)
         sums = values.new_zeros(len(keys), values.shape[-1] + 1, columns)
@@ -218,7 +199,7 @@ class _BothDirections(torch.autograd.Function):
         for row in groups(len(keys), columns, keys.device):
             for token in tiles(keys.shape[1]):
                 key, key_level = keys[row, token], key_levels[row, token]
-                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(*key.shape[:2], width))
+                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(key, width))
                 higher = torch.maximum(level[row], highest(logits, key_level, feature_map))
                 features = features_of_keys(logits, key_level, higher, feature_map)
                 sums[row] *= (level[row] - higher).exp2_()[:, None]
@@ -229,9 +210,10 @@ class _BothDirections(torch.autograd.Function):
             level[row].masked_fill_(nothing, 0)
             for token in tiles(queries.shape[1]):
                 query = queries[row, token]
-                features = features_of_queries(query, level[row], feature_map, scratch.view(*query.shape[:2], width))
+                features = features_of_queries(query, level[row], feature_map, scratch.view(query, width))
                 torch.bmm(features, sums[row][:, :-1].mT, out=output[row, token])
-                mass[row, token] = masses(features, sums[row])
+                # A row times a matrix is what the framework does fast.
+                mass[row, token] = (sums[row][:, -1:] @ features.mT).mT
         mass.masked_fill_(mass == 0, 1)
         output /= mass
         ctx.save_for_backward(queries, keys, values, key_levels, sums, level, output, mass)
@@ -241,35 +223,32 @@ class _BothDirections(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def backward(ctx: FunctionCtx, by_output: Tensor, _: Tensor):
+    def backward(ctx, by_output: Tensor, _: Tensor):
         queries, keys, values, key_levels, sums, level, output, mass = ctx.saved_tensors
         feature_map = ctx.feature_map
         if torch.is_grad_enabled():
             hidden = key_levels <= log_zero(key_levels.dtype)
             plain = lambda *inputs: (plain_attention(*inputs, hidden, feature_map),)  # noqa: E731
             return *differentiable_gradients(plain, (queries, keys, values), (by_output,)), None, None
-        directions, columns = feature_map.directions, feature_map.columns
+        directions, width, columns = feature_map.directions, len(feature_map.directions), feature_map.columns
         scratch, other = Scratch(keys, columns), Scratch(keys, columns)
         by_queries, by_keys, by_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
         for row in groups(len(keys), columns, keys.device):
             by_sums = torch.zeros_like(sums[row])
             for token in tiles(queries.shape[1]):
                 query = queries[row, token]
-                logits = scratch.view(*query.shape[:2], len(directions))
-                features = features_of_queries(query, level[row], feature_map, logits)
+                features = features_of_queries(query, level[row], feature_map, scratch.view(query, width))
                 by_total = gradients_of_reading(by_output[row, token], output[row, token], mass[row, token])
                 by_sums.baddbmm_(by_total.mT, features)
-                by_features = torch.bmm(by_total, sums[row], out=other.view(*query.shape[:2], columns))
+                by_features = torch.bmm(by_total, sums[row], out=other.view(query, columns))
                 by_logits = gradients_of_logits(features, by_features, feature_map)
                 torch.bmm(by_logits, directions.expand(len(query), -1, -1), out=by_queries[row, token])
             for token in tiles(keys.shape[1]):
                 key, key_level = keys[row, token], key_levels[row, token]
-                logits = scratch.view(*key.shape[:2], len(directions))
-                logits = logits_of(key, key_level[..., None], feature_map, logits)
+                logits = logits_of(key, key_level[..., None], feature_map, scratch.view(key, width))
                 features = features_of_keys(logits, key_level, level[row], feature_map)
                 torch.bmm(features, by_sums[:, :-1].mT, out=by_values[row, token])
-                by_features = other.view(*key.shape[:2], columns)
-                torch.bmm(extended(values[row, token]), by_sums, out=by_features)
+                by_features = torch.bmm(extended(values[row, token]), by_sums, out=other.view(key, columns))
                 gradients_of_keys(key, features, by_features, feature_map, by_keys[row, token])
         return by_queries, by_keys, by_values, None, None
 
@@ -325,9 +304,7 @@ def level_of_tile(keys: Tensor, key_level: Tensor, past: State, feature_map: Fea
     return level.masked_fill(level < zero / 2, 0), (before - level).exp2_()
 
 
-def tile_of(
-    queries: Tensor, keys: Tensor, values: Tensor, key_level: Tensor, past: State, feature_map: FeatureMap
-) -> _Tile:
+def tile_of(queries, keys, values, key_level, past: State, feature_map: FeatureMap) -> _Tile:
     """Features, scores and the sums before every chunk, from the state before the tile."""
     chunk, rows = chunk_length(*values.shape[1:]), len(keys)
     level, decay = level_of_tile(keys, key_level, past, feature_map)
@@ -350,7 +327,7 @@ def read_tile(tile: _Tile, values: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs and masses of a tile."""
     output = tile.query_features @ tile.starts[:, :-1].mT
     output.baddbmm_(tile.scores, in_chunks(values, tile.scores.shape[1]))
-    mass = masses(tile.query_features, tile.starts) + tile.scores.sum(-1, keepdim=True)
+    mass = (tile.starts[:, -1:] @ tile.query_features.mT).mT + tile.scores.sum(-1, keepdim=True)
     mass.masked_fill_(mass == 0, 1)
     output /= mass
     return output.view(values.shape), mass.reshape(*values.shape[:2], 1)
@@ -371,9 +348,7 @@ def walk(inputs: Sequence[Tensor], state: State, feature_map: FeatureMap) -> Ite
         state, begin, most = tile.end, token.stop, min(2 * length, TILE)
 
 
-def tile_backward(
-    tile: _Tile, keys: Tensor, values: Tensor, by_total: Tensor, by_end: Tensor, feature_map: FeatureMap
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def tile_backward(tile: _Tile, keys, values, by_total, by_end, feature_map: FeatureMap) -> tuple[Tensor, ...]:
     """Gradients of queries, keys, values and of the sums before the tile."""
     query_features, key_features, scores, starts, decay, size, _ = tile
     chunk, rows = scores.shape[1], len(keys)
@@ -395,41 +370,38 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(ctx: FunctionCtx, queries: Tensor, *rest):
-        keys, values, hidden, sums, level, feature_map = rest
+    def forward(ctx, queries, keys, values, hidden, sums, level, feature_map: FeatureMap):
         key_levels = levels_of_keys(keys, hidden, feature_map)
         output, mass = torch.empty_like(values), values.new_empty(*values.shape[:2], 1)
-        starts, ends = [], []
+        starts, end = [], State(torch.empty_like(sums), torch.empty_like(level))
         for row in groups(len(keys), feature_map.columns, keys.device):
             state = State(sums[row], level[row])
             for part in tiles(keys.shape[1]):
-                starts.append(state)
+                starts += state
                 inputs = [tensor[row, part] for tensor in (queries, keys, values, key_levels)]
                 for token, tile in walk(inputs, state, feature_map):
                     found = read_tile(tile, inputs[2][:, token])
                     output[row, part][:, token], mass[row, part][:, token] = found
                     state = tile.end
-            ends.append(state)
-        saved = (tensor for state in starts for tensor in state)
-        ctx.save_for_backward(queries, keys, values, key_levels, output, mass, *saved)
+            end.sums[row], end.level[row] = state
+        ctx.save_for_backward(queries, keys, values, key_levels, output, mass, *starts)
         ctx.feature_map = feature_map
-        end = State(*(torch.cat(parts) for parts in zip(*ends, strict=True))) if ends else State(sums, level)
         ctx.mark_non_differentiable(end.level)
         return output, *end
 
     @staticmethod
     @full_precision
-    def backward(ctx: FunctionCtx, by_output: Tensor, by_end: Tensor, _: Tensor):
+    def backward(ctx, by_output: Tensor, by_end: Tensor, _: Tensor):
         if torch.is_grad_enabled():
             raise NotImplementedError("causal FAVOR+ has no second derivatives; the form in both directions has")
         *inputs, output, mass = ctx.saved_tensors[:6]
-        saved, feature_map = list(ctx.saved_tensors[6:]), ctx.feature_map
+        starts, feature_map = list(ctx.saved_tensors[6:]), ctx.feature_map
         gradients = [torch.empty_like(tensor) for tensor in inputs[:3]]
         by_start = torch.empty_like(by_end)
         for row in reversed(groups(len(by_end), feature_map.columns, by_end.device)):
             by_sums = by_end[row]
             for part in reversed(tiles(output.shape[1])):
-                level, sums = saved.pop(), saved.pop()
+                level, sums = starts.pop(), starts.pop()
                 pieces = [tensor[row, part] for tensor in inputs]
                 reading = [tensor[row, part] for tensor in (by_output, output, mass)]
                 for token, tile in reversed(list(walk(pieces, State(sums, level), feature_map))):
@@ -440,12 +412,6 @@ class _Causal(torch.autograd.Function):
                         gradient[row, part][:, token] = piece
             by_start[row] = by_sums
         return *gradients, None, by_start, None, None
-
-
-def empty_state(rows: int, value_dim: int, feature_map: FeatureMap) -> State:
-    """The state before the first event."""
-    sums = feature_map.directions.new_zeros(rows, value_dim + 1, feature_map.columns)
-    return State(sums, torch.zeros_like(sums[:, 0]))
 
 
 def causal_attention(

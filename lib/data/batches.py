@@ -11,25 +11,22 @@ from lib.data.histories import FEWEST_TO_TRAIN, Histories, check_folds, label_co
 
 
 def stratified_folds(histories: Histories, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Train and test positions of the labelled customers, stratified by label; the test parts cover each once.
-
-    No group is in both. Raises DataError where there are too few customers or groups for that.
+    """Train and test positions of the labelled customers, stratified by label; test parts cover each once, no group is
+    in both. Raises DataError where there are too few customers or groups.
     """
     check_folds(histories, count)
     # Imported here: most of a training's imports, and not needed where a finished one is loaded.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     labelled, labels = histories.labelled, histories.labels[histories.labelled]
-    if histories.groups is None:
-        parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(labelled, labels)
-        return [(labelled[train], labelled[test]) for train, test in parts]
-    groups = histories.groups[labelled]
-    parts = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labelled, labels, groups))
+    groups = None if histories.groups is None else histories.groups[labelled]
+    folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
+    parts = list(folds.split(labelled, labels, groups))
     for part, fewest in [(train, FEWEST_TO_TRAIN) for train, _ in parts] + [(test, 1) for _, test in parts]:
         if np.bincount(labels[part], minlength=histories.classes).min() < fewest:
             raise DataError(
-                f"{len(np.unique(groups))} groups cannot be parted into {count} folds with enough customers of every "
-                f"label; take fewer folds or label more groups ({label_counts(histories)})"
+                f"the groups cannot be parted into {count} folds with enough customers of every label; take fewer "
+                f"folds or label more groups ({label_counts(histories)})"
             )
     return [(labelled[train], labelled[test]) for train, test in parts]
 
@@ -38,7 +35,6 @@ def stratified_folds(histories: Histories, count: int, seed: int) -> list[tuple[
 class Batch:
     """Some customers' events, padded on the right to the longest; `key_mask` is true on real events."""
 
-    customers: np.ndarray
     categories: Tensor
     numbers: Tensor
     days: Tensor
@@ -59,7 +55,6 @@ def collate(
     index = np.where(mask, index, starts[:, None])
     last = histories.days[starts + lengths - 1]
     return Batch(
-        customers=customers,
         categories=torch.from_numpy(histories.categories[index].astype(np.int64) * mask[..., None]).to(device),
         numbers=torch.from_numpy(histories.numbers[index] * mask[..., None]).to(device),
         days=torch.from_numpy(((last[:, None] - histories.days[index]) * mask).astype(np.float32)).to(device),
@@ -89,8 +84,3 @@ def length_batches(lengths: np.ndarray, size: int, generator: np.random.Generato
     key = lengths if generator is None else lengths * generator.uniform(0.95, 1.05, len(lengths))
     groups = np.split(np.argsort(key, kind="stable"), np.arange(size, len(lengths), size))
     return groups if generator is None else [groups[i] for i in generator.permutation(len(groups))]
-
-
-def real_share(lengths: np.ndarray, groups: list[np.ndarray]) -> float:
-    """Share of the positions computed for the batches that hold real events; the others are padding."""
-    return float(lengths.sum() / sum(len(group) * lengths[group].max() for group in groups))

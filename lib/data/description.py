@@ -1,6 +1,5 @@
 """What a folder of labelled event sequences holds, as its `dataset.yaml` says: files, columns, classes."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +25,13 @@ MEANING = {
     "group": "the column of the labels' file that says which customers belong together",
 }
 OPTIONAL = ("numbers", "classes", "delimiter", "decimal", "time_unit", "group")
-LEAST = {"categories": 1, "numbers": 0, "classes": 2}
-"""The keys that are lists, and how much they hold at least."""
-CHOICES = {
-    "delimiter": (",", ";", "|", "\t", ":", " "),
-    "decimal": (".", ","),
-    "time_unit": ("days", "s", "ms", "us", "ns"),
-}
-DAY = 86_400
-"""Seconds."""
-LAST_DAY = 1_000_000
-"""A column of seconds or milliseconds, where days are meant, lies beyond."""
+LEAST = {"categories": 1, "numbers": 0, "classes": 2}  # the keys that are lists, and how much they hold at least
+CHOICES = {"delimiter": [*",;|\t: "], "decimal": [".", ","], "time_unit": ["days", "s", "ms", "us", "ns"]}
+DAY = 86_400  # seconds
 
+Remedy = str | Callable[[object], str]
 Times = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Times as written, instants, and which are valid; numbers since day 0, or 1970. They differ by the zone's offset."""
+"""Times as written, instants (they differ by the zone's offset) and which are valid; since day 0, or 1970."""
 
 
 class DataError(ValueError):
@@ -47,31 +39,21 @@ class DataError(ValueError):
 
 
 class Clock(NamedTuple):
-    """How times are written: the column's type; how it is read, in `parts` of a second; what to do about a wrong one.
-
-    `weekday` is that of day 0, if it has one (Monday is 0).
-    """
+    """How times are written: the column's type; how it is read, in `parts` of a second; a remedy for a wrong one."""
 
     kind: pa.DataType
-    parsed: Callable[[pa.Array], Times]
-    remedy: str | Callable[[object], str]
-    weekday: int | None = 3
-    parts: int = 10**6
-
-    def read(self, column: pa.Array) -> Times:
-        """Times as written in whole seconds, instants in parts of a second, and which are valid."""
-        local, instants, valid = self.parsed(column)
-        seconds = local // self.parts
-        return seconds, instants, valid & (np.abs(seconds) < LAST_DAY * DAY)
+    read: Callable[[pa.Array], Times]
+    remedy: Remedy = ""
+    weekday: int | None = 3  # of day 0, if it has one; Monday is 0
+    parts: int = 10**9
 
 
 @dataclass(frozen=True)
 class Description:
-    """Files, columns and classes. Without `classes`, the label's values that occur are the classes.
+    """Files, columns and classes, by default the label's values that occur. The last four are for formats in Python.
 
-    The last four are for formats that are described in Python: names for the classes; the known codes, all integers
-    like the customers (without them all are text, and known are the codes that occur); by what to divide the numbers;
-    and how times are written.
+    They are names for the classes; the known codes, all integers like the customers (by default all are text, and known
+    are the codes that occur); by what to divide the numbers; and how times are written.
     """
 
     events: str
@@ -101,7 +83,7 @@ class Description:
         return [*written, folder / self.events, folder / self.labels]
 
     def columns(self, key: str) -> list[str]:
-        """Columns that are read of the file of `events` or of `labels`."""
+        """Columns that are read of the `events` or of the `labels`."""
         if key == "labels":
             return [self.customer, self.label, *([self.group] if self.group else [])]
         return [self.customer, self.time, *self.categories, *self.numbers]
@@ -119,43 +101,23 @@ def read(path: Path) -> Description:
         raise DataError(f"{path}: holds no keys; it must name {', '.join(MEANING)}")
     for key in content:
         if key not in MEANING:
-            close = difflib.get_close_matches(str(key), MEANING, 1) or [", ".join(MEANING)]
-            raise DataError(f"{path}, key {key}: unknown key; known is {close[0]}")
+            raise DataError(f"{path}, key {key}: unknown key; known are {', '.join(MEANING)}")
     for key in MEANING:
         if key not in content and key not in OPTIONAL:
             raise DataError(f"{path}: no key {key}; add {MEANING[key]}")
     for key, value in content.items():
-        try:
-            content[key] = _value(key, value)
-        except ValueError as error:
-            raise DataError(f"{path}, key {key}: {error}") from error
-    for keys in (("customer", "time", "categories", "numbers"), ("customer", "label", "group")):
-        used: dict[str, str] = {}
-        for key in keys:
-            value = content.get(key, ())
-            for column in (value,) if isinstance(value, str) else value:
-                if used.setdefault(column, key) != key:
-                    raise DataError(f"{path}, key {key}: {column!r} is also under {used[column]}; use a column once")
-    return Description(**content)
-
-
-def _value(key: str, value: object) -> str | tuple[str, ...]:
-    """The value as text or texts. Raises ValueError saying what is wrong and what to write."""
-    if key in LEAST:
-        if not isinstance(value, list) or len(value) < LEAST[key]:
-            raise ValueError(f"{value!r}; give {MEANING[key]}")
-        texts = tuple(map(_text, value))
-        twice = [text for text in texts if texts.count(text) > 1]
+        texts = value if key in LEAST else [value]
+        if not isinstance(texts, list) or len(texts) < LEAST.get(key, 1) or value not in CHOICES.get(key, [value]):
+            raise DataError(f"{path}, key {key}: {value!r}; give {MEANING[key]}")
+        for text in texts:
+            # YAML reads `no` and `2024-01-01` as something else; whole numbers are meant as they are written.
+            if isinstance(text, bool) or not isinstance(text, str | int) or text == "":
+                remedy = "write a name, in quotes where YAML reads another"
+                raise DataError(f"{path}, key {key}: {text!r} is not text; {remedy}")
+        content[key] = tuple(map(str, value)) if key in LEAST else str(value)
+    description = Description(**content)
+    for columns in (description.columns("events"), description.columns("labels")):
+        twice = [column for column in columns if columns.count(column) > 1]
         if twice:
-            raise ValueError(f"{twice[0]!r} is named twice; name it once")
-        return texts
-    if key in CHOICES and value not in CHOICES[key]:
-        raise ValueError(f"{value!r}; give {MEANING[key]}")
-    return _text(value)
-
-
-def _text(value: object) -> str:
-    """YAML reads `no` and `2024-01-01` as something else than text; whole numbers are meant as they are written."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise ValueError(f"{value!r} is not text; write a name, in quotes where YAML reads another")
-    return str(value)
+            raise DataError(f"{path}: column {twice[0]!r} is named twice; use a column once")
+    return description

@@ -4,11 +4,9 @@ No statistic of the data enters but the set of codes that occur. What reading sa
 here and the module is longer than others.
 """
 
-import dataclasses
 import json
 import math
-import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +18,7 @@ from lib.data.description import DAY, Clock, DataError, Description
 from lib.data.reading import clock_of, table
 from lib.storage import atomic_folder
 
-CONTEXT = {"hour": 25, "weekday": 7}
-"""Sizes of the categories that are made of an event's time, in their order."""
+CONTEXT = {"hour": 25, "weekday": 7}  # sizes of the categories that are made of an event's time, in their order
 UNKNOWN_HOUR = 24
 MOST_CLASSES = 100
 FEWEST_TO_TRAIN = 5
@@ -33,9 +30,9 @@ class Histories:
     """Encoded events of many customers, end to end; customer i owns events offsets[i] to offsets[i + 1].
 
     The columns of `categories` are named by `kinds`: first the codes of the data, 0 for unknown and p for the p-th of
-    their vocabulary, then context. Those of `numbers` are named by `quantities`. Labels are positions among
-    `class_names`, -1 for none; `task` is what they tell. `groups` numbers the group of every labelled customer, -1 for
-    none; it is None where each customer stands alone. `checksum` is that of the files, `encoded_by` one of the code.
+    their vocabulary, then context; those of `numbers` by `quantities`. Labels, places among `class_names`, tell the
+    `task`; `groups` are None where each customer stands alone; of both -1 is none. `checksum` is that of the files,
+    `encoded_by` one of the code.
     """
 
     customers: np.ndarray
@@ -78,11 +75,6 @@ class Histories:
     def code_kinds(self) -> int:
         """How many of the categories are codes of the data; the others are context."""
         return len(self.vocabularies)
-
-    @property
-    def context(self) -> dict[str, np.ndarray]:
-        """The categories that are no codes, by name."""
-        return dict(zip(self.kinds[self.code_kinds :], self.categories.T[self.code_kinds :], strict=True))
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -132,48 +124,40 @@ def read_events(folder: Path, description: Description) -> Events:
     units = description.units or (1.0,) * len(description.numbers)
     buffers = [bytearray() for _ in range(1 + len(types))]  # they grow in place, and are given back whole
     for row, batch in file.batches(types, optional):
-        seconds, instants, valid = clock.read(batch[description.time])
+        local, instants, valid = clock.read(batch[description.time])
         file.check(description.time, batch[description.time], valid, row, clock.remedy)
         customer, *codes = (_numbered(batch[name], known) for name, known in zip(coded, seen, strict=True))
         numbers = [batch[name].to_numpy(False) for name in description.numbers]
         for name, values in zip(description.numbers, numbers, strict=True):
             right = np.isfinite(values) | batch[name].is_null().to_numpy(False)
             file.check(name, batch[name], right, row, "give a finite number, or none where it is missing")
-        logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
-        columns = [customer, seconds, instants, *codes, *logs]
+        scaled = [values / unit for values, unit in zip(numbers, units, strict=True)]
+        logs = [(np.sign(values) * np.log1p(np.abs(values))).astype(np.float32) for values in scaled]
+        columns = [customer, local // clock.parts, instants, *codes, *logs]
         for buffer, column in zip(buffers, columns, strict=True):
             buffer += column.tobytes()
-    if not buffers[0]:
-        raise DataError(f"{file.path}: no rows; one event a row is expected")
     pa.default_memory_pool().release_unused()
     customer, seconds, instants, *others = map(np.frombuffer, buffers, [column.dtype for column in columns])
     codes, numbers = others[: len(description.categories)], others[len(description.categories) :]
     return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock)
 
 
-def signed_log(values: np.ndarray) -> np.ndarray:
-    """sign(x) log(1 + |x|): spreads amounts of any magnitude, in either direction; NaN stays for a missing one."""
-    return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
-
-
 def read_labels(folder: Path, description: Description, customers: Collection[int | str]) -> Labels:
-    """Class and group of every labelled customer. Without described classes they are the labels that occur, sorted.
-
-    Labels of customers without events are left out. Raises DataError where none is left, or where most of them belong
-    to customers whose events are under another spelling.
-    """
+    """Class and group of every labelled customer with events; the classes are by default the labels that occur."""
     file = table(folder, description, "labels")
     types = dict.fromkeys(description.columns("labels"), pa.string())
     types |= {description.customer: pa.string() if description.vocabularies is None else pa.int64()}
     rows = []
     for _, batch in file.batches(types):
         rows += zip(*(column.to_pylist() for column in batch.columns), strict=True)
-    if not rows:
-        raise DataError(f"{file.path}: no labelled customer; at least one per class and fold is needed")
-    _check_spelling(file.path, rows, customers, description)
     known = [(number, *row) for number, row in enumerate(rows) if row[0] in customers]
+    if not known:
+        raise DataError(
+            f"{file.path}, column {description.customer}: no customer here has events: {rows[0][0]!r} is not "
+            f"{next(iter(customers))!r} in {description.events}; write customers alike in both files"
+        )
     occurring = {label for _, _, label, *_ in known}
-    classes = description.classes or tuple(sorted(occurring, key=by_number(occurring)))
+    classes = description.classes or tuple(sorted(occurring))
     at = f"{file.path}, column {description.label}"
     if len(classes) > MOST_CLASSES:
         raise DataError(f"{at}: {len(classes)} different labels; give at most {MOST_CLASSES} classes")
@@ -194,36 +178,12 @@ def read_labels(folder: Path, description: Description, customers: Collection[in
     return Labels(classes, labels, groups, len(rows) - len(known))
 
 
-def _check_spelling(path: Path, rows: list[tuple], customers: Collection[int | str], description: Description) -> None:
-    """Refuse labels of customers without events where it is their spelling that differs."""
-
-    def plain(customer: int | str) -> str:  # without what programs lose or add
-        return str(customer).strip().casefold().removesuffix(".0").lstrip("0")
-
-    lost = [customer for customer, *_ in rows if customer not in customers]
-    spelled = {plain(customer): customer for customer in customers} if lost else {}
-    pairs = [(customer, spelled[plain(customer)]) for customer in lost if plain(customer) in spelled]
-    if len(lost) == len(rows) or len(pairs) > len(rows) - len(lost):
-        one, other = pairs[0] if pairs else (lost[0], next(iter(customers)))
-        raise DataError(
-            f"{path}, column {description.customer}: {len(lost)} of {len(rows)} labels have no events: "
-            f"{one!r} here is not {other!r} in {description.events}; write customers alike in both files"
-        )
-
-
-def by_number(values: Iterable[str]) -> Callable[[str], tuple[int, str]]:
-    """Key that sorts whole numbers by their size, and anything else as text."""
-    whole = all(re.fullmatch("-?[0-9]{1,18}", value) for value in values)
-    return lambda value: (int(value) if whole else 0, value)
-
-
 def encode(events: Events, labels: Labels, description: Description, checksum: str) -> Histories:
     """Arrays of verified events: customers in increasing id, events in time, in the file's order where it is the same.
 
-    Categories: the codes; where days have dates the hour, when any event has one (24 at 00:00:00, which stands for an
-    unknown time), and the weekday. Numbers: sign(x) log(1 + |x|) of the described ones, and log(1 + days) since the
-    customer's previous event; a missing one is 0, and 1 in a column that says so, which only numbers with missing ones
-    have. Hours and weekdays are those written, all else follows the instant.
+    Categories: the codes; where days have dates the hour, when any event has one (24 at 00:00:00, an unknown time), and
+    the weekday, both as written. Numbers: sign(x) log(1 + |x|) of the described ones, and log(1 + days) since the
+    customer's previous event; a missing one is 0, and 1 in a column that says so.
     """
     found = summary(events, labels, description)
     customers = sorted(events.customers_seen)
@@ -231,13 +191,12 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
     rank[[events.customers_seen[customer] for customer in customers]] = np.arange(len(customers))
     offsets = np.append(0, np.cumsum(np.bincount(rank[events.customer])))
     order = time_order(rank[events.customer], events.instants)
-    written, instants = events.seconds[order], events.instants[order]
-    seconds = instants // events.clock.parts
+    seconds = events.instants[order] // events.clock.parts
     known = description.vocabularies or (None,) * len(description.categories)
     vocabularies, tables = zip(*map(known_codes, events.codes_seen, known), strict=True)
     kind = np.min_scalar_type(max(UNKNOWN_HOUR, *map(len, vocabularies)))
     codes = [places.astype(kind)[column[order]] for places, column in zip(tables, events.codes, strict=True)]
-    context = time_context(written, events.clock.weekday)
+    context = time_context(events.seconds[order], events.clock.weekday)
     categories = np.stack([*codes, *context.values()], axis=1, dtype=kind)
     values = [column[order] for column in events.numbers]
     missing = {name: np.isnan(column) for name, column in zip(description.numbers, values, strict=True)}
@@ -246,14 +205,11 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
     gap[offsets[:-1]] = 0
     numbers = [*map(np.nan_to_num, values), np.log1p(gap / DAY), *missing.values()]
     numbers = np.stack(numbers, axis=1, dtype=np.float32, casting="unsafe")
-    again = (np.diff(instants) == 0) & (categories[1:] == categories[:-1]).all(1)
-    again &= (np.delete(numbers[1:], len(values), 1) == np.delete(numbers[:-1], len(values), 1)).all(1)
-    again[offsets[1:-1] - 1] = False
-    found["events_equal_to_the_one_before"] = int(again.sum())
     for name, column in zip(description.categories, codes, strict=True):
         found[f"events_with_unknown_{name}"] = int((column == 0).sum())
     found |= {f"events_without_{name}": int(column.sum()) for name, column in missing.items()}
     group_of = {name: number for number, name in enumerate(sorted(set(labels.groups.values())))}
+    groups = np.array([group_of.get(labels.groups.get(customer), -1) for customer in customers])
     return Histories(
         customers=np.array(customers),
         labels=np.array([labels.places.get(customer, -1) for customer in customers], np.int8),
@@ -268,15 +224,15 @@ def encode(events: Events, labels: Labels, description: Description, checksum: s
         kinds=(*description.categories, *context),
         quantities=(*description.numbers, "gap", *(f"no {name}" for name in missing)),
         vocabularies=vocabularies,
-        groups=np.array([group_of.get(labels.groups.get(customer), -1) for customer in customers])
-        if group_of
-        else None,
+        groups=groups if group_of else None,
     )
 
 
 def time_order(rank: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The events' places when sorted by their customer's rank, then by time; equal ones stay in the file's order."""
-    span = int(times.max()) - int(times.min()) + 1
+    times = times - times.min()
+    times //= max(1, np.gcd.reduce(times))  # small numbers where times are whole seconds
+    span = int(times.max()) + 1
     if span * (int(rank.max()) + 1) >= 2**62:
         return np.lexsort((times, rank))
     return np.argsort(rank * span + times, kind="stable")  # twice as fast
@@ -294,14 +250,13 @@ def time_context(seconds: np.ndarray, weekday: int | None) -> dict[str, np.ndarr
 
 
 def known_codes(seen: dict, vocabulary: tuple[int, ...] | None) -> tuple[tuple[int | str, ...], np.ndarray]:
-    """A column's vocabulary, and for every value seen its place in it from 1, 0 where it is none of it.
+    """A column's vocabulary, by default the sorted values seen, and for each value seen its place in it, 0 for none.
 
-    Without one given it is the sorted values seen in all events. Labels do not enter, so nothing of what is to be
-    predicted leaks; a code that only test customers have gets a row of its own, which training never moves.
+    All events enter and no label, so nothing of what is to be predicted leaks; training never moves the embedding of a
+    code that only test customers have.
     """
     if vocabulary is None:
-        values = [value for value in seen if value is not None]
-        vocabulary = tuple(sorted(values, key=by_number(values)))
+        vocabulary = tuple(sorted(seen.keys() - {None}))
     place = {value: number for number, value in enumerate(vocabulary, 1)}
     return vocabulary, np.array([place.get(value, 0) for value in seen])
 
@@ -309,14 +264,11 @@ def known_codes(seen: dict, vocabulary: tuple[int, ...] | None) -> tuple[tuple[i
 def summary(events: Events, labels: Labels, description: Description) -> dict[str, int]:
     """What a reader should know about the files: sizes, and everything odd that was handled."""
     sizes = np.bincount(events.customer)
-    same = events.customer[1:] == events.customer[:-1]
-    back = same & (events.instants[1:] < events.instants[:-1])
-    found = {"events": len(events.customer), "customers": len(sizes), "labelled": len(labels.places)}
-    if labels.groups:
-        found["groups"] = len(set(labels.groups.values()))
-    for name, seen in zip(description.categories, events.codes_seen, strict=True):
-        found[f"distinct_{name}"] = len(seen.keys() - {None})
-    found |= {
+    back = (np.diff(events.customer) == 0) & (np.diff(events.instants) < 0)
+    found = {
+        "events": len(events.customer),
+        "customers": len(sizes),
+        "labelled": len(labels.places),
         "first_day": int(events.seconds.min() // DAY),
         "last_day": int(events.seconds.max() // DAY),
         "longest_history": int(sizes.max()),
@@ -324,6 +276,8 @@ def summary(events: Events, labels: Labels, description: Description) -> dict[st
         "events_out_of_order": int(back.sum()),
         "customers_without_label": len(sizes) - len(labels.places),
     }
+    for name, seen in zip(description.categories, events.codes_seen, strict=True):
+        found[f"distinct_{name}"] = len(seen.keys() - {None})
     if events.clock.weekday is not None:
         found["events_at_unknown_midnight"] = int((events.seconds % DAY == 0).sum())
     if labels.without_events:
@@ -352,12 +306,11 @@ def save(histories: Histories, folder: Path) -> None:
     """Every array as a file, the rest as a note; the folder appears complete, with checksums, or not at all."""
     with atomic_folder(folder) as partial:
         note = {}
-        for field in dataclasses.fields(histories):
-            value = getattr(histories, field.name)
+        for name, value in vars(histories).items():
             if isinstance(value, np.ndarray):
-                np.save(partial / f"{field.name}.npy", value)
+                np.save(partial / f"{name}.npy", value)
             else:
-                note[field.name] = value
+                note[name] = value
         (partial / "note.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 

@@ -8,11 +8,9 @@ import csv
 import difflib
 import gzip
 import io
-import lzma
-import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -23,30 +21,21 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from lib.data.description import DAY, FILE, LAST_DAY, Clock, DataError, Description, Times
+from lib.data.description import DAY, FILE, Clock, DataError, Description, Remedy, Times
 
-BLOCK = 1 << 22
-"""Bytes read at a time: large beside the cost of a call, small beside the arrays that are made."""
-ROWS = 1 << 16
-"""Rows of Parquet read at a time."""
-COMPRESSED = {
-    "gzip": rb"\x1f\x8b",
-    "bz2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
-    "xz": rb"\xfd7zXZ\x00",
-    "zstd": rb"\x28\xb5\x2f\xfd",
-}
+BLOCK, ROWS = 1 << 22, 1 << 16  # bytes, and rows of Parquet, that are read at a time
+COMPRESSED = {"gzip": rb"\x1f\x8b", "bz2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "zstd": rb"\x28\xb5\x2f\xfd"}
 OTHERS = {
     "a zip archive or an Excel file": rb"PK\x03\x04",
-    "an old Excel file": rb"\xd0\xcf\x11\xe0",
-    "an Arrow file": rb"ARROW1\x00\x00",
+    "an xz archive": rb"\xfd7zXZ\x00",
     "UTF-16 text": rb"\xff\xfe|\xfe\xff",
 }
-BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
-BROKEN_PARQUET = (OSError, UnicodeDecodeError, pa.ArrowException)
+BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
 
-PER_SECOND = {"days": 1 / DAY, "s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+NANOSECONDS = {"days": DAY * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59)"
+LAST_DAY = 100_000  # a column of seconds, where days are meant, lies beyond; nanoseconds reach a little farther
+ISO = "an ISO date or time without zone (2024-05-31 or 2024-05-31 18:03:59, from 1678 to 2261)"
 DATE = r"^(\d{4})(\d\d)(\d\d)"
 ZONE = r" ?(Z|UTC|[+-]\d\d(?::?\d\d)?)"
 COMPACT = rf"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([T ]?\d\d:?\d\d:?\d\d(\.\d+)?({ZONE})?)?"
@@ -55,48 +44,38 @@ ZONED = rf"^(.{{11,}}?){ZONE}$"
 
 @contextmanager
 def opened(path: Path) -> Iterator[pa.NativeFile]:
-    """The file's bytes, decompressed. Raises DataError for a format that is not read, and where it is broken."""
+    """The file's bytes, decompressed. Raises DataError for a format that is not read, and where it is broken.
+
+    The stream is for pyarrow's threads, which may still read when Python ends: none of Python's own.
+    """
     head = first_bytes(path)
     for other, magic in OTHERS.items():
         if re.match(magic, head):
             raise DataError(f"{path}: {other}; export it as comma-separated text in UTF-8, or as Parquet")
     codec = next((codec for codec, magic in COMPRESSED.items() if re.match(magic, head)), None)
-    with whole(path, codec or "file", BROKEN), decompressed(path, codec) as stream:
-        yield stream
+    with whole(path, codec or "file"):
+        # Zeros may follow a gzip file, which pyarrow refuses; the last byte is zero, too, of less than 16 MiB of text.
+        if codec == "gzip" and path.read_bytes().endswith(b"\0"):
+            stream = pa.BufferReader(gzip.decompress(path.read_bytes()))
+        else:
+            stream = pa.input_stream(str(path), compression=codec)
+        with stream:
+            yield stream
 
 
 @contextmanager
-def whole(path: Path, kind: str, broken: tuple[type[Exception], ...]) -> Iterator[None]:
+def whole(path: Path, kind: str) -> Iterator[None]:
     """Raise DataError where reading fails in one of the ways in which a broken file of its kind does."""
     try:
         yield
-    except broken as error:
-        raise DataError(f"{path}: broken or truncated {kind}; export or download it again") from error
-
-
-def decompressed(path: Path, codec: str | None) -> pa.NativeFile:
-    """A stream for pyarrow's threads, which may still read when Python ends: none of Python's own.
-
-    From memory where pyarrow has no codec, or where zeros may follow a gzip file; then its last byte is zero, as it is
-    where the text has less than 16 MiB.
-    """
-    if codec == "xz":
-        return pa.BufferReader(lzma.decompress(path.read_bytes()))
-    if codec == "gzip":
-        with path.open("rb") as raw:
-            raw.seek(-1, os.SEEK_END)
-            if raw.read() == b"\0":
-                return pa.BufferReader(gzip.decompress(path.read_bytes()))
-    return pa.input_stream(str(path), compression=codec)
+    except BROKEN as error:
+        raise DataError(f"{path}: unreadable, broken or truncated {kind}; export or download it again") from error
 
 
 def first_bytes(path: Path) -> bytes:
     """Enough of the file to tell what it is."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(16)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; make it readable") from error
+    with whole(path, "file"), path.open("rb") as stream:
+        return stream.read(16)
 
 
 def table(folder: Path, description: Description, key: str) -> "Table":
@@ -110,16 +89,13 @@ def table(folder: Path, description: Description, key: str) -> "Table":
 class Table:
     """A file of rows; `names` are its columns, `top` where in it they stand."""
 
-    decimal = "."
+    delimiter, decimal = ",", "."
 
     def __init__(self, path: Path, names: list[str], top: str = "") -> None:
         self.path, self.names, self.top = path, names, top
 
     def batches(self, types: dict, optional: Iterable[str] = ()) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Number of the first row (from 0) and rows of the columns with the given types, in order.
-
-        Raises DataError for empty cells but in the `optional` columns, a value that is not of its type, a broken file.
-        """
+        """First row's number (from 0) and typed rows. Raises DataError for cells of another type or not `optional`."""
         row = 0
         for batch in self._typed(types):
             for name in types:
@@ -127,10 +103,10 @@ class Table:
                     self.check(name, batch[name], batch[name].is_valid().to_numpy(False), row, "fill in the value")
             yield row, batch
             row += batch.num_rows
+        if not row:
+            raise DataError(f"{self.path}: no rows; fill them in")
 
-    def check(
-        self, column: str, values: pa.Array, right: np.ndarray, first_row: int, remedy: str | Callable[[object], str]
-    ) -> None:
+    def check(self, column: str, values: pa.Array, right: np.ndarray, first_row: int, remedy: Remedy) -> None:
         """Raise DataError for the first value that is not right, if any."""
         if not right.all():
             place = int(np.argmin(right))
@@ -142,21 +118,15 @@ class Table:
         """Raise DataError where a column is missing or occurs twice, or the file is empty."""
         if not self.names:
             raise DataError(f"{self.path}: empty file; the first line must hold {','.join(wanted)}")
+        plain = {other.strip().casefold(): other for other in self.names if other not in wanted}
         for name in wanted:
+            near = difflib.get_close_matches(name.strip().casefold(), plain, 1)
             if name not in self.names:
-                raise DataError(f"{self.path}{self.top}: no column {name}; {self._remedy(name, wanted)}")
+                found = f"the nearest is {plain[near[0]]!r}" if near else f"needed are {self.delimiter.join(wanted)}"
+                remedy = f"rename it, or write yours, or another `delimiter`, in {FILE}"
+                raise DataError(f"{self.path}{self.top}: no column {name}; {found}: {remedy}")
             if self.names.count(name) > 1:
                 raise DataError(f"{self.path}{self.top}: column {name} occurs twice; rename or remove one of them")
-
-    def _remedy(self, name: str, wanted: list[str]) -> str:
-        separator = next((s for s in ";\t|" if any(s in cell for cell in self.names)), None)
-        if separator:
-            return f"separate columns by commas, not {separator!r}, or write `delimiter: {separator!r}` in {FILE}"
-        plain = {other.strip().casefold(): other for other in self.names if other not in wanted}
-        near = difflib.get_close_matches(name.strip().casefold(), plain, 1)
-        if near:
-            return f"the nearest is {plain[near[0]]!r}: rename it, or write it so in {FILE}"
-        return f"the {'first line' if self.top else 'file'} must hold {','.join(wanted)}"
 
 
 class Delimited(Table):
@@ -184,13 +154,13 @@ class Delimited(Table):
         convert.null_values, convert.strings_can_be_null = [""], True
         parse = pcsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
         row = 0
-        try:
-            with opened(self.path) as stream:
+        with opened(self.path) as stream:
+            try:
                 for batch in pcsv.open_csv(stream, pcsv.ReadOptions(block_size=BLOCK), parse, convert):
                     yield batch
                     row += batch.num_rows
-        except pa.ArrowInvalid as error:
-            raise self._fault(types, row, error) from error
+            except pa.ArrowInvalid as error:
+                raise self._fault(types, row, error) from error
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """First line and cells of every row, the header included; blank lines are counted and left out."""
@@ -227,13 +197,13 @@ class Parquet(Table):
     """A Parquet file, whose columns have types of their own."""
 
     def __init__(self, path: Path) -> None:
-        with whole(path, "Parquet", BROKEN_PARQUET):
+        with whole(path, "Parquet"):
             self.file = pq.ParquetFile(path)
             super().__init__(path, self.file.schema_arrow.names)
 
     def first(self, column: str) -> tuple[str, pa.DataType]:
         """The column's value in the first row, as text, and its type in the file."""
-        with whole(self.path, "Parquet", BROKEN_PARQUET):
+        with whole(self.path, "Parquet"):
             batch = next(self.file.iter_batches(1, columns=[column]), None)
             value = str(batch[0][0]) if batch and batch[0][0].is_valid else ""
             return value, self.file.schema_arrow.field(column).type
@@ -243,26 +213,20 @@ class Parquet(Table):
         return f"row {row + 1}"
 
     def _typed(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-        row = 0
-        with whole(self.path, "Parquet", BROKEN_PARQUET):
+        with whole(self.path, "Parquet"):
             for batch in self.file.iter_batches(ROWS, columns=list(types)):
                 batch.validate(full=True)
-                yield pa.record_batch({name: self._cast(name, batch[name], kind, row) for name, kind in types.items()})
-                row += batch.num_rows
+                yield pa.record_batch({name: self._cast(name, batch[name], kind) for name, kind in types.items()})
 
-    def _cast(self, name: str, column: pa.Array, kind: pa.DataType, row: int) -> pa.Array:
+    def _cast(self, name: str, column: pa.Array, kind: pa.DataType) -> pa.Array:
         if isinstance(column, pa.DictionaryArray):
             column = column.dictionary_decode()
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             column = pc.if_else(pc.equal(column, ""), None, column)
         try:
             return column.cast(kind)
-        except pa.ArrowNotImplementedError as error:
-            raise DataError(f"{self.path}, column {name}: holds {column.type}; store it as {kind}") from error
-        except pa.ArrowInvalid:
-            right = np.array([fits(value, kind) for value in column.cast(pa.string()).to_pylist()])
-            self.check(name, column, right, row, f"store it as {kind}")
-            raise
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise DataError(f"{self.path}, column {name}: {error}; store it as {kind}") from error
 
 
 def fits(value: str | None, kind: pa.DataType, decimal: str = ".") -> bool:
@@ -283,72 +247,65 @@ def clock_of(file: Table, column: str, unit: str | None) -> Clock:
     """How the first row writes its time: a date or time, with a zone or without, or a number of the unit."""
     first, kind = file.first(column)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return stamps(getattr(kind, "tz", None), 10 ** (9 if getattr(kind, "unit", None) == "ns" else 6))
-    compact = unit is None and re.fullmatch(COMPACT, first)
-    if unit or (first and fits(first, pa.float64(), file.decimal) and not compact):
+        return stamps(getattr(kind, "tz", None))
+    compact = re.fullmatch(COMPACT, first)
+    if unit or (first and not compact and fits(first, pa.float64(), file.decimal)):
         return numbered(unit or "days")
-    parts = 10 ** (9 if re.search(r"\.\d{7,}", first) else 6)
     zoned = bool(re.search(ZONED, first))
-    return as_text(zoned, parts) if compact or zoned else stamps(None, parts)
+    return as_text(zoned) if compact or zoned else stamps(None)
 
 
 def numbered(unit: str) -> Clock:
     """Numbers of days, to the nearest second, or since 1 January 1970 in a unit; hours and weekdays are UTC's."""
-    parts, per = 10 ** (9 if unit == "ns" else 6), PER_SECOND[unit]
-    scale, half = (DAY * parts, parts // 2) if unit == "days" else (parts // per, 0)
+    scale, half = NANOSECONDS[unit], 5 * 10**8 if unit == "days" else 0
 
-    def parsed(column: pa.Array) -> Times:
-        valid = np.abs(column.to_numpy()) < LAST_DAY * DAY * per
-        instant = np.round(np.where(valid, column.to_numpy(), 0) * scale).astype(np.int64) + half
-        return instant, instant, valid
+    def read(column: pa.Array) -> Times:
+        values = column.to_numpy()
+        valid = np.abs(values) < LAST_DAY * NANOSECONDS["days"] // scale
+        instants = np.round(np.where(valid, values, 0) * scale).astype(np.int64) + half
+        return instants, instants, valid
 
     kind = pa.int64() if unit == "ns" else pa.float64()
-    return Clock(kind, parsed, number_remedy, None if unit == "days" else 3, parts)
+    return Clock(kind, read, number_remedy, None if unit == "days" else 3)
 
 
 def number_remedy(value: float) -> str:
     """What to do about a number that is beyond its unit."""
     for unit, word in WORDS.items():
-        if 1990 < 1970 + value / PER_SECOND[unit] / DAY / 365.2425 < 2100:
+        if 1990 < 1970 + value * NANOSECONDS[unit] / NANOSECONDS["days"] / 365.2425 < 2100:
             return f"it looks like {word} since 1970: write `time_unit: {unit}` in {FILE}"
     return f"give a number of days, less than {LAST_DAY:,}, or the unit since 1970 as `time_unit` in {FILE}"
 
 
-def stamps(zone: str | None, parts: int) -> Clock:
+def stamps(zone: str | None) -> Clock:
     """Dates and times without zone, or instants to be written in a zone."""
 
-    def parsed(column: pa.Array) -> Times:
+    def read(column: pa.Array) -> Times:
         local = column if zone in (None, "UTC") else pc.local_timestamp(column)
         return _integers(local), _integers(column), np.ones(len(column), bool)
 
-    kind = pa.timestamp("us" if parts == 10**6 else "ns", zone)
-    return Clock(kind, parsed, "give a date less than 2,700 years from 1970", parts=parts)
+    return Clock(pa.timestamp("ns", zone), read)
 
 
-def as_text(zoned: bool, parts: int) -> Clock:
+def as_text(zoned: bool) -> Clock:
     """Compact dates, or times with a zone; hours and weekdays are those written."""
-    kind = pa.timestamp("us" if parts == 10**6 else "ns", "UTC" if zoned else None)
+    kind = pa.timestamp("ns", "UTC" if zoned else None)
 
-    def stamped(text: pa.Array, kind: pa.DataType) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            return _integers(text.cast(kind)), np.ones(len(text), bool)
-        except pa.ArrowInvalid:
-            valid = np.array([fits(value, kind) for value in text.to_pylist()])
-            some_time = "1970-01-01T00:00:00" + ("Z" if kind.tz else "")
-            return _integers(pc.if_else(valid, text, some_time).cast(kind)), valid
-
-    def parsed(column: pa.Array) -> Times:
+    def read(column: pa.Array) -> Times:
         text = pc.replace_substring_regex(column, rf"{DATE}[T ]?(\d\d):?(\d\d):?(\d\d)", r"\1-\2-\3 \4:\5:\6")
         text = pc.replace_substring_regex(text, rf"{DATE}$", r"\1-\2-\3")
-        text = pc.replace_substring_regex(text, ZONED, r"\1\2") if zoned else text
-        instant, valid = stamped(pc.replace_substring(text, "UTC", "Z"), kind)
-        if not zoned:
-            return instant, instant, valid
-        local, _ = stamped(pc.replace_substring_regex(text, ZONED, r"\1"), pa.timestamp(kind.unit))
-        return local, instant, valid
+        if zoned:
+            text = pc.replace_substring(pc.replace_substring_regex(text, ZONED, r"\1\2"), "UTC", "Z")
+        try:
+            instants = _integers(text.cast(kind))
+        except pa.ArrowInvalid:
+            nothing = np.zeros(len(text), np.int64)
+            return nothing, nothing, np.array([fits(value, kind) for value in text.to_pylist()])
+        local = pc.replace_substring_regex(text, ZONED, r"\1").cast(pa.timestamp("ns"))
+        return _integers(local), instants, np.ones(len(text), bool)
 
     example = "2024-05-31 18:03:59+02:00" if zoned else "20240531, 20240531T180359 or 2024-05-31 18:03:59"
-    return Clock(pa.string(), parsed, f"write times alike, as {example}", parts=parts)
+    return Clock(pa.string(), read, f"write times alike, as {example}")
 
 
 def _integers(stamped: pa.Array) -> np.ndarray:

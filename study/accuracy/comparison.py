@@ -1,23 +1,21 @@
-"""The tables of the comparison: scores beside costs, controls beside their mechanism, true beside permuted order."""
+"""The tables of the comparison: scores, controls beside their network, true beside permuted order, what was tried."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from scipy.special import expit
 
-from lib.data.batches import stratified_folds
 from lib.data.histories import Histories
-from lib.paths import FACTS
-from lib.training.runs import Run
+from lib.paths import DATA
 from study.accuracy import evaluate, references
-from study.accuracy.evaluate import out_of_fold
+from study.accuracy.references import Split
 from study.report import MODEL_STYLE
 from study.variants import VARIANTS, permuted
 from study.wording import words
 
 BAYES = "bayes_optimum"
-ORDERED = "bigram_regression"
-"""The classical model that sees order, by neighbours."""
+ORDERED = "bigram_regression"  # the classical model that sees order, by neighbours
 
 
 def label(model: str) -> str:
@@ -39,19 +37,6 @@ def main_table(values: pd.DataFrame, calibration: pd.DataFrame, costs: pd.DataFr
     return table.join(costs).rename(index=label)
 
 
-def against(differences: pd.DataFrame, bases: dict[str, str]) -> pd.DataFrame:
-    """By model its difference to the model that it is set against (value, low, high); zero to itself."""
-    rows = {}
-    for model, base in bases.items():
-        if model == base:
-            rows[model] = (0.0, 0.0, 0.0)
-        elif f"{model} − {base}" in differences.index:
-            rows[model] = tuple(differences.loc[f"{model} − {base}", ["difference", "low", "high"]])
-        else:
-            rows[model] = tuple(-differences.loc[f"{base} − {model}", ["difference", "high", "low"]])
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
-
-
 def long_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame:
     """A table with columns model, value, low and high (and metric, x) as result rows: bounds become metrics."""
     filled = table.assign(metric=table.get("metric", "roc_auc"), x=table.get("x", pd.Series(None, table.index)))
@@ -67,34 +52,21 @@ def column_rows(table: pd.DataFrame, axis: str, experiment: str) -> pd.DataFrame
     return rows.assign(experiment=experiment, seed=None, split=None, axis=axis, x=None)
 
 
-def control_table(
-    histories: Histories, controls: dict[str, list[Run]], predictions: pd.DataFrame, fold_count: int, seed: int
-) -> pd.DataFrame:
-    """By control: ROC-AUC, and what the network of which it is a change loses by it, on the repeats of both.
-
-    The intervals of the losses hold for all controls at once.
-    """
-    frames = [out_of_fold(histories, name, runs, fold_count) for name, runs in controls.items()]
-    every = pd.concat([predictions, *frames], ignore_index=True)
-    lost = evaluate.comparisons(every, [(VARIANTS[name].changes, name) for name in controls], seed)
-    lost = lost.set_axis(pd.Index(controls, name="model")).rename(columns={"difference": "loss"})
-    scores = evaluate.score_rows(pd.concat(frames), ["roc_auc"], seed).set_index("model")["value"]
-    return lost.rename(columns={"low": "loss_low", "high": "loss_high"}).assign(roc_auc=scores)
+def control_table(predictions: pd.DataFrame, controls: Sequence[str], seed: int) -> pd.DataFrame:
+    """By control, what the network of which it is a change loses in ROC-AUC, the intervals holding for all at once."""
+    lost = evaluate.comparisons(predictions, [(VARIANTS[name].changes, name) for name in controls], seed)
+    names = {"difference": "loss", "low": "loss_low", "high": "loss_high"}
+    return lost.set_axis(pd.Index(controls, name="model")).rename(columns=names)
 
 
 def order_table(
-    histories: Histories, controls: dict[str, list[Run]], predictions: pd.DataFrame, fold_count: int, seed: int
+    histories: Histories, splits: Sequence[Split], predictions: pd.DataFrame, controls: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """True minus permuted order in ROC-AUC, of counted pairs of codes and of the controls on permuted events.
-
-    The intervals hold for all of them at once. Pairs are counted in the first repeat.
-    """
-    frames = [out_of_fold(histories, name, runs, fold_count) for name, runs in controls.items()]
-    counted = references.predictions(permuted(histories), stratified_folds(histories, fold_count, 0), 0, [ORDERED])
-    frames.append(counted.assign(model=f"{ORDERED}_permuted"))
+    """True minus permuted order in ROC-AUC, of counted pairs of codes (in the first repeat's splits) and controls."""
+    counted = references.predictions(permuted(histories), splits, 0, [ORDERED]).assign(model=f"{ORDERED}_permuted")
     names = [ORDERED, *(VARIANTS[name].changes for name in controls)]
     pairs = [(name, f"{name}_permuted") for name in names]
-    table = evaluate.comparisons(pd.concat([predictions, *frames], ignore_index=True), pairs, seed)
+    table = evaluate.comparisons(pd.concat([predictions, counted], ignore_index=True), pairs, seed)
     return table.set_axis(pd.Index(names, name="model"))
 
 
@@ -106,19 +78,33 @@ def spelled(differences: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
     )
 
 
-def beside_published(predictions: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The published results and our models', best first: mean ROC-AUC and accuracy, and by which protocol."""
-    scores = {metric: evaluate.spread(predictions, metric)["mean"] for metric in ("roc_auc", "accuracy")}
-    ours = pd.DataFrame(scores).rename(index=label).reset_index().assign(protocol=protocol, source="this study")
-    published = pd.read_csv(FACTS / "published_results.csv")
-    published["protocol"] += published["labels"].map(", {:,} customers".format)
-    table = pd.concat([published[list(ours)], ours], ignore_index=True).round(3)
-    return table.sort_values("roc_auc", ascending=False, ignore_index=True)
-
-
 def bayes_predictions(histories: Histories, folder: Path, predictions: pd.DataFrame) -> pd.DataFrame:
     """The generator's own probabilities as one more model, in the folds of the first model of the predictions."""
     truth = pd.read_csv(folder / "truth.csv").set_index("customer_id")["log_odds"].reindex(histories.customers)
     first = predictions[predictions["model"] == predictions["model"].iloc[0]]
     probability = expit(truth.to_numpy())[first["position"].to_numpy()]
     return first.assign(model=BAYES, class_0=1 - probability, class_1=probability)
+
+
+def saved_searches() -> dict[str, pd.DataFrame]:
+    """What searches for a recipe left in data/tuning, by name."""
+    return {path.stem: pd.read_csv(path) for path in sorted((DATA / "tuning").glob("*.csv"))}
+
+
+def tried_on(checksum: str, tables: dict[str, pd.DataFrame]) -> pd.Series:
+    """ROC-AUC of the networks that were tried by hand on the data of this checksum; empty where there were none."""
+    counting = tables["counting"]
+    networks = ~counting.iloc[:, 0].str.startswith("regression")
+    scores = [counting.loc[networks, "roc_auc_public_sample"], tables["recipe"]["roc_auc"]]
+    tried = pd.concat(scores, ignore_index=True).dropna()
+    return tried if checksum in set(tables["tuned_on"]["checksum"]) else tried.iloc[:0]
+
+
+def best_for_all(search: pd.DataFrame) -> pd.DataFrame:
+    """By mechanism, the candidate that is best by their mean, and what it lacks to the mechanism's own best.
+
+    `behind_best` and its error are of paired differences on the same customers.
+    """
+    mean = search[search["mechanism"] == "mean"].set_index("trial")["roc_auc"]
+    chosen = search[(search["trial"] == mean.idxmax()) & (search["mechanism"] != "mean")]
+    return chosen.set_index("mechanism")[["roc_auc", "behind_best", "behind_best_error"]]

@@ -1,9 +1,8 @@
-"""Accuracy with its uncertainty: scores of out-of-fold predictions, bootstrap intervals, paired differences.
+"""Accuracy with its uncertainty: scores out of fold, bootstrap intervals, paired differences, calibration.
 
 Predictions are one frame for all models: model, seed (the repeat), fold, position (of the customer), label, seconds (of
-the training) and the probabilities of the classes, class_0 to class_{K-1}. Every customer is predicted once per repeat,
-by a model that never saw it. A resample of customers is a row of weights (how often each was drawn), so that a score of
-all resamples is a few products of arrays.
+the training) and the probabilities class_0 to class_{K-1}. Every customer is predicted once per repeat, by a model that
+never saw it. A resample of customers is a row of weights (how often each was drawn).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from lib.data.histories import Histories
 from lib.training.runs import Run
 
 RESAMPLES = 2000
-BATCH = 500
-"""Resamples scored together: bounds the memory."""
+BATCH = 500  # resamples scored together: bounds the memory
+SIMULATIONS = 1000  # of labels, were the probabilities true
 
 Probabilities = Float[ndarray, "customers classes"]
 Scores = Float[ndarray, "repeats customers classes"]
@@ -38,16 +37,11 @@ def prediction_frame(
 
 
 def score_table(predictions: pd.DataFrame, model: str) -> tuple[Scores, Labels]:
-    """Probabilities by repeat, customer and class of one model, and the customers' labels.
-
-    Raises ValueError when a customer is predicted not exactly once per repeat.
-    """
+    """One model's probabilities and the labels. Raises ValueError unless every repeat predicts each customer once."""
     chosen = predictions[predictions["model"] == model]
-    if chosen.duplicated(["seed", "position"]).any():
-        raise ValueError(f"{model}: a customer is predicted twice in one repeat")
-    columns = [name for name in predictions.columns if name.startswith("class_")]
+    columns = chosen.filter(like="class_").columns
     tables = [chosen.pivot(index="seed", columns="position", values=name) for name in columns]
-    scores = np.stack([table.sort_index(axis=1).to_numpy(np.float64) for table in tables], axis=-1)
+    scores = np.stack([table.to_numpy(np.float64) for table in tables], axis=-1)
     if np.isnan(scores).any():
         raise ValueError(f"{model}: a customer is missing from a repeat")
     return scores, chosen.drop_duplicates("position").sort_values("position")["label"].to_numpy()
@@ -115,10 +109,7 @@ def interval(
     minus: Float[ndarray, "other_repeats customers classes"] | None = None,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """A metric averaged over repeats, with its 95 % bootstrap interval over customers (stratified by label).
-
-    With `minus`, the paired difference to other scores of the same customers.
-    """
+    """A metric, or the paired difference to that of other scores, with its 95 % bootstrap interval over customers."""
     drawn = bootstrap(scores, labels, metric, seed)
     if minus is not None:
         drawn = drawn - bootstrap(minus, labels, metric, seed)
@@ -137,10 +128,10 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str] | None = None, seed
     return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high"])
 
 
-def spread(predictions: pd.DataFrame, metric: str = "roc_auc") -> pd.DataFrame:
-    """By model, mean and standard deviation of the metric over repeats."""
+def spread(predictions: pd.DataFrame) -> pd.DataFrame:
+    """By model, mean and standard deviation of ROC-AUC over repeats."""
     models = predictions["model"].unique()
-    values = pd.DataFrame({model: value(metric, *score_table(predictions, model)) for model in models})
+    values = pd.DataFrame({model: value("roc_auc", *score_table(predictions, model)) for model in models})
     return values.agg(["mean", "std"]).T.rename_axis("model")
 
 
@@ -148,10 +139,9 @@ def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: i
     """Paired differences in ROC-AUC, first minus second, with 95 % intervals that hold for all the pairs at once.
 
     Of pair j let d_j be the difference found, d*_j that of a resample of customers (the same one for all pairs) and s_j
-    its standard deviation over resamples; q is the 95 % quantile of max_j |d*_j − d_j| / s_j. The interval d_j ± q s_j
-    holds for whichever pair is looked at afterwards (max-t; Westfall and Young 1993).
-    Of two models only the repeats that both have enter. `detectable` is the difference that such an interval would have
-    kept from zero with a probability of 80 %. Indexed by "first − second".
+    its standard deviation over resamples; q is the 95 % quantile of max_j |d*_j − d_j| / s_j, the interval d_j ± q s_j
+    (max-t; Westfall and Young 1993). Only repeats that both models have enter. `detectable` is the difference that such
+    an interval would have kept from zero with a probability of 80 %. Indexed by "first − second".
     """
     repeats = {name: frozenset(chosen["seed"]) for name, chosen in predictions.groupby("model")}
     drawn = {}
@@ -174,10 +164,7 @@ def comparisons(predictions: pd.DataFrame, pairs: list[tuple[str, str]], seed: i
 def out_of_fold(
     histories: Histories, name: str, runs: list[Run], fold_count: int, predict: Callable | None = None
 ) -> pd.DataFrame:
-    """Test-fold predictions of `cross_validate`'s runs in the shape of this module.
-
-    With `predict(model, histories, customers)` it makes them, for example with a part of the model switched off.
-    """
+    """Test-fold predictions of `cross_validate`'s runs, or what `predict(model, histories, customers)` makes."""
     frames = []
     for place, run in enumerate(runs):
         position = run.predictions["position"].to_numpy()
@@ -186,3 +173,35 @@ def out_of_fold(
         frame = prediction_frame(histories, name, *divmod(place, fold_count), position, probabilities)
         frames.append(frame.assign(seconds=run.history["seconds"].sum()))
     return pd.concat(frames, ignore_index=True)
+
+
+def calibration_error(
+    probability: Float[ndarray, " customers"], correct: Bool[ndarray, "draws customers"], bins: int = 10
+) -> Float[ndarray, " draws"]:
+    """Expected calibration error: mean gap of probability and frequency over bins of equal numbers of customers."""
+    order, count = np.argsort(probability, kind="stable"), len(probability)
+    starts = np.unique(np.arange(bins) * count // bins)
+    return np.abs(np.add.reduceat((probability - correct)[:, order], starts, axis=1)).sum(1) / count
+
+
+def calibration(scores: Scores, labels: Labels, seed: int) -> tuple[float, float]:
+    """Calibration error averaged over repeats, and its 95 % quantile if the probabilities were true.
+
+    Of two classes the second's probability is judged, of more that of the most probable one. Even true probabilities
+    have an error: labels are drawn from them, with the same uniform numbers in every repeat, and scored.
+    """
+    if scores.shape[-1] == 2:
+        probability, correct = scores[..., 1], np.broadcast_to(labels == 1, scores.shape[:2])
+    else:
+        probability, correct = scores.max(-1), scores.argmax(-1) == labels
+    uniforms = np.random.default_rng(seed).random((SIMULATIONS, len(labels)))
+    found = [calibration_error(one, truth[None])[0] for one, truth in zip(probability, correct, strict=True)]
+    chance = np.mean([calibration_error(one, uniforms < one) for one in probability], axis=0)
+    return float(np.mean(found)), float(np.quantile(chance, 0.95))
+
+
+def calibrations(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Calibration error of every model and what chance stays below in 95 % of cases."""
+    rows = {name: calibration(*score_table(predictions, name), seed) for name in predictions["model"].unique()}
+    columns = ["calibration_error", "calibration_error_limit"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")

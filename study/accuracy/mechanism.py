@@ -1,5 +1,6 @@
 """How one mechanism learns, shown alike for all: its training, its accuracy out of fold, one fold to try out."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -8,9 +9,8 @@ from lib.data.histories import Histories
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import Run, build_classifier, predict, train
-from study import figures
 from study.accuracy import evaluate
-from study.report import Page
+from study.report import MODEL_STYLE, Page
 from study.wording import words
 
 
@@ -28,10 +28,24 @@ def try_out(
 
 
 def show_training(page: Page, model: str, runs: list[Run], fold_count: int) -> pd.DataFrame:
-    """The curves of every run as a figure; their rows."""
-    rows = figures.training_rows(page.notebook, model, runs, fold_count)
+    """Loss and accuracy on the training customers per epoch: a figure, and result rows without their task."""
+    names = {"loss": "training_loss", "accuracy": "training_accuracy", "epoch": "x"}
+    frames = [
+        run.history.rename(columns=names)
+        .melt("x", ["training_loss", "training_accuracy"], "metric")
+        .assign(seed=place // fold_count, split=f"fold {place % fold_count + 1}")
+        for place, run in enumerate(runs)
+    ]
+    rows = pd.concat(frames, ignore_index=True).assign(experiment=page.notebook, model=model, axis="epoch")
+    fig, panels = plt.subplots(1, 2)
+    colour, labels = MODEL_STYLE[model]["color"], ("cross-entropy, nats", "accuracy")
+    for ax, label, (_, chosen) in zip(panels, labels, rows.groupby("metric", sort=False), strict=True):
+        for _, run in chosen.groupby(["seed", "split"]):
+            ax.plot(run["x"], run["value"], color=colour, alpha=0.25, linewidth=0.8)
+        ax.plot(chosen.groupby("x")["value"].mean(), color=colour)
+        ax.set(xlabel="epoch", ylabel=f"{label} on training customers")
     page.save_figure(
-        figures.training_curves(rows, model),
+        fig,
         "training",
         caption="Training of every fold and repeat (thin) and their mean (thick).",
         alt="Training loss falling and training accuracy rising with the epochs, all runs and their mean",

@@ -7,21 +7,17 @@ from matplotlib.figure import Figure
 
 from lib.data.histories import Histories
 
-HALF_WIDTH = 1.96
-"""Of a 95 % interval, in standard errors."""
-LONGEST_NAME = 44
+HALF_WIDTH = 1.96  # of a 95 % interval, in standard errors
 
 
 def code_odds(histories: Histories, least_customers: int) -> pd.DataFrame:
     """Log odds ratio of using a code of the first kind, a class to the rest, if enough labelled customers use it.
 
     Of two classes the second is compared with the first; of more, each with all others. Columns: class, others (what it
-    is compared with), place and code (of the vocabulary), log_odds, error, customers. Half a customer is added to each
-    cell (Haldane).
+    is compared with), place and code of the vocabulary, log_odds, error. Half a customer joins each cell (Haldane).
     """
     size = histories.cardinalities[0]
-    owner = histories.owners
-    used = np.unique(owner * size + histories.categories[:, 0])
+    used = np.unique(histories.owners * size + histories.categories[:, 0])
     users = np.zeros((histories.classes, size))
     label, code = histories.labels[used // size], used % size
     np.add.at(users, (label[label >= 0], code[label >= 0]), 1)
@@ -37,7 +33,6 @@ def code_odds(histories: Histories, least_customers: int) -> pd.DataFrame:
             "code": [histories.vocabularies[0][number - 1] for number in place],
             "log_odds": np.log(mine * rest_not / (rest * mine_not)),
             "error": np.sqrt(1 / mine + 1 / rest + 1 / mine_not + 1 / rest_not),
-            "customers": users[:, place].sum(0),
         }
         frames.append(pd.DataFrame(frame).sort_values("log_odds"))
     return pd.concat(frames, ignore_index=True)
@@ -48,12 +43,12 @@ def odds_figure(odds: pd.DataFrame, names: dict[int | str, str], most: int = 10)
     groups = [
         (name, pd.concat([part.head(most), part.tail(most)]).drop_duplicates()) for name, part in odds.groupby("class")
     ]
-    heights = [max(len(part), 1) for _, part in groups]
+    heights = [len(part) for _, part in groups]
     fig, panels = plt.subplots(
         len(groups), squeeze=False, figsize=(7, 1 + 0.23 * sum(heights)), height_ratios=heights, sharex=True
     )
     for ax, (name, part) in zip(panels[:, 0], groups, strict=True):
-        labels = [f"{names[code][:LONGEST_NAME]} ({code})" if code in names else str(code) for code in part["code"]]
+        labels = [f"{names[code][:44]} ({code})" if names.get(code) else str(code) for code in part["code"]]
         error = HALF_WIDTH * part["error"]
         ax.errorbar(part["log_odds"], range(len(part)), xerr=error, fmt="o", color="#555555")
         ax.axvline(0, color="#9a9a9a", linewidth=0.8, linestyle=":")

@@ -1,10 +1,8 @@
 """What each part of a network makes of the class logit, and how well it ranks customers on its own."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from lib.data.batches import collate, last_events, length_batches
 from lib.data.histories import Histories
@@ -12,7 +10,6 @@ from lib.training.classifier import Classifier
 from lib.training.loop import TrainConfig
 from lib.training.runs import PREDICTED_TOGETHER, Run
 from study.accuracy.evaluate import interval, prediction_frame, score_table
-from study.report import MODEL_STYLE
 
 PARTS = {
     "head on the encoder": ["head"],
@@ -43,10 +40,7 @@ def against_the_others(scores: np.ndarray) -> np.ndarray:
 
 
 def logit_parts(histories: Histories, runs: dict[str, list[Run]], fold_count: int, seed: int) -> pd.DataFrame:
-    """By network and part (`split`), on customers never seen: what the part makes of the logit, and its ROC-AUC alone.
-
-    `deviation` is the standard deviation of the part's logit over the customers of a fold, averaged over runs.
-    """
+    """By network and part (`split`), on customers never seen: deviation of its logit, mean over runs; ROC-AUC alone."""
     rows = []
     for model, of_model in runs.items():
         positions = [run.predictions["position"].to_numpy() for run in of_model]
@@ -61,22 +55,3 @@ def logit_parts(histories: Histories, runs: dict[str, list[Run]], fold_count: in
             row = {"model": model, "split": part, "deviation": np.mean([each.std(0).mean() for each in logits])}
             rows.append(row | {"roc_auc": auc, "roc_auc_low": low, "roc_auc_high": high})
     return pd.DataFrame(rows)
-
-
-def parts_figure(table: pd.DataFrame) -> Figure:
-    """By part and network: standard deviation of its logit, and the ROC-AUC it reaches alone with its interval."""
-    fig, panels = plt.subplots(1, 2, sharey=True, figsize=(8, 3.6))
-    names, models = list(table["split"].unique()), list(table["model"].unique())
-    for number, model in enumerate(models):
-        style, rows = MODEL_STYLE[model], table[table["model"] == model]
-        place = np.arange(len(names)) + 0.8 * (number - (len(models) - 1) / 2) / len(models)
-        panels[0].barh(place, rows["deviation"], 0.75 / len(models), color=style["color"], label=style["label"])
-        error = [rows["roc_auc"] - rows["roc_auc_low"], rows["roc_auc_high"] - rows["roc_auc"]]
-        look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
-        panels[1].errorbar(rows["roc_auc"], place, xerr=error, **look)
-    panels[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    panels[0].set_xlabel("standard deviation of the logit")
-    panels[1].set_xlabel("ROC-AUC alone, out of fold")
-    panels[1].axvline(0.5, color="#9a9a9a", linestyle=":", linewidth=0.8)
-    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models))
-    return fig

@@ -1,7 +1,7 @@
 """Classical models to beat, on the same folds: counts of codes, of their pairs and by amount; boosting on aggregates.
 
-Features are functions of a customer's own events in columns that the bank's published codes fix; whatever is learned,
-the choice of columns and of the penalty included, is learned by the model inside the training fold.
+Features are functions of a customer's own events; whatever is learned, the choice of columns and of the penalty
+included, is learned inside the training fold.
 """
 
 import time
@@ -28,28 +28,23 @@ from study.accuracy.verdict import CLASSICAL
 
 INNER_FOLDS = FEWEST_TO_TRAIN
 PENALTIES = [0.001, 0.003, 0.01, 0.03, 0.1]
-LEAST_VARIANCE = 0.02
-"""Of log(1 + count) over the training customers: what fewer than about one in twenty-five has is left out."""
-
+LEAST_VARIANCE = 0.02  # of log(1 + count): what fewer than about one training customer in twenty-five has is left out
 RIVALS = tuple(CLASSICAL)
-"""The classical models of the main comparison."""
 
 Split = tuple[Integer[ndarray, "..."], Integer[ndarray, "..."]]
 Features = Callable[[Histories], ndarray | sparse.csr_array]
 
 
-def log_counts(
-    owner: Integer[ndarray, " items"], item: Integer[ndarray, " items"], customers: int, kinds: int
-) -> sparse.csr_array:
+def log_counts(owner: Integer[ndarray, " n"], item: Integer[ndarray, " n"], shape: tuple[int, int]) -> sparse.csr_array:
     """log(1 + count) of every kind of item by customer."""
-    return sparse.coo_array((np.ones(len(item)), (owner, item)), shape=(customers, kinds)).tocsr().log1p()
+    return sparse.coo_array((np.ones(len(item)), (owner, item)), shape=shape).tocsr().log1p()
 
 
 def code_counts(histories: Histories) -> Float[ndarray, "customers codes"]:
     """log(1 + count) of every MCC and every type per customer: the bag of codes."""
     owner, customers = histories.owners, len(histories.customers)
     tables = [
-        log_counts(owner, histories.categories[:, kind], customers, size).toarray()
+        log_counts(owner, histories.categories[:, kind], (customers, size)).toarray()
         for kind, size in enumerate(histories.cardinalities[: histories.code_kinds])
     ]
     return np.concatenate(tables, axis=1)
@@ -61,7 +56,7 @@ def pair_counts(histories: Histories) -> sparse.csr_array:
     inside = owner[:-1] == owner[1:]
     pair = codes[:-1] * histories.cardinalities[0] + codes[1:]
     occurring, item = np.unique(pair[inside], return_inverse=True)
-    return log_counts(owner[:-1][inside], item, len(histories.customers), len(occurring))
+    return log_counts(owner[:-1][inside], item, (len(histories.customers), len(occurring)))
 
 
 def size_counts(histories: Histories) -> sparse.csr_array:
@@ -69,8 +64,8 @@ def size_counts(histories: Histories) -> sparse.csr_array:
     code_by_size = crossed(
         torch.from_numpy(histories.categories.astype(np.int64))[None], torch.tensor(histories.numbers)[None]
     )
-    kinds = histories.cardinalities[0] * SIZES
-    return log_counts(histories.owners, code_by_size[0].numpy(), len(histories.customers), kinds)
+    shape = len(histories.customers), histories.cardinalities[0] * SIZES
+    return log_counts(histories.owners, code_by_size[0].numpy(), shape)
 
 
 def codes_and(*others: Features) -> Features:
@@ -97,32 +92,18 @@ def aggregates(histories: Histories) -> Float[ndarray, "customers aggregates"]:
     return np.column_stack([code_counts(histories), moments, *rhythm, np.log(histories.lengths)])
 
 
-def regression() -> LogisticRegressionCV:
-    """Logistic regression whose squared penalty is chosen by cross-validation inside the training customers."""
-    return LogisticRegressionCV(
-        Cs=PENALTIES,
-        cv=INNER_FOLDS,
-        scoring="neg_log_loss",
-        l1_ratios=(0,),
-        max_iter=5000,
-        use_legacy_attributes=False,
-    )
-
-
 def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
-    """The classical models by name: their features, and the model that learns from them."""
-    boosting = HistGradientBoostingClassifier(
-        learning_rate=0.03,
-        max_iter=300,
-        max_leaf_nodes=8,
-        min_samples_leaf=5,
-        l2_regularization=5.0,
-        max_features=0.05,
-        random_state=seed,
-    )
-    selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression())
+    """The classical models by name: their features, and the model that learns from them.
+
+    A regression chooses its squared penalty by cross-validation inside the training customers.
+    """
+    choice = {"Cs": PENALTIES, "cv": INNER_FOLDS, "scoring": "neg_log_loss", "l1_ratios": (0,)}
+    regression = LogisticRegressionCV(**choice, max_iter=5000, use_legacy_attributes=False)
+    growth = {"learning_rate": 0.03, "max_iter": 300, "max_leaf_nodes": 8, "min_samples_leaf": 5}
+    boosting = HistGradientBoostingClassifier(**growth, l2_regularization=5.0, max_features=0.05, random_state=seed)
+    selected = make_pipeline(VarianceThreshold(LEAST_VARIANCE), regression)
     return {
-        "logistic_regression": (code_counts, regression()),
+        "logistic_regression": (code_counts, regression),
         "bigram_regression": (codes_and(pair_counts), selected),
         "size_regression": (codes_and(size_counts), selected),
         "count_regression": (codes_and(size_counts, pair_counts), selected),
@@ -133,9 +114,9 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
 def predictions(
     histories: Histories, splits: Sequence[Split], seed: int, names: Sequence[str] = RIVALS
 ) -> pd.DataFrame:
-    """Predictions of classical models for the test part of every split, learned on its training part.
+    """Predictions for the test part of every split, learned on its training part; the splits are of repeat `seed`.
 
-    `splits` are the folds of one repeat, `seed`. Each fit takes `seconds`, on one thread, because it is small.
+    Each fit takes `seconds`, on one thread, because it is small.
     """
     frames = []
     for name in names:

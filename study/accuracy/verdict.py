@@ -1,6 +1,7 @@
 """The comparison's answer from its saved rows: how accurate each mechanism is, and whether any differs visibly."""
 
 from dataclasses import dataclass
+from itertools import permutations
 from textwrap import fill
 
 import pandas as pd
@@ -19,19 +20,14 @@ CLASSICAL = {
     "gradient_boosting": "gradient boosting on aggregates",
 }
 """The classical models of the main comparison, as a sentence names them."""
+LABELS = {name: style["label"] for name, style in MODEL_STYLE.items()}
 ALL = {2: "Both", 3: "All three", 4: "All four", 5: "All five"}
-MOST_ROWS = 6
-NEAR = 0.02
-"""A larger difference in ROC-AUC is spelled out, visible or not."""
+NEAR = 0.02  # a larger difference in ROC-AUC is spelled out, visible or not
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """ROC-AUC of every model (value, low, high) and paired differences by (first, second), all with 95 % intervals.
-
-    The intervals of the differences (difference, low, high) hold for all of them at once; `detectable` would have been
-    found with a probability of 80 %.
-    """
+    """ROC-AUC of every model (value, low, high), and paired differences by (first, second) as of `comparisons`."""
 
     scores: pd.DataFrame
     differences: pd.DataFrame
@@ -45,9 +41,7 @@ class Verdict:
     @property
     def among(self) -> pd.DataFrame:
         """The differences between mechanisms."""
-        pairs = self.differences.index
-        both = pairs.get_level_values(0).isin(self.mechanisms) & pairs.get_level_values(1).isin(self.mechanisms)
-        return self.differences[both]
+        return self.differences[self.differences.index.isin(list(permutations(self.mechanisms, 2)))]
 
 
 def visible(differences: pd.DataFrame) -> pd.DataFrame:
@@ -78,9 +72,9 @@ def accuracy_sentences(found: Verdict) -> list[str]:
         detectable = found.among["detectable"].max()
         last = f"No difference between mechanisms is visible; one of {detectable:.2f} would be found in 80 % of cases."
     else:
-        sentences = ["ROC-AUC is " + listed([f"{scores[name]:.2f} with {_label(name)}" for name in names]) + "."]
+        sentences = ["ROC-AUC is " + listed([f"{scores[name]:.2f} with {LABELS[name]}" for name in names]) + "."]
         ordered = [pair if difference > 0 else pair[::-1] for pair, difference in apart["difference"].items()]
-        told = [f"{_label(better)} beats {_label(other)}" for better, other in ordered]
+        told = [f"{LABELS[better]} beats {LABELS[other]}" for better, other in ordered]
         last = _capital(f"{listed(told)}, by more than chance explains.")
     alike = []
     rivals = {REMOVED: "the same network with attention removed", found.best_classical: CLASSICAL[found.best_classical]}
@@ -91,7 +85,7 @@ def accuracy_sentences(found: Verdict) -> list[str]:
             alike.append(f"{phrase} ({scores[rival]:.2f})")
         else:
             sides = {"more": differences["high"] < 0, "less": differences["low"] > 0}
-            than = {word: listed(list(map(_label, differences.index[side]))) for word, side in sides.items()}
+            than = {word: listed([LABELS[name] for name in differences.index[side]]) for word, side in sides.items()}
             beside = "".join(f", visibly {word} than {others}" for word, others in than.items() if others)
             sentences.append(_capital(f"{phrase} reaches {scores[rival]:.2f}{beside}."))
     if alike:
@@ -100,19 +94,15 @@ def accuracy_sentences(found: Verdict) -> list[str]:
 
 
 def accuracy_panel(ax: Axes, rows: pd.DataFrame) -> None:
-    """ROC-AUC with 95 % intervals of at most six models, their values at the right; nothing without a comparison."""
+    """ROC-AUC with 95 % intervals of the mechanisms and of at most three more; nothing without a comparison."""
     found = verdict(rows)
     if found is None:
         return
     beside = [REMOVED, found.best_classical, "logistic_regression", "gradient_boosting"]
-    names = list(dict.fromkeys([*found.mechanisms, *beside]))[: max(MOST_ROWS, len(found.mechanisms) + 2)]
-    interval_plot(ax, found.scores, {name: fill(_label(name), 24) for name in names}, "ROC-AUC, out of fold")
+    names = list(dict.fromkeys([*found.mechanisms, *beside]))[: len(found.mechanisms) + 3]
+    interval_plot(ax, found.scores, {name: fill(LABELS[name], 24) for name in names}, "ROC-AUC, out of fold")
     for place, value in enumerate(found.scores.loc[names, "value"]):
         ax.text(1.02, place, f"{value:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
-
-
-def _label(name: str) -> str:
-    return MODEL_STYLE[name]["label"]
 
 
 def _capital(sentence: str) -> str:

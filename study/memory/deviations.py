@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings, score_scale
+from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 
 SWITCHES = {
     "events at the middles of cells": {"right_ends": False},
@@ -27,39 +27,31 @@ GEOMETRIC = ("events at the middles of cells", "no zeros outside", "sticky, draw
 def memories_by_switch(**sizes: int) -> dict[str, MemorySettings]:
     """The published memory, each change of it alone, and all together."""
     published = MemorySettings.published(**sizes)
-    return {
-        "published": published,
-        **{words: replace(published, **change) for words, change in SWITCHES.items()},
-        "all together": MemorySettings(sampling="even", **sizes),
-    }
+    changed = {words: replace(published, **change) for words, change in SWITCHES.items()}
+    return {"published": published, **changed, "all together": MemorySettings(sampling="even", **sizes)}
 
 
 @torch.no_grad()
-def start_rows(
-    settings: MemorySettings, segments: int, seeds: int, model_dim: int = 64, heads: int = 4
-) -> pd.DataFrame:
+def start_rows(settings: MemorySettings, segments: int, seeds: int) -> pd.DataFrame:
     """Of untrained memories of independent events: size of the coefficients, quartiles of the reads' μ and σ.
 
-    By what scores are multiplied with: nothing, as published, the number of functions, or `score_scale`.
+    By what scores are multiplied with: nothing, as published, the number of functions, or the module's own scale.
     """
-    scales = {"as published": 1.0, "times N": float(settings.basis), "scaled": score_scale(settings)}
-    quartiles, rows = {"low": 0.25, "median": 0.5, "high": 0.75}, []
+    rows = []
     for seed in range(seeds):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            module = InfiniteFormerAttention(model_dim, heads, replace(settings, scaled_scores=False))
-            events = torch.randn(8, (segments + 1) * settings.segment, model_dim)
-        events = torch.nn.functional.layer_norm(events, (model_dim,))
-        *past, last = events.split(settings.segment, dim=1)
+            module = InfiniteFormerAttention(64, 4, settings)
+            events = torch.randn(8, (segments + 1) * settings.segment, 64)
+        *past, last = torch.nn.functional.layer_norm(events, (64,)).split(settings.segment, dim=1)
         memory = None
         for part in past:
             _, memory = module.step(part, None, memory)
         rows.append(("all", seed, "coefficients", memory.coefficients.square().mean().sqrt().item()))
-        weight = module.affine_weight.clone()
-        for name, scale in scales.items():
-            module.affine_weight.copy_(scale * weight)
+        for name, scale in {"as published": 1.0, "times N": settings.basis, "scaled": module.score_scale}.items():
+            module.score_scale = scale
             density = module.density(module.project(last)[0], memory.coefficients)
             for metric, values in {"mean": density.mean, "deviation": density.variance.sqrt()}.items():
-                for end, share in quartiles.items():
+                for end, share in {"low": 0.25, "median": 0.5, "high": 0.75}.items():
                     rows.append((name, seed, f"{metric}_{end}", values.flatten().quantile(share).item()))
     return pd.DataFrame(rows, columns=["split", "seed", "metric", "value"]).assign(axis="basis", x=settings.basis)

@@ -19,6 +19,7 @@ from lib.attention.continuous_memory import basis_values, cell_middles, quantile
 from lib.attention.infinite_former import MemorySettings
 from lib.attention.segment_memory import Geometry, kept_shares
 
+MARKED = 6  # the segment that is followed, after so many others
 READ_AT = 200  # points of a segment over which what is read is averaged
 # By what a memory keeps, in every figure: other than the mechanisms' own; softmax over everything has softmax's.
 COLOURS = {"segment": "#9a9a9a", "uniform": "#b5327a", "sticky": "#7a63d8", "sticky_random": "#b79df0"}
@@ -60,25 +61,14 @@ def spectral_radius(settings: MemorySettings) -> float:
     return float(torch.linalg.eigvals(update.past[0]).abs().max())
 
 
-@dataclass(frozen=True)
-class Attention:
-    """What sticky memories follow: each segment after the one `marked` pays it this `share`, the rest goes evenly."""
-
-    share: float = 0.0
-    marked: int = 6
-
-    def reached(self, edges: Float[Tensor, " edges"], grid: Float[Tensor, " grid"]) -> Float[Tensor, " grid"]:
-        """The cumulative attention at the places of a grid, where segments lie between the edges."""
-        if len(edges) <= self.marked + 1:
-            return grid
-        low, high = edges[self.marked], edges[self.marked + 1]
-        return (1 - self.share) * grid + self.share * (grid.clamp(low, high) - low) / (high - low)
-
-
 def growing_memory(
-    geometry: Geometry, segments: int, attention: Attention = Attention(), generator: torch.Generator | None = None
+    geometry: Geometry, segments: int, attended: float = 0.0, generator: torch.Generator | None = None
 ) -> Iterator[Remembered]:
-    """The memory after each of so many whole segments; a generator draws the times of "sticky_random"."""
+    """The memory after each of so many whole segments.
+
+    Of the attention that sticky memories follow, each segment after the marked one pays it the share `attended` and the
+    rest goes evenly. A generator draws the times of "sticky_random".
+    """
     edges, maps, count = torch.zeros(1, dtype=torch.float64), [], torch.tensor([geometry.segment])
     for seen in range(segments):
         if seen < 2 or geometry.share is None:  # the others' matrices no longer change
@@ -86,29 +76,27 @@ def growing_memory(
             update = geometry.update(kept, count)
         transition = update.past[0]
         if seen and isinstance(geometry, MemorySettings) and geometry.sticky:
-            grid = torch.linspace(0, 1, geometry.bins + 1, dtype=torch.float64)
-            reached = attention.reached(edges, grid)
+            reached = grid = torch.linspace(0, 1, geometry.bins + 1, dtype=torch.float64)
+            if seen > MARKED:
+                low, high = edges[MARKED : MARKED + 2]
+                reached = (1 - attended) * grid + attended * (grid.clamp(low, high) - low) / (high - low)
             quantiles = cell_middles(geometry.samples)
             if generator is not None:
                 quantiles = torch.rand(geometry.samples, generator=generator, dtype=torch.float64).msort()
             times = quantile_times(reached.diff()[None], quantiles[None])[0]
             edges = torch.from_numpy(np.interp(edges, grid, reached))
             transition = transition @ basis_values(times, geometry.functions("cpu"))
-        maps = [transition @ one for one in maps if seen] + [update.new[0]]
+        maps = [*(transition @ one for one in maps), update.new[0]]
         edges = torch.cat([edges * kept, torch.ones(1, dtype=torch.float64)])
         yield Remembered(torch.stack(maps), edges, geometry)
 
 
-def retention_rows(
-    geometry: Geometry, ages: int, attention: Attention = Attention(), seed: int | None = None
-) -> pd.DataFrame:
+def retention_rows(geometry: Geometry, ages: int, attended: float = 0.0, seed: int | None = None) -> pd.DataFrame:
     """Gain and error of the marked segment after 0, 1, … later ones; mean error of the others older than two."""
-    generator, marked = None if seed is None else torch.Generator().manual_seed(seed), attention.marked
-    memories = islice(growing_memory(geometry, marked + ages, attention, generator), marked, None)
-    rows = []
-    for age, memory in enumerate(memories):
-        gain, error = memory.gain_and_error(marked)
-        others = [memory.gain_and_error(other)[1] for other in range(1, marked + age - 2) if other != marked]
+    generator, rows = None if seed is None else torch.Generator().manual_seed(seed), []
+    for age, memory in enumerate(islice(growing_memory(geometry, MARKED + ages, attended, generator), MARKED, None)):
+        gain, error = memory.gain_and_error(MARKED)
+        others = [memory.gain_and_error(other)[1] for other in range(1, MARKED + age - 2) if other != MARKED]
         rows += [(age, "gain", gain), (age, "relative_error", error)]
         rows.append((age, "relative_error_others", float(np.mean(others))))
     return pd.DataFrame(rows, columns=["x", "metric", "value"]).assign(axis="age", seed=seed)

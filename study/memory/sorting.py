@@ -26,7 +26,7 @@ UNSEEN = 1_000_000  # added to a seed: sequences that the training of no seed us
 
 @dataclass(frozen=True)
 class SortingConfig:
-    """Task and training; `memory` is an ∞-former's, by a sampling's name, "bins", "segment" (none) or "everything"."""
+    """Task and training; a memory's name is that of a sampling, "bins", "segment" (none) or "everything"."""
 
     memory: str | MemorySettings = "even"
     length: int = 256
@@ -59,10 +59,10 @@ def sequences(
 
 
 def build_memory(config: SortingConfig) -> SegmentMemoryAttention:
-    """The attention by the name of its memory; softmax over bins also reads where bins are the events themselves."""
-    if config.memory in ("bins", "segment", "everything"):
-        return BinnedMemoryAttention(config.model_dim, config.heads, config.basis, config.segment, causal=True)
+    """The attention that reads the memory; softmax over bins also where these are the events themselves, or nothing."""
     settings = config.memory
+    if settings in ("bins", "segment", "everything"):
+        return BinnedMemoryAttention(config.model_dim, config.heads, config.basis, config.segment, causal=True)
     if isinstance(settings, str):
         sizes = {"basis": config.basis, "segment": config.segment, "samples": 2 * config.basis}
         settings = MemorySettings.named(settings, **sizes, prior_width=PRIOR_WIDTH)
@@ -140,22 +140,22 @@ def train_sorter(config: SortingConfig, seed: int) -> Sorter:
 
 
 @torch.no_grad()
-def sorting_accuracy(model: Sorter, seed: int) -> float:
-    """Share of right symbols on sequences that training did not see, each predicted after the right ones before it."""
-    config, generator, hits = model.config, torch.Generator().manual_seed(UNSEEN + seed), []
-    for _ in range(-(-config.test // config.batch)):
-        tokens, target = sequences(config.batch, config.length, config.symbols, generator)
-        hits.append((model(tokens, target)[0].argmax(-1) == target).float().mean())
-    return float(torch.stack(hits).mean())
+def evaluate(model: Sorter, seed: int) -> dict[str, float]:
+    """On unseen sequences the share of right symbols, each after the right ones before it, and the deviation of reads.
 
-
-@torch.no_grad()
-def mean_deviation(model: Sorter, seed: int) -> float:
-    """Mean standard deviation, in units of the whole past, of the densities with which an ∞-former's answer reads."""
+    The deviation is the ∞-former's alone: the mean of its densities over the first batch, in units of the whole past.
+    """
     config, generator = model.config, torch.Generator().manual_seed(UNSEEN + seed)
-    tokens, target = sequences(config.batch, config.length, config.symbols, generator)
-    history, answer = model.remember(model.norm(model.embedding(tokens))), model.norm(model.answer_events(target))
-    return float(model.attention.density(model.attention.project(answer)[0], history).variance.sqrt().mean())
+    sizes = (config.batch, config.length, config.symbols)
+    batches = [sequences(*sizes, generator) for _ in range(-(-config.test // config.batch))]
+    hits = [(model(tokens, target)[0].argmax(-1) == target).float().mean() for tokens, target in batches]
+    found = {"accuracy": float(torch.stack(hits).mean())}
+    if isinstance(model.attention, InfiniteFormerAttention):
+        tokens, target = batches[0]
+        history = model.remember(model.norm(model.embedding(tokens)))
+        queries, _, _ = model.attention.project(model.norm(model.answer_events(target)))
+        found["deviation"] = float(model.attention.density(queries, history).variance.sqrt().mean())
+    return found
 
 
 def sorting_rows(tasks: Sequence[tuple[str, float, SortingConfig]], seeds: int) -> pd.DataFrame:
@@ -164,8 +164,6 @@ def sorting_rows(tasks: Sequence[tuple[str, float, SortingConfig]], seeds: int) 
     for (name, x, config), seed in product(tasks, range(seeds)):
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # of what a memory itself draws
-            model = train_sorter(config, seed)
-            rows.append((name, x, seed, "accuracy", sorting_accuracy(model, seed)))
-            if isinstance(model.attention, InfiniteFormerAttention):
-                rows.append((name, x, seed, "deviation", mean_deviation(model, seed)))
+            found = evaluate(train_sorter(config, seed), seed)
+        rows += [(name, x, seed, metric, value) for metric, value in found.items()]
     return pd.DataFrame(rows, columns=["name", "x", "seed", "metric", "value"])

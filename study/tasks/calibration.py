@@ -16,36 +16,7 @@ LEANING = 0.35  # log-ratio of men to women beyond which a code counts as men's 
 RESOLUTION = 244  # the men's and women's events of the facts were read off a chart with this resolution
 SMALL_SHARE = 5e-4  # shares of types below this are too noisy to tell men from women
 GOLDEN = (5**0.5 - 1) / 2  # spreads codes evenly over typical places in a couple
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the facts do not fix: how customers vary around the means, and how far the two labels' means are apart.
-
-    Concentrations say how alike customers are; effects multiply the log-odds between men and women of the facts. The
-    defaults were tuned until simple classifiers did as well as on the real data (`roc_auc_...` in the facts' targets).
-    """
-
-    group_concentration: float = 4.0  # main codes, and all others together
-    lean_concentration: float = 3.2  # the others: women's, everybody's, men's
-    mcc_concentration: float = 5.0  # codes of one leaning
-    type_concentration: float = 1.5  # transaction types of one code
-    hour_concentration: float = 32.0
-    group_effect: float = 1.0
-    lean_effect: float = 1.44
-    mcc_effect: float = 0.1
-    type_effect: float = 0.1
-    hour_effect: float = 0.15
-    length_effect: float = 1.0
-    order_effect: float = 0.15  # log-odds of the order of two neighbours at opposite ends
-    amount_effect: float = 0.1  # men's log-amount minus women's
-    amount_spread: float = 0.58  # standard deviation of customers' levels of log-amount
-    season: float = 0.6  # part of a history in which a customer uses a code outside the main ones
-    burst: float = 0.035  # share of events that follow at once on another of their code
-    day_shape: float = 1.2  # of the gamma weight of a customer's day: small means busy and idle days
-
-
-RECIPE = Recipe()
+Columns = Float[ndarray, " columns"]
 
 
 class Choice(NamedTuple):
@@ -62,18 +33,13 @@ class Choice(NamedTuple):
 class Model:
     """Everything a history is drawn from; a first axis of two is women, men."""
 
-    recipe: Recipe
+    known: dict[str, float]  # the targets and the recipe
     men: float  # share of men
-    unit: float  # of the amounts, per rouble
-    first_day_with_terminals: float
-    terminal_missing_after: float
     pairs: pd.DataFrame  # mcc_code, tr_type, main, *_share, log_amount_mean, log_amount_sd, lean_in_couple
     choices: list[Choice]  # group, leaning in the group, MCC in the leaning, type in the MCC
     hour_alpha: Float[ndarray, "2 hours"]
     days: Int[ndarray, " days"]
     length_cdf: Float[ndarray, "2 lengths"]  # of the lengths 1, 2, ...
-    order: Float[ndarray, "2"]
-    amount: Float[ndarray, "2"]
 
 
 def facts(name: str) -> pd.DataFrame:
@@ -81,29 +47,27 @@ def facts(name: str) -> pd.DataFrame:
     return pd.read_csv(FACTS / f"{name}.csv")
 
 
-def targets() -> dict[str, float]:
-    """Single numbers of the real data, by name."""
-    return facts("targets").set_index("name")["value"].to_dict()
+def numbers(name: str) -> dict[str, float]:
+    """The single numbers of "targets", those of the real data, or of "recipe", by name."""
+    return facts(name).set_index("name")["value"].to_dict()
 
 
-def build(recipe: Recipe = RECIPE) -> Model:
-    """The generative model: the facts of the real data, filled in with the recipe."""
-    known, days = targets(), facts("days")
+def build(changed: dict[str, float] | None = None) -> Model:
+    """The generative model: the facts of the real data, filled in with the recipe, of which some numbers are changed.
+
+    The recipe was tuned until simple classifiers did as well as on the real data (`roc_auc_...` among the targets).
+    """
+    known, days = numbers("targets") | numbers("recipe") | (changed or {}), facts("days")
     men, pairs = known["men_share_of_labels"], pair_table()
-    pairs["log_amount_sd"] = np.sqrt((pairs["log_amount_sd"] ** 2 - recipe.amount_spread**2).clip(0.04))
+    pairs["log_amount_sd"] = np.sqrt((pairs["log_amount_sd"] ** 2 - known["amount_spread"] ** 2).clip(0.04))
     return Model(
-        recipe=recipe,
+        known=known,
         men=men,
-        unit=known["amount_units_per_rouble"],
-        first_day_with_terminals=known["first_day_with_terminals"],
-        terminal_missing_after=known["terminal_missing_after"],
         pairs=pairs,
-        choices=choices(pairs, recipe, men),
-        hour_alpha=recipe.hour_concentration * hour_shares(recipe.hour_effect, men, known["midnight_share"]),
+        choices=choices(pairs, known),
+        hour_alpha=known["hour_concentration"] * hour_shares(known["hour_effect"], men, known["midnight_share"]),
         days=(days["expense_events"] + days["income_events"]).to_numpy(),
-        length_cdf=length_cdf(recipe.length_effect * np.log(known["events_per_man"] / known["events_per_woman"])),
-        order=recipe.order_effect * np.array([-0.5, 0.5]),
-        amount=recipe.amount_effect * np.array([-0.5, 0.5]),
+        length_cdf=length_cdf(known["length_effect"] * np.log(known["events_per_man"] / known["events_per_woman"])),
     )
 
 
@@ -116,8 +80,8 @@ def pair_table() -> pd.DataFrame:
     women, men = mcc["women_events"].sum(), mcc["men_events"].sum()
     odds = (pairs["men_events"] + RESOLUTION) / (pairs["women_events"] + RESOLUTION) * women / men
     pairs["mcc_log_ratio"] = np.log(odds).where(pairs["women_events"] + pairs["men_events"] > 0, 0.0)
-    pairs["type_log_ratio"] = np.log((pairs["men_share"] + SMALL_SHARE) / (pairs["women_share"] + SMALL_SHARE))
-    pairs["type_log_ratio"] = pairs["type_log_ratio"].fillna(0.0)
+    ratio = (pairs["men_share"] + SMALL_SHARE) / (pairs["women_share"] + SMALL_SHARE)
+    pairs["type_log_ratio"] = np.log(ratio).fillna(0.0)
     code_events = pairs.groupby("mcc_code")["events"].transform("sum")
     pairs["main"] = code_events >= MAIN_SHARE * pairs["events"].sum()
     pairs["group"] = pairs["mcc_code"].where(pairs["main"], 0)
@@ -128,18 +92,16 @@ def pair_table() -> pd.DataFrame:
 
 
 def pair_events(mcc_events: pd.Series, type_events: pd.Series) -> pd.DataFrame:
-    """Events of pairs: the frequent as counted, the others as products of what is left of the margins.
+    """Events of pairs: the frequent as counted, others as products of what is left of the margins, if two or more.
 
-    Every code keeps at least one pair; other products of less than two events are left out.
+    Every code keeps at least one pair.
     """
     pairs = facts("pairs")
     mcc_left = mcc_events.sub(pairs.groupby("mcc_code")["events"].sum(), fill_value=0).clip(0.2)
     type_left = type_events.sub(pairs.groupby("tr_type")["events"].sum(), fill_value=0).clip(0)
-    products = pd.DataFrame(np.outer(mcc_left, type_left / type_left.sum()), mcc_left.index, type_left.index)
-    left = products.reset_index().melt("mcc_code", var_name="tr_type", value_name="events").astype({"tr_type": int})
-    left = left[
-        ~pd.MultiIndex.from_frame(left[["mcc_code", "tr_type"]]).isin(pairs.set_index(["mcc_code", "tr_type"]).index)
-    ]
+    products = np.outer(mcc_left, type_left / type_left.sum()).ravel()
+    left = pd.Series(products, pd.MultiIndex.from_product([mcc_left.index, type_left.index]), name="events")
+    left = left.drop(pd.MultiIndex.from_frame(pairs[["mcc_code", "tr_type"]])).reset_index()
     largest = left.groupby("mcc_code")["events"].transform("max") == left["events"]
     kept = (left["events"] >= 2) | (largest & ~left["mcc_code"].isin(pairs["mcc_code"]))
     return pd.concat([pairs, left[kept]], ignore_index=True)
@@ -161,30 +123,24 @@ def with_amounts(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs.assign(log_amount_mean=type_part + mcc_part, log_amount_sd=spread)
 
 
-def tilted(
-    share: Float[ndarray, " columns"], log_ratio: Float[ndarray, " columns"], men: float
-) -> Float[ndarray, "2 columns"]:
+def tilted(share: Columns, log_ratio: Columns, men: float) -> Float[ndarray, "2 columns"]:
     """Shares of women and of men with the given log-ratio, up to a constant, around the common share."""
     return np.stack([share * np.exp(-men * log_ratio), share * np.exp((1 - men) * log_ratio)])
 
 
-def choices(pairs: pd.DataFrame, recipe: Recipe, men: float) -> list[Choice]:
+def choices(pairs: pd.DataFrame, known: dict[str, float]) -> list[Choice]:
     """The four choices of a pair with their Dirichlet parameters; within a parent these sum to the concentration."""
-    events, mcc_ratio, type_ratio = (pairs[name].to_numpy() for name in ("events", "mcc_log_ratio", "type_log_ratio"))
-    steps = [
-        ("group", recipe.group_concentration, recipe.group_effect * mcc_ratio),
-        ("leaning", recipe.lean_concentration, recipe.lean_effect * mcc_ratio),
-        ("mcc_code", recipe.mcc_concentration, recipe.mcc_effect * mcc_ratio),
-        ("tr_type", recipe.type_concentration, recipe.type_effect * type_ratio),
-    ]
+    events, men = pairs["events"].to_numpy(), known["men_share_of_labels"]
+    steps = {"group": "group", "lean": "leaning", "mcc": "mcc_code", "type": "tr_type"}
     result, parent = [], np.zeros(len(pairs), dtype=int)
-    for name, concentration, log_ratio in steps:
-        new = (pairs[name].diff() != 0).to_numpy() | (np.diff(parent, prepend=0) != 0)
+    for name, level in steps.items():
+        log_ratio = pairs["type_log_ratio" if name == "type" else "mcc_log_ratio"].to_numpy()
+        new = (pairs[level].diff() != 0).to_numpy() | (np.diff(parent, prepend=0) != 0)
         column, starts = np.cumsum(new) - 1, np.flatnonzero(new)
         parent_of = parent[starts]
         parents = np.flatnonzero(np.diff(parent_of, prepend=-1))
-        share = np.add.reduceat(tilted(events, log_ratio, men), starts, axis=1)
-        alpha = concentration * share / np.add.reduceat(share, parents, axis=1)[:, parent_of]
+        share = np.add.reduceat(tilted(events, known[f"{name}_effect"] * log_ratio, men), starts, axis=1)
+        alpha = known[f"{name}_concentration"] * share / np.add.reduceat(share, parents, axis=1)[:, parent_of]
         result.append(Choice(column, starts, parents, parent_of, alpha))
         parent = column
     return result

@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from lib.data.histories import signed_log
 from study.tasks.calibration import Model, build
-from study.tasks.generative import DAY_PLACES, draw, log_odds
+from study.tasks.synthetic import DAY_PLACES, draw, log_odds
 
 CLASSES, MERCHANTS = 8, 512  # of amounts, and in recall by content
 ASKED = 16  # last events of a history, each of which asks for an earlier one
 PERSISTENCE = 16  # events for which a class holds in recall by time
 CODES, STEP = 8, 0.15  # of the task of order, and the share of events that go on to the next code beyond chance
+Past, Asked, Days = Int[ndarray, "batch past"], Int[ndarray, "batch asked"], Float[ndarray, "batch length"]
 
 
 class Examples(NamedTuple):
@@ -26,9 +28,9 @@ class Examples(NamedTuple):
 
     categories: Int[ndarray, "batch length kinds"]
     numbers: Float[ndarray, "batch length 1"]
-    days: Float[ndarray, "batch length"]
-    answers: Int[ndarray, "batch asked"]
-    distances: Int[ndarray, "batch asked"] | None = None
+    days: Days
+    answers: Asked
+    distances: Asked | None = None
     log_odds: Float[ndarray, " batch"] | None = None
 
 
@@ -51,7 +53,7 @@ def counts(rng: np.random.Generator, size: int, length: int) -> Examples:
     day = (events.day + events.place / DAY_PLACES).reshape(size, length)
     return Examples(
         np.stack(codes, -1).reshape(size, length, 2),
-        (np.sign(events.amount) * np.log1p(np.abs(events.amount))).reshape(size, length, 1).astype(np.float32),
+        signed_log(events.amount).reshape(size, length, 1),
         (day.max(1, keepdims=True) - day).astype(np.float32),
         men[:, None],
         log_odds=log_odds(model, events, size),
@@ -66,29 +68,24 @@ def equally_long(length: int) -> Model:
 
 
 def order(rng: np.random.Generator, size: int, length: int) -> Examples:
-    """Two Markov chains, each the other's reversal: all codes are equally frequent in both, and one walks back.
-
-    The log-odds of the second are exact: all starts are equally likely and the steps around the circle independent.
-    """
+    """Two Markov chains, each the other's reversal: all codes are equally frequent in both, and one walks back."""
     steps = np.full(CODES, (1 - STEP) / CODES)
     steps[1] += STEP
     kind = rng.integers(0, 2, (size, 1))
     moves = rng.choice(CODES, (size, length), p=steps) * np.where(kind, -1, 1)
     code = np.cumsum(np.hstack([rng.integers(0, CODES, (size, 1)), moves[:, 1:]]), axis=1) % CODES
     moved, logs = np.diff(code, axis=1) % CODES, np.log(steps)
-    codes = np.stack([1 + code, np.ones_like(code)], -1)
-    odds = (logs[-moved] - logs[moved]).sum(1)
-    return Examples(codes, np.zeros((size, length, 1), np.float32), ages(size, length), kind, log_odds=odds)
+    odds = (logs[-moved] - logs[moved]).sum(1)  # exact: all starts are equally likely, the steps independent
+    codes, numbers = np.stack([1 + code, np.ones_like(code)], -1), np.zeros((size, length, 1), np.float32)
+    return Examples(codes, numbers, ages(size, length), kind, log_odds=odds)
 
 
 def recall_content(rng: np.random.Generator, size: int, length: int) -> Examples:
     """Every event is another merchant with a class; the last events repeat some merchants and hide their class."""
     past = length - ASKED
     merchants = np.argsort(rng.random((size, MERCHANTS)), axis=1)[:, :past] + 1
-    classes, places = (
-        rng.integers(1, CLASSES + 1, (size, past)),
-        np.argsort(rng.random((size, past)), axis=1)[:, :ASKED],
-    )
+    classes = rng.integers(1, CLASSES + 1, (size, past))
+    places = np.argsort(rng.random((size, past)), axis=1)[:, :ASKED]
     return recalled(merchants, classes, places, np.take_along_axis(merchants, places, 1), ages(size, length))
 
 
@@ -102,18 +99,12 @@ def recall_time(rng: np.random.Generator, size: int, length: int) -> Examples:
     return recalled(np.full_like(runs, 1), classes, places, np.full_like(places, 2), days)
 
 
-def ages(size: int, length: int) -> Float[ndarray, "size length"]:
+def ages(size: int, length: int) -> Days:
     """One event a day, the last one today."""
     return np.tile(np.arange(length - 1, -1, -1, dtype=np.float32), (size, 1))
 
 
-def recalled(
-    merchants: Int[ndarray, "batch past"],
-    classes: Int[ndarray, "batch past"],
-    places: Int[ndarray, "batch asked"],
-    questions: Int[ndarray, "batch asked"],
-    days: Float[ndarray, "batch length"],
-) -> Examples:
+def recalled(merchants: Past, classes: Past, places: Asked, questions: Asked, days: Days) -> Examples:
     """Histories that end with questions, where the class 0 hides it, for the classes at the given places."""
     codes = np.hstack([merchants, questions]), np.hstack([classes, np.zeros_like(questions)])
     answers = np.take_along_axis(classes, places, 1) - 1

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from io import BytesIO
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -17,18 +17,19 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lib import dependencies, paths
-from lib.storage import read_checksummed, write_checksummed
+from lib.storage import checksum, read_checksummed, write_checksummed
 from lib.training.classifier import Encoder, EventEmbedding, ModelConfig
 from lib.training.loop import descend, warm_up_and_decay
 from lib.training.runs import sources
 from study.mechanisms import OWN
 from study.tasks.streams import TASKS, Examples, Task
 
+SHAPE = {"model_dim": 64, "heads": 2, "layers": 1, "feedforward_dim": 128, "dropout": 0.0}
+LEARNING_RATE, WARMUP, CLIP, KL_WEIGHT = 5e-3, 0.1, 1.0, 1e-3
 ENOUGH_STEPS = {"counts": 150, "order": 200, "recall_content": 200, "recall_time": 400}
 """Of a task, without which networks have learned too little to be compared."""
 
@@ -46,21 +47,13 @@ class Trial:
     seed: int
     encoder: str = "bare"  # what the encoder knows of places
     events: int = 2048  # of a batch
-    learning_rate: float = 5e-3
-    warmup: float = 0.1
-    clip: float = 1.0
-    kl_weight: float = 1e-3
     answers: int = 2048  # at each length, to measure the accuracy
 
 
-SHAPE = {"model_dim": 64, "heads": 2, "layers": 1, "feedforward_dim": 128, "dropout": 0.0}
-
-
 def network(name: str, segment: int) -> ModelConfig:
-    """A mechanism, or what it is compared with, in an encoder of one layer of two heads.
+    """A mechanism, or what it is compared with, in an encoder of one layer.
 
-    Names are those of mechanisms and of `ATTENTIONS`, or of a kind of Performer, memory or bins with the number of its
-    features or functions: "performer_64", "hyperbolic_64", "even_32", "sticky_32", "bins_32".
+    Named as in `ATTENTIONS`, or as a kind of Performer, memory or bins with the number of features or functions.
     """
     kind, _, number = name.rpartition("_")
     size = int(number) if number.isdigit() else 0
@@ -95,11 +88,10 @@ class Network(nn.Module):
 def train(trial: Trial) -> Network:
     """A network trained on a stream of fresh batches; half have the longest histories so far, the others any length."""
     task, rng = TASKS[trial.task], np.random.default_rng([trial.seed, 0])
-    with torch.random.fork_rng():
-        torch.manual_seed(trial.seed)
-        model = Network(task, trial.config, torch.Generator().manual_seed(trial.seed))
-    optimizer = torch.optim.AdamW(model.parameters(), trial.learning_rate, weight_decay=0.0)
-    rate = partial(warm_up_and_decay, steps=trial.steps, warmup=trial.warmup)
+    torch.manual_seed(trial.seed)  # of the weights, and of what a user's mechanism draws, here and in the test
+    model = Network(task, trial.config, torch.Generator().manual_seed(trial.seed))
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.0)
+    rate = partial(warm_up_and_decay, steps=trial.steps, warmup=WARMUP)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for step in range(trial.steps):
         known = trial.lengths[: 1 + int(step / trial.steps / trial.growth * len(trial.lengths))]
@@ -107,13 +99,13 @@ def train(trial: Trial) -> Network:
         examples = task.draw(rng, trial.events // length, length)
         scores, regulariser = model(examples)
         loss = nn.functional.cross_entropy(scores.flatten(0, 1), torch.from_numpy(examples.answers).flatten())
-        descend(model, loss + trial.kl_weight * regulariser, trial.clip, optimizer, schedule)
+        descend(model, loss + KL_WEIGHT * regulariser, CLIP, optimizer, schedule)
     return model.eval()
 
 
 @torch.no_grad()
 def test(model: Network, trial: Trial) -> pd.DataFrame:
-    """On histories never seen: accuracy by length and (of the longest) by distance, or ROC-AUC, and Bayes's of both."""
+    """On histories never seen: accuracy by length, and (of the longest) by distance or the best possible."""
     task, rows = TASKS[trial.task], []
     for length in trial.lengths:
         rng, size = np.random.default_rng([trial.seed, 1, length]), trial.events // length
@@ -123,10 +115,8 @@ def test(model: Network, trial: Trial) -> pd.DataFrame:
         right = scores.argmax(-1) == truth
         rows.append(("accuracy", "length", length, right.mean()))
         if not task.asked:
-            odds, label = np.concatenate([batch.log_odds for batch in batches]), truth[:, 0]
-            rows.append(("roc_auc", "length", length, roc_auc_score(label, scores[:, 0, 1] - scores[:, 0, 0])))
-            rows.append(("bayes_accuracy", "length", length, ((odds > 0) == label).mean()))
-            rows.append(("bayes_roc_auc", "length", length, roc_auc_score(label, odds)))
+            odds = np.concatenate([batch.log_odds for batch in batches])
+            rows.append(("bayes_accuracy", "length", length, ((odds > 0) == truth[:, 0]).mean()))
     if task.asked:
         distances = np.concatenate([batch.distances for batch in batches])
         edges = 2 ** np.ceil(np.log2(np.maximum(distances, 16))).astype(int)
@@ -134,30 +124,25 @@ def test(model: Network, trial: Trial) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "axis", "x", "value"])
 
 
-@cache
-def code(attention: str) -> str:
-    """Digest of the code that decides what a network with this attention answers."""
+def stored_at(trial: Trial) -> Path:
+    """The file of a trial: another one where configs, or the code and facts that decide its answers, are."""
     here = Path(__file__)
     tasks = [file for file in dependencies.modules(here) if file.parent == here.parent]
-    return dependencies.code_hash([here, *tasks, *sources(attention)])
-
-
-def stored_at(trial: Trial) -> Path:
-    """The file of a trial: another one where configs or code are."""
-    key = json.dumps([asdict(trial), code(trial.config.attention), torch.__version__])
+    code = dependencies.code_hash([here, *tasks, *sources(trial.config.attention)])
+    key = json.dumps([asdict(trial), code, checksum(sorted(paths.FACTS.glob("*.csv"))), torch.__version__])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return paths.MEASUREMENTS / "local" / "tasks" / f"{trial.task}-{trial.network}-{trial.seed}-{digest}.csv"
 
 
 def run_or_load(trial: Trial) -> pd.DataFrame:
     """Rows of one trial, with the seconds of a core that it took."""
-    content = read_checksummed(stored_at(trial))
-    if content is None:
+    file = stored_at(trial)
+    if (content := read_checksummed(file)) is None:
         started = time.process_time()
         rows = test(train(trial), trial)
         rows.loc[len(rows)] = ("cpu_seconds", "final", np.nan, time.process_time() - started)
         content = rows.to_csv(index=False).encode()
-        write_checksummed(stored_at(trial), content)
+        write_checksummed(file, content)
     rows = pd.read_csv(BytesIO(content))
     return rows.assign(task=trial.task, model=trial.network, split=trial.encoder, seed=trial.seed)
 
@@ -166,13 +151,11 @@ def measure(trials: Sequence[Trial], processes: int) -> pd.DataFrame:
     """Rows of all trials, so many trained at once, each on one core; what an interrupted call finished is kept."""
     missing = [trial for trial in trials if not stored_at(trial).exists()]
     silent = "TQDM_DISABLE" in os.environ or None
-    with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
-        try:
-            for _ in tqdm(pool.map(run_or_load, missing), "networks", len(missing), leave=False, disable=silent):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent)
+    try:
+        list(tqdm(pool.map(run_or_load, missing), "networks", len(missing), leave=False, disable=silent))
+    finally:
+        pool.shutdown(cancel_futures=True)
     return pd.concat(map(run_or_load, trials), ignore_index=True)
 
 

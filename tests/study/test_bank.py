@@ -67,17 +67,14 @@ BAD_EVENTS = {
     "quoted header": ('"' + MUCH.replace(",", '","', 5).replace("\n", '"\n', 1), "line 3, column amount: 'much'"),
     "quoted line end before": (MUCH.replace("-2245.92,", '-2245.92,"8\n8"'), "line 4, column amount: 'much'"),
     "spaces around numbers before": (MUCH.replace("4814", " 4814 "), "line 3, column amount: 'much'"),
-    "a space for a number": (GOOD.replace("6011", " "), "line 3, column mcc_code: ' '"),
     "unclosed quote": (MUCH.replace("4814", '"4814') + "9" * 200_000, "line 2: field larger"),
     "BOM and CRLF": (b"\xef\xbb\xbf" + MUCH.replace("\n", "\r\n").encode(), "line 3, column amount: 'much'"),
     "blank lines, bad amount": (MUCH.replace("\n", "\n\n"), "line 5, column amount: 'much'"),
     "blank lines, short line": (GOOD + "\r\n3,1 00:00:00\n", "line 5: 2 columns instead of 6"),
-    "blank lines, missing amount": ("\n" + GOOD.replace("56147.89", ""), "line 4, column amount: None"),
     "blank lines, missing column": ("\n\n" + GOOD.replace("mcc_code", "mcc"), "line 3: no column mcc_code"),
 }
 BAD_LABELS = {
-    "outside the classes": (LABELS + "1,2\n", "line 4, column gender: 2; use 0 or 1"),
-    "other customers": ("customer_id,gender\n3,0\n4,1\n", "2 of 2 labels have no events: 3 here is not 1 in trans"),
+    "other customers": ("customer_id,gender\n3,0\n4,1\n", "no customer here has events: 3 is not 1 in trans"),
     "blank line, contradiction": (LABELS + "1,0\n\n1,1\n", "line 6, column gender: customer 1 has two labels"),
 }
 BAD = [(events, LABELS, message) for events, message in BAD_EVENTS.values()]
@@ -117,6 +114,4 @@ def test_a_folder_without_a_description_is_the_banks(tmp_path):
 
 def test_frequent_codes_have_english_names():
     assert bank.code_names("mcc_code")[742] == "Veterinary services"
-    named = bank.code_names("tr_type")
-    assert named.keys() < set(bank.bank().vocabularies[1])
-    assert all(named.values())
+    assert bank.code_names("tr_type").keys() == set(bank.bank().vocabularies[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.attention.continuous_memory import basis_values, cell_middles, gaussian_basis, ridge_update
+from lib.attention.continuous_memory import basis_values
 from lib.attention.infinite_former import PUBLISHED_SAMPLINGS, SAMPLINGS, InfiniteFormerAttention, MemorySettings
 from lib.paths import ROOT
 from lib.training.classifier import ModelConfig, build_attention
@@ -31,7 +31,7 @@ def test_initial_densities_differ_between_heads():
     assert torch.allclose(widths, torch.logspace(math.log10(0.4), math.log10(0.05), 4), rtol=3e-4)
 
 
-@pytest.mark.parametrize("basis", [16, 64, 256])
+@pytest.mark.parametrize("basis", [16, 128])
 def test_start_is_the_same_for_every_number_of_functions(basis):
     """Logits of a first segment of independent events, enough to resolve the functions, deviate by π / √3."""
     variances, settings = [], MemorySettings(basis, segment=4 * basis, samples=basis)
@@ -74,18 +74,6 @@ def test_regulariser_is_the_mean_over_real_queries_that_have_a_past():
     assert abs(module(inputs, mask).regulariser - total / (2 * (16 + 4 + 8))) <= 64 * SINGLE * total / 56
 
 
-def test_a_read_of_a_constant_is_the_constant_times_the_mass_inside():
-    module = attention(model_dim=2, heads=1, basis=32, segment=64, samples=64)
-    with torch.no_grad():
-        module.memory_values.weight.copy_(torch.eye(2))
-        module.affine_weight.zero_()
-        module.affine_bias.copy_(torch.tensor([[0.0], [math.log(math.expm1(0.01))]]))
-    _, memory = module.step(torch.ones(1, 64, 2))
-    context, _ = module.read(torch.zeros(1, 1, 1, 2), memory.coefficients)
-    # Half the interval is five deviations; what remains is one regression's error on a constant.
-    assert (context - 1).abs().max() < 0.02
-
-
 # Arrays in double precision from deep-spin/infinite-former's long-term attention for GPT-2: uniform sampling, KL on.
 OFFICIAL = np.load(ROOT / "tests/data/infinite_former_official.npz")
 
@@ -124,23 +112,6 @@ def test_published_start_is_one_linear_map_for_all_heads():
     empty = module.density(torch.zeros(1, 2, 1, 8), torch.zeros(1, 64, 16))
     assert empty.mean.eq(0.5).all()
     assert torch.allclose(empty.variance, torch.full((1, 2, 1), math.log(2)))
-
-
-@pytest.mark.parametrize("settings", [{"right_ends": True}, {"zeros_outside": True}])
-def test_points_and_zeros_of_the_published_regression(settings):
-    """Rows with different numbers of new events share an update; each is the regression written out."""
-    basis, counts, tau = gaussian_basis(6), [5, 3], 0.5
-    update = ridge_update(basis, torch.full((2,), tau).double(), torch.tensor(counts), 8, 5, 0.5, **settings)
-    for row, count in enumerate(counts):
-        ends = 0.5 if "right_ends" in settings else 0.0
-        places = torch.cat([tau * (cell_middles(8) + ends / 8), tau + (1 - tau) * (cell_middles(count) + ends / count)])
-        outside = torch.linspace(-0.5 + 1 / (2 * count + 8), 1.5 - 1 / (2 * count + 8), 2 * (count + 8)).double()
-        outside = outside[(outside < 0) | (outside > 1)] if "zeros_outside" in settings else outside[:0]
-        design = basis_values(torch.cat([places, outside]), basis)
-        gram = design.mT @ design + 0.5 * torch.eye(6, dtype=torch.float64)
-        literal = torch.linalg.solve(gram, design.mT)
-        assert torch.allclose(update.past[row], literal[:, :8], atol=1e-6)
-        assert torch.allclose(update.new[row, :, :count], literal[:, 8 : 8 + count], atol=1e-6)
 
 
 @pytest.mark.parametrize("sampling", [*SAMPLINGS, *PUBLISHED_SAMPLINGS])

@@ -1,4 +1,4 @@
-"""Every mechanism as its equations stand, in double precision and without a thought for speed."""
+"""Every mechanism as its equations stand, in double precision and without a thought for speed, and inputs for both."""
 
 import copy
 import math
@@ -7,6 +7,22 @@ import torch
 
 from lib.attention.continuous_memory import basis_values, cell_middles, expected_basis, gaussian_divergence
 from lib.attention.infinite_former import score_scale
+
+SINGLE = torch.finfo(torch.float32).eps
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_heads(batch=2, heads=2, length=23, head_dim=4, scale=1.0, seed=0, dtype=torch.float64):
+    """Queries and keys of this scale, and values."""
+    queries, keys, values = torch.randn(3, batch, heads, length, head_dim, generator=seeded(seed)).to(dtype)
+    return [scale * queries, scale * keys, values]
+
+
+def relative_error(found, exact):
+    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
 
 
 def softmax_weights(queries, keys, key_mask=None, causal=False):

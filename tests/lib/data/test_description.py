@@ -6,19 +6,13 @@ from hypothesis import strategies as st
 from lib.data import description
 from lib.data.description import DataError, Description
 
-GOOD = {
-    "events": "clicks.csv",
-    "labels": "churn.csv",
-    "customer": "user",
-    "time": "when",
-    "label": "left",
-    "categories": ["page", "device"],
-}
+GOOD = {"events": "clicks.csv", "labels": "churn.csv", "customer": "user", "time": "when", "label": "left"}
+GOOD |= {"categories": ["page", "device"]}
 
 
 def described(tmp_path, content):
     path = tmp_path / description.FILE
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    path.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content).encode())
     return path
 
 
@@ -27,32 +21,22 @@ def test_a_description_is_read_with_its_defaults(tmp_path):
     assert read == Description(**(GOOD | {"categories": ("page", "device")}))
     assert read.columns("events") == ["user", "when", "page", "device"]
     assert read.columns("labels") == ["user", "left"]
-    more = {"numbers": ["price"], "classes": [1, 0], "group": "household"}
-    full = description.read(described(tmp_path, GOOD | more))
-    assert (full.numbers, full.classes, full.group) == (("price",), ("1", "0"), "household")
+    full = description.read(described(tmp_path, GOOD | {"numbers": [], "classes": [1, 0], "group": "household"}))
+    assert (full.numbers, full.classes) == ((), ("1", "0"))
     assert full.columns("labels") == ["user", "left", "household"]
 
 
 BAD = {
-    "not YAML": ("events: [", "line 1: not YAML"),
-    "not UTF-8": ("events: \x00", "not YAML"),
-    "empty": ("", "holds no keys; it must name events, labels"),
-    "a list": ("- events", "holds no keys"),
-    "unknown key": (GOOD | {"catgories": []}, "key catgories: unknown key; known is categories"),
+    "not YAML": (b"events: [", "line 1: not YAML"),
+    "a list": (["events"], "holds no keys"),
+    "unknown key": (GOOD | {"catgories": []}, "key catgories: unknown key; known are events, labels"),
     "missing key": ({key: GOOD[key] for key in GOOD if key != "time"}, "no key time; add the column of an event"),
-    "no category": (GOOD | {"categories": []}, r"key categories: \[\]; give a list"),
     "a category": (GOOD | {"categories": "page"}, "key categories: 'page'; give a list"),
-    "YAML's yes": (GOOD | {"classes": [True, False]}, "key classes: True is not text; .*quotes"),
     "one class": (GOOD | {"classes": ["stay"]}, "key classes: .*at least two"),
-    "a number for a file": (GOOD | {"events": 1.5}, "key events: 1.5 is not text"),
-    "no name": (GOOD | {"label": ""}, "key label: '' is not text"),
-    "twice": (GOOD | {"categories": ["page", "page"]}, "key categories: 'page' is named twice"),
-    "a column for two": (GOOD | {"numbers": ["when"]}, "key numbers: 'when' is also under time"),
-    "the customer as label": (GOOD | {"label": "user"}, "key label: 'user' is also under customer"),
-    "the label as group": (GOOD | {"group": "left"}, "key group: 'left' is also under label"),
-    "two characters": (GOOD | {"delimiter": ", "}, "key delimiter: ', '; give the character between columns"),
+    "twice": (GOOD | {"categories": ["page", "page"]}, "column 'page' is named twice; use a column once"),
+    "a column for two": (GOOD | {"numbers": ["when"]}, "column 'when' is named twice"),
+    "the label as group": (GOOD | {"group": "left"}, "column 'left' is named twice"),
     "a word for a unit": (GOOD | {"time_unit": "seconds"}, "key time_unit: 'seconds'; give days, or s, ms, us or ns"),
-    "an odd decimal": (GOOD | {"decimal": "'"}, "key decimal: .* give the mark before a number's fraction"),
 }
 
 
@@ -74,11 +58,9 @@ def test_files_that_are_not_there_are_named_with_their_key(tmp_path):
     assert [path.name for path in read.files(tmp_path)] == ["dataset.yaml", "clicks.csv", "churn.csv"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_bytes_give_a_description_or_an_error_of_one_line(tmp_path, junk):
-    path = tmp_path / description.FILE
-    path.write_bytes(junk)
     with pytest.raises(DataError) as caught:  # nothing so short describes a dataset
-        description.read(path)
+        description.read(described(tmp_path, junk))
     assert len(str(caught.value).splitlines()) == 1

@@ -4,8 +4,8 @@ import bz2
 import contextlib
 import dataclasses
 import gzip
-import lzma
 import random
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.data import reading
-from lib.data.description import DataError
+from lib.data.description import DataError, Description
 from lib.data.description import read as read_description
 from lib.data.histories import MOST_CLASSES
 from lib.data.histories import read as read_folder
 
-DESCRIBED = """events: clicks.csv
-labels: churn.csv
-customer: user
-time: when
-label: left
-categories: [page]
-numbers: [price]
-"""
+FILES = "events: clicks.csv\nlabels: churn.csv\n"
+DESCRIBED = FILES + "customer: user\ntime: when\nlabel: left\ncategories: [page]\nnumbers: [price]\n"
 HEADER = "price,user,ignored,page,when\n"
 GOOD = HEADER + "1.5,ann,,home,2024-05-31\n-2,bob,x,cart,2024-06-01 18:03:59\n0,cy,x,,2024-06-02 18:03\n"
 LABELS = "user,left\nann,no\nbob,yes\ncy,perhaps\n"
@@ -41,15 +35,22 @@ def read(tmp_path, clicks=GOOD, labels=LABELS, described=DESCRIBED):
     return read_folder(tmp_path, read_description(tmp_path / "dataset.yaml"))
 
 
-def test_own_events_are_read(tmp_path):
-    histories = read(tmp_path)
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_own_events_are_read_and_what_is_odd_is_counted(tmp_path):
+    histories = read(tmp_path, GOOD.replace("0,cy", ",cy"), LABELS + "dan,never\neve,no\n")
     assert histories.customers.tolist() == ["ann", "bob", "cy"]
     assert histories.class_names == ("no", "perhaps", "yes")
     assert histories.labels.tolist() == [0, 2, 1]
     assert histories.vocabularies == (("cart", "home"),)
     assert histories.categories.tolist() == [[2, 24, 4], [1, 18, 5], [0, 18, 6]]
-    assert histories.numbers[:, 0] == pytest.approx([np.log(2.5), -np.log(3), 0])
-    assert histories.found["events_with_unknown_page"] == 1
+    assert histories.quantities == ("price", "gap", "no price")
+    assert histories.numbers == pytest.approx(np.array([[np.log(2.5), 0, 0], [-np.log(3), 0, 0], [0, 0, 1]]))
+    odd = {"labelled": 3, "labels_without_events": 2, "events_with_unknown_page": 1, "events_without_price": 1}
+    assert histories.found | odd == histories.found
 
 
 def parquet(text, **types):
@@ -60,13 +61,9 @@ def parquet(text, **types):
     return target.getvalue().to_pybytes()
 
 
-def zstd(content):
-    return pa.compress(content, codec="zstd", asbytes=True)
-
-
-COMPRESSED = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
+COMPRESSED = {"gzip": gzip.compress, "bz2": bz2.compress, "zstd": partial(pa.compress, codec="zstd", asbytes=True)}
 SAME = {name: (compress(GOOD.encode()), "") for name, compress in COMPRESSED.items()} | {
-    **{f"gzip and {zeros} zeros": (gzip.compress(GOOD.encode()) + bytes(zeros), "") for zeros in (1, 3, 512)},
+    **{f"gzip and {zeros} zeros": (gzip.compress(GOOD.encode()) + bytes(zeros), "") for zeros in (1, 512)},
     "semicolons, commas": (GOOD.replace(",", ";").replace("1.5", "1,5"), "delimiter: ';'\ndecimal: ','\n"),
     "tabs": (GOOD.replace(",", "\t"), 'delimiter: "\\t"\n'),
     "line breaks in quotes": (GOOD.replace(",x,", ',"a\r\nb, and\nc",'), ""),
@@ -82,9 +79,7 @@ def test_what_says_the_same_is_read_alike_whatever_its_name(tmp_path, clicks, mo
     plain = read(tmp_path)
     monkeypatch.setattr(reading, "BLOCK", 100)
     for labels in (LABELS, parquet(LABELS)):
-        again = read(tmp_path, clicks, labels, DESCRIBED + more)
-        for field in dataclasses.fields(plain):
-            assert np.array_equal(getattr(again, field.name), getattr(plain, field.name)), field.name
+        assert_same(read(tmp_path, clicks, labels, DESCRIBED + more), plain)
 
 
 @pytest.mark.parametrize(("name", "compress"), COMPRESSED.items(), ids=COMPRESSED)
@@ -93,53 +88,28 @@ def test_compressed_files_are_diagnosed_as_plain_ones(tmp_path, name, compress):
     with pytest.raises(DataError, match=r"clicks\.csv, line 3, column price: 'much' is not a number; mend the value"):
         read(tmp_path, compress(bad))
     noise = b"".join(b"1,%s,,home,2024-05-31\n" % random.Random(n).randbytes(90).hex().encode() for n in range(999))
-    with pytest.raises(DataError, match=rf"clicks\.csv: broken or truncated {name}; export or download it again"):
+    with pytest.raises(DataError, match=rf"clicks\.csv: unreadable, broken or truncated {name}; export or"):
         read(tmp_path, compress(GOOD.encode() + noise)[:-12])
 
 
-def test_hours_and_weekdays_are_as_written_and_the_order_is_the_instants(tmp_path):
-    rows = "1,ann,,late,2024-05-31T23:30-05:00\n2,ann,,early,2024-06-01 01:00+03:00\n3,bob,,x,2024-06-01T01:00Z\n"
+def test_hours_and_weekdays_are_as_written_and_the_order_is_the_instants_to_fractions_of_a_second(tmp_path):
+    late = "{},ann,,{},2024-05-31T23:30:00.{}-05:00\n".format
+    rows = late(1, "z", 9) + late(2, "y", 1) + "3,ann,,x,2024-06-01 01:00+03:00\n4,bob,,x,2024-06-01T01:00Z\n"
     histories = read(tmp_path, HEADER + rows, "user,left\nann,no\nbob,yes\n")
-    assert histories.categories[:2].tolist() == [[1, 1, 5], [2, 23, 4]]
-    assert np.diff(histories.days)[0] == pytest.approx(6.5 / 24)
-    assert histories.numbers[1, 1] == pytest.approx(np.log1p(6.5 / 24))
-    assert histories.found["events_out_of_order"] == 1
-
-
-def test_a_later_fraction_of_a_second_is_later(tmp_path):
-    rows = "1,ann,,a,2024-05-31 08:00:00.9\n1,ann,,b,2024-05-31 08:00:00.1\n1,bob,,c,2024-05-31 08:00:00\n"
-    histories = read(tmp_path, HEADER + rows, "user,left\nann,no\nbob,yes\n")
-    assert histories.categories[:, 0].tolist() == [2, 1, 3]
-    assert (histories.days == histories.days[0]).all()
-
-
-def test_missing_numbers_are_counted_and_told(tmp_path):
-    histories = read(tmp_path, GOOD.replace("-2", ""))
-    assert histories.quantities == ("price", "gap", "no price")
-    assert histories.numbers[:, [0, 2]] == pytest.approx(np.array([[np.log(2.5), 0], [0, 1], [0, 0]]))
-    assert histories.found["events_without_price"] == 1
-
-
-def test_labels_without_events_are_counted_and_left_out(tmp_path):
-    histories = read(tmp_path, labels=LABELS + "dan,never\neve,no\n")
-    assert histories.class_names == ("no", "perhaps", "yes")
-    assert (histories.found["labels_without_events"], histories.found["labelled"]) == (2, 3)
-
-
-def test_described_classes_keep_their_order_and_whole_numbers_are_sorted_by_size(tmp_path):
-    assert read(tmp_path, labels="user,left\nann,10\nbob,9\ncy,-1\n").class_names == ("-1", "9", "10")
-    described = DESCRIBED + "classes: ['yes', 'no', perhaps]\n"
-    assert read(tmp_path, described=described).labels.tolist() == [1, 0, 2]
+    assert histories.categories[:3].tolist() == [[1, 1, 5], [2, 23, 4], [3, 23, 4]]
+    assert np.diff(histories.days[:3]) == pytest.approx([6.5 / 24, 0])
+    assert histories.numbers[:3, 1] == pytest.approx([0, np.log1p(6.5 / 24), 0])
+    assert histories.found["events_out_of_order"] == 2
 
 
 GROUPED = DESCRIBED + "group: household\n"
 HOUSEHOLDS = "left,household,user\nno,7,ann\nyes,north,bob\nperhaps,7,cy\nno,9,dan\n"
 
 
-def test_groups_are_numbered_whatever_they_are_called(tmp_path):
-    grouped = read(tmp_path, labels=HOUSEHOLDS, described=GROUPED)
+def test_described_classes_keep_their_order_and_groups_are_numbered_whatever_they_are_called(tmp_path):
+    grouped = read(tmp_path, labels=HOUSEHOLDS, described=GROUPED + "classes: ['yes', 'no', perhaps]\n")
+    assert grouped.labels.tolist() == [1, 0, 2]
     assert grouped.groups.tolist() == [0, 1, 0]
-    assert (grouped.found["groups"], grouped.found["labels_without_events"]) == (2, 1)
     assert read(tmp_path, labels=HOUSEHOLDS).groups is None
     some = read(tmp_path, labels="user,left,household\nann,no,7\ncy,yes,8\n", described=GROUPED)
     assert some.groups.tolist() == [0, -1, 1]
@@ -147,22 +117,19 @@ def test_groups_are_numbered_whatever_they_are_called(tmp_path):
 
 BAD_EVENTS = {
     "empty file": ("", "empty file; the first line must hold user,when,page,price"),
-    "no rows": (HEADER, "no rows; one event a row"),
-    "a column of the description is missing": (GOOD.replace("page", "url"), "line 1: no column page; the first line"),
-    "wrong separator": (GOOD.replace(",", ";"), "separate columns by commas, not ';'"),
-    "not UTF-8": (GOOD.encode() + b"1,d\xff,,home,2024-05-31\n", "line 5: not UTF-8"),
+    "no rows": (HEADER, "no rows; fill them in"),
+    "a missing column": (
+        GOOD.replace("page", "url"),
+        "line 1: no column page; needed are user,when,page,price: rename",
+    ),
     "bad date": (GOOD.replace("06-01 18", "06-31 18"), "line 3, column when: '2024-06-31 18:03:59' is not an ISO"),
-    "a zone": (GOOD.replace("18:03:59", "18:03:59Z"), "line 3, column when: .* is not an ISO .* without zone"),
-    "a number among dates": (GOOD.replace("2024-06-01 18:03:59", "7"), "line 3, column when: '7' is not an ISO"),
-    "a date among numbers": (HEADER + "1,a,,h,3\n1,b,,h,2024-05-31\n", "line 3, column when: '2024-05-31' is not"),
-    "seconds for days": (
+    "seconds": (
         HEADER + "1,a,,h,3\n1,b,,h,1717178639\n",
-        "line 3, column when: 1717178639.0; it looks like seconds since 1970: write `time_unit: s` in dataset.yaml",
+        "3, column when: 1717178639.0; .* seconds .*: write `time_unit: s`",
     ),
     "a time that is no number": (HEADER + "1,a,,h,3\n1,b,,h,nan\n", "line 3, column when: nan; give a number of days"),
-    "a date too far": (GOOD.replace("2024-06-01", "9999-06-01"), "line 3, column when: .*; give a date less than"),
+    "a date too far": (GOOD.replace("2024-06-01", "9999-06-01"), "line 3, column when: .* from 1678 to 2261"),
     "no time": (GOOD.replace("2024-06-01 18:03:59", ""), "line 3, column when: None; fill in the value"),
-    "no customer": (GOOD.replace("bob", ""), "line 3, column user: None; fill in the value"),
     "bad number": (GOOD.replace("-2", "much"), "line 3, column price: 'much' is not a number"),
     "infinite number": (GOOD.replace("-2", "-inf"), "line 3, column price: -inf; give a finite number"),
     "a decimal comma": (GOOD.replace("-2", '"-2,5"'), "line 3, column price: '-2,5' is not .*; write `decimal: ','`"),
@@ -170,51 +137,33 @@ BAD_EVENTS = {
     "another case": (GOOD.replace("user", " User "), "line 1: no column user; the nearest is ' User ': rename it, or"),
     "short line": (GOOD + "1,dan\n", "line 5: 2 columns instead of 5"),
     "zip": (b"PK\x03\x04 and so on", "a zip archive or an Excel file; export it as comma-separated text in UTF-8, or"),
+    "xz": (b"\xfd7zXZ\x00 and so on", "an xz archive; export it"),
     "UTF-16": (GOOD.encode("utf-16"), "UTF-16 text; export it"),
     "truncated Parquet": (parquet(GOOD)[:-9], "broken or truncated Parquet; export or download it again"),
-    "not UTF-8 in Parquet": (parquet(GOOD).replace(b"cart", b"c\xffrt"), "broken or truncated Parquet"),
     "not UTF-8 in the first time": (GOOD.encode().replace(b"-31", b"-\xff31"), "line 2: not UTF-8"),
-    "a word in Parquet": (parquet(GOOD.replace("-2", "much")), "row 2, column price: 'much'; store it as double"),
-    "another column in Parquet": (parquet(GOOD.replace("price", "Price")), "no column price; the nearest is 'Price'"),
-    "no time in Parquet": (parquet(GOOD.replace("when", "hour")), "no column when; the file must hold user,when,page"),
-    "a column twice in Parquet": (parquet(GOOD.replace("ignored", "when")), "column when occurs twice"),
+    "a word in Parquet": (parquet(GOOD.replace("-2", "much")), "column price: .* 'much' .*; store it as double"),
     "no customer in Parquet": (parquet(GOOD.replace("bob", "")), "row 2, column user: None; fill in the value"),
-    "an hour for a time in Parquet": (
-        parquet(HEADER + "1,ann,,home,18:03:59\n", when=pa.time32("s")),
-        "column when: holds time32.*; store it as timestamp",
-    ),
 }
 BAD_LABELS = {
-    "empty file": ("", "empty file; the first line must hold user,left"),
-    "missing column": (LABELS.replace("left", "gone"), "line 1: no column left; the first line must hold user,left"),
-    "no labels": ("user,left\n", "no labelled customer"),
-    "no label": (LABELS.replace("yes", ""), "line 3, column left: None; fill in the value"),
     "one class": ("user,left\nann,no\nbob,no\n", "column left: only no occurs; two classes are needed"),
     "another spelling": (
-        "user,left\nAnn,no\nBob ,yes\ncy,no\n",
-        r"column user: 2 of 3 labels have no events: 'Ann' here is not 'ann' in clicks\.csv; write customers alike",
+        "user,left\n0ann,no\n0bob,yes\n",
+        "no customer here has events: '0ann' is not 'ann' in clicks",
     ),
-    "only unknown customers": ("user,left\ndan,no\neve,yes\n", "2 of 2 labels have no events: 'dan' here is not 'ann'"),
     "contradiction": (LABELS + "ann,no\nann,yes\n", "line 6, column left: customer ann has two labels; keep one"),
 }
 BAD_GROUPS = {
-    "no such column": (LABELS, "line 1: no column household; the first line must hold user,left,household"),
     "no group": (HOUSEHOLDS.replace("north", ""), "line 3, column household: None; fill in the value"),
     "two groups": (HOUSEHOLDS + "no,8,ann\n", "line 6, column household: customer ann is in two groups; keep one"),
-}
-BAD_CLASSES = {
-    "outside the classes": ("classes: ['no', 'yes']", "line 4, column left: perhaps; use no or yes"),
-    "a class without labels": ("classes: ['no', 'yes', perhaps, never]", "no, perhaps, yes occurs; .*every one of the"),
 }
 BAD = [(clicks, LABELS, DESCRIBED, rf"clicks\.csv.*{message}") for clicks, message in BAD_EVENTS.values()]
 BAD += [(GOOD, labels, DESCRIBED, rf"churn\.csv.*{message}") for labels, message in BAD_LABELS.values()]
 BAD += [(GOOD, labels, GROUPED, rf"churn\.csv.*{message}") for labels, message in BAD_GROUPS.values()]
-BAD += [(GOOD, LABELS, DESCRIBED + classes, rf"churn\.csv.*{message}") for classes, message in BAD_CLASSES.values()]
+BAD += [(GOOD, LABELS, DESCRIBED + "classes: ['no', 'yes']", "line 4, column left: perhaps; use no or yes")]
+BAD += [(GOOD, LABELS, DESCRIBED + "classes: ['no', 'yes', perhaps, never]", "only no, perhaps, yes occurs")]
 
 
-@pytest.mark.parametrize(
-    ("clicks", "labels", "described", "message"), BAD, ids=[*BAD_EVENTS, *BAD_LABELS, *BAD_GROUPS, *BAD_CLASSES]
-)
+@pytest.mark.parametrize(("clicks", "labels", "described", "message"), BAD, ids=[message for *_, message in BAD])
 def test_what_is_wrong_is_named(tmp_path, clicks, labels, described, message):
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, clicks, labels, described)
@@ -233,15 +182,12 @@ def test_rows_on_both_sides_of_a_block_are_one_file(tmp_path, monkeypatch):
     labels = "user,left\nc0,a\nc1,b\n"
     whole = read(tmp_path, HEADER + "\n".join(rows), labels)
     monkeypatch.setattr(reading, "BLOCK", 1000)
-    parts = read(tmp_path, HEADER + "\n".join(rows), labels)
-    for name in ("categories", "numbers", "days", "offsets"):
-        assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
-    assert parts.found == whole.found
+    assert_same(read(tmp_path, HEADER + "\n".join(rows), labels), whole)
     with pytest.raises(DataError, match="line 3002, column price: nan; give a finite number"):
         read(tmp_path, HEADER + "\n".join([*rows, "nan,c1,,page,3"]), labels)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(
     st.one_of(
         st.binary(max_size=80),
@@ -253,12 +199,66 @@ def test_rows_on_both_sides_of_a_block_are_one_file(tmp_path, monkeypatch):
 def test_any_bytes_give_valid_arrays_or_the_readers_own_error(tmp_path, junk, labels):
     junk = junk if isinstance(junk, bytes) else (HEADER + junk).encode()
     with contextlib.suppress(DataError):
-        assert_valid(read(tmp_path, junk, labels))
+        histories = read(tmp_path, junk, labels)
+        assert np.isfinite(histories.numbers).all()
+        assert (np.diff(histories.offsets) > 0).all()
+        assert histories.offsets[-1] == len(histories.categories) == len(histories.days)
+        assert (histories.categories.max(0) < histories.cardinalities).all()
+        assert histories.labels.max() < histories.classes
 
 
-def assert_valid(histories):
-    assert np.isfinite(histories.numbers).all()
-    assert (np.diff(histories.offsets) > 0).all()
-    assert histories.offsets[-1] == len(histories.categories) == len(histories.days)
-    assert (histories.categories.max(0) < histories.cardinalities).all()
-    assert histories.labels.max() < histories.classes
+DAY = "2024-05-31"
+CELLS = {  # cells, unit, what they say as written, and how much later than that the instant is, in seconds
+    "days": (["0.0", "-1.5", "2.25", "3.5e-05"], None, [0, -129600, 194400, 3], [0.5, 0.5, 0.5, 0.524]),
+    "dates": (["1970-01-02", "1969-12-31 23:59:59", f"{DAY} 18:03:59.9"], None, [86400, -1, 1717178639], [0, 0, 0.9]),
+    "compact dates": (["20240531", "19700102"], None, [1717113600, 86400], [0, 0]),
+    "compact times": (["20240531180359", f"{DAY} 18:03:59.5"], None, 2 * [1717178639], [0, 0.5]),
+    "basic ISO": (["20240531T180359Z", "20240531T180359+0200"], None, 2 * [1717178639], [0, -7200]),
+    "zones": (
+        [f"{DAY}T18:03:59.25+03:00", f"{DAY} 18:03:59 UTC", f"{DAY} 18:03:59 -05"],
+        None,
+        3 * [1717178639],
+        [0.25 - 10800, 0, 18000],
+    ),
+    "nanoseconds": ([f"{DAY} 18:03:59.000000001"], None, [1717178639], [1e-9]),
+    "epoch seconds": (["1717178639.25", "-1"], "s", [1717178639, -1], [0.25, 0]),
+    "epoch milliseconds": (["1717178639001", "1717178639000.0"], "ms", 2 * [1717178639], [0.001, 0]),
+    "epoch microseconds": (["1717178639000001"], "us", [1717178639], [1e-6]),
+    "epoch nanoseconds": (["1717178639000000001"], "ns", [1717178639], [1e-9]),
+}
+
+
+def read_times(tmp_path, cells, unit):
+    """The clock that is chosen for the cells, times as written and instants in nanoseconds, and which are valid."""
+    (tmp_path / "file.csv").write_text("\n".join(["when", *cells]))
+    file = reading.Delimited(tmp_path / "file.csv", Description("", "", "", "", "", ()))
+    clock = reading.clock_of(file, "when", unit)
+    ((_, batch),) = file.batches({"when": clock.kind})
+    return clock, *clock.read(batch["when"])
+
+
+@pytest.mark.parametrize(("cells", "unit", "said", "later"), CELLS.values(), ids=CELLS)
+def test_times_by_hand(tmp_path, cells, unit, said, later):
+    _, written, instants, valid = read_times(tmp_path, cells, unit)
+    assert valid.all()
+    assert (written // 10**9).tolist() == said
+    error = (
+        1e-12 if unit in (None, "ns") else 1.28e-7
+    )  # half of the last of a float's 53 bits, in nanoseconds since 1970
+    assert ((instants - written // 10**9 * 10**9) / 1e9).tolist() == pytest.approx(later, rel=1e-6, abs=error)
+
+
+@pytest.mark.parametrize(("unit", "digits"), {"s": 0, "ms": 3, "us": 6, "ns": 9}.items())
+def test_numbers_too_large_for_days_are_recognised(tmp_path, unit, digits):
+    cell = "1717178639" + "0" * digits
+    clock, *_, valid = read_times(tmp_path, [cell, "-1e5", "1e5", "nan", "inf"], None)
+    assert not valid.any()
+    assert f"write `time_unit: {unit}` in" in clock.remedy(float(cell))
+    assert "give a number of days" in clock.remedy(float("nan"))
+
+
+@pytest.mark.parametrize(("zone", "later"), [("UTC", 0), ("+03:00", 3)])
+def test_parquets_instants_are_written_in_their_zone(zone, later):
+    instant = 1717192800 * 10**9
+    written, instants, _ = reading.stamps(zone).read(pa.array([instant], pa.timestamp("ns", zone)))
+    assert (written.tolist(), instants.tolist()) == ([instant + later * 3600 * 10**9], [instant])

@@ -34,16 +34,12 @@ def drawn(classes, customers, repeats=1, seed=0):
     return scores / scores.sum(-1, keepdims=True), labels
 
 
-def once(labels):
-    return np.ones((1, len(labels)))
-
-
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.lists(st.integers(0, 5), min_size=1, max_size=20))
 def test_roc_auc_equals_the_librarys_ties_included(positive, negative):
     labels = np.array([1] * len(positive) + [0] * len(negative))
     scores = np.array(positive + negative) / 5
     expected = library.roc_auc_score(labels, scores)
-    assert evaluate.roc_auc(two(scores), labels, once(labels)) == pytest.approx(expected, abs=1e-12)
+    assert evaluate.value("roc_auc", two(scores)[None], labels) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -80,21 +76,16 @@ def test_resamples_draw_every_label_as_often_as_it_is():
     assert np.abs(weights[:, 0].mean() - 1) < 4 * np.sqrt(0.8 / evaluate.RESAMPLES)
 
 
-def delong_error(scores, labels):
-    """Standard error of a ROC-AUC by DeLong, DeLong and Clarke-Pearson (1988), pair by pair."""
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    wins = (positive[:, None] > negative) + (positive[:, None] == negative) / 2
-    return np.sqrt(wins.mean(1).var(ddof=1) / len(positive) + wins.mean(0).var(ddof=1) / len(negative))
-
-
 def test_interval_has_the_width_of_delongs():
-    generator = np.random.default_rng(1)
+    """Standard error of a ROC-AUC by DeLong, DeLong and Clarke-Pearson (1988), pair by pair."""
     labels = np.repeat([0, 1], 400)
-    scores = stats.norm.cdf(generator.normal(labels * 1.2))
+    scores = stats.norm.cdf(np.random.default_rng(1).normal(labels * 1.2))
+    wins = scores[400:, None] > scores[:400]
+    error = np.sqrt((wins.mean(1).var(ddof=1) + wins.mean(0).var(ddof=1)) / 400)
     _, low, high = evaluate.interval(two(scores)[None], labels, "roc_auc")
     # A quantile at 2.5 % of 2,000 draws has a standard error of sqrt(0.025 * 0.975 / 2000) / density = 0.06 standard
     # deviations, the width 0.08 / 3.92 = 2.1 % of itself: four of them.
-    assert (high - low) / (2 * 1.96) == pytest.approx(delong_error(scores, labels), rel=0.085)
+    assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.085)
     assert low < stats.norm.cdf(1.2 / np.sqrt(2)) < high
 
 
@@ -115,17 +106,13 @@ def family(scores, labels):
     return pd.concat(frames, ignore_index=True)
 
 
-def test_a_model_does_not_differ_from_itself_and_a_shift_of_scores_changes_nothing():
-    scores, labels = np.random.default_rng(0).uniform(size=100), np.arange(100) % 2
-    found = evaluate.comparisons(family([scores, scores / 2], labels), [("0", "1")])
-    assert found.loc["0 − 1"].to_dict() == dict.fromkeys(("difference", "low", "high", "detectable"), 0)
-
-
-def test_only_shared_repeats_are_compared():
+def test_a_model_does_not_differ_from_itself_where_both_have_repeats_and_a_scale_changes_nothing():
     scores, labels = drawn(2, 100, repeats=3)
-    both = pd.concat([predictions_of(scores, labels), predictions_of(scores[:1], labels, "gru")])
-    found = evaluate.comparisons(both, [("softmax", "gru")])
-    assert found.loc["softmax − gru", "difference"] == found.loc["softmax − gru", "low"] == 0
+    others = [predictions_of(scores[:1], labels, "gru"), predictions_of(scores / 2, labels, "halved")]
+    found = evaluate.comparisons(
+        pd.concat([predictions_of(scores, labels), *others]), [("softmax", "gru"), ("softmax", "halved")]
+    )
+    assert not found.to_numpy().any()
 
 
 def test_intervals_hold_for_all_pairs_at_once(monkeypatch):
@@ -146,7 +133,34 @@ def test_intervals_hold_for_all_pairs_at_once(monkeypatch):
 
 def test_a_customer_predicted_twice_or_not_at_all_is_refused():
     table = predictions_of(np.full((2, 10, 2), 0.5), np.arange(10) % 2)
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="duplicate"):
         evaluate.score_table(pd.concat([table, table.iloc[:1]]), "softmax")
     with pytest.raises(ValueError, match="missing"):
         evaluate.score_table(table.iloc[1:], "softmax")
+
+
+def test_calibration_error_by_hand():
+    probability = np.array([0.9, 0.1, 0.3, 0.7])
+    correct = np.array([[True, False, True, True]])
+    # Bins {0.1, 0.3} and {0.7, 0.9}: gaps |0.2 - 0.5| and |0.8 - 1|, half of the customers in each.
+    assert evaluate.calibration_error(probability, correct, bins=2) == pytest.approx([0.25])
+
+
+def test_true_probabilities_stay_below_the_limit_of_calibration_and_exaggerated_ones_do_not():
+    generator = np.random.default_rng(0)
+    below = []
+    for _ in range(100):
+        probability = generator.uniform(0.1, 0.9, 200)
+        error, limit = evaluate.calibration(two(probability)[None], (generator.random(200) < probability) * 1, seed=1)
+        below.append(error <= limit)
+    # The limit is a 95 % quantile: four standard errors of 100 trials.
+    assert abs(np.mean(below) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 100)
+    surer = two(np.arange(1000) % 2 * 0.8 + 0.1)[None]
+    error, limit = evaluate.calibration(surer, generator.integers(0, 2, 1000), seed=1)
+    assert error > 2 * limit
+
+
+def test_calibration_of_more_classes_is_that_of_the_most_probable():
+    scores = np.array([[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]])
+    # The first customer's class is the most probable one, the second's is not: each is a bin of its own.
+    assert evaluate.calibration(scores, np.array([1, 2]), seed=0)[0] == pytest.approx((0.5 + 0.6) / 2)

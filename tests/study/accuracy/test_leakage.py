@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from test_references import garbled
@@ -27,11 +26,3 @@ def test_events_and_labels_of_test_customers_leave_the_training_as_it_is(attenti
     weights, others = (model.state_dict() for model, _ in (first, second))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
     assert first[1].drop(columns="seconds").equals(second[1].drop(columns="seconds"))
-
-
-def test_the_folds_share_no_customer_and_follow_from_labels_alone(histories):
-    folds = stratified_folds(histories, 3, 0)
-    assert all(not set(learners) & set(test) for learners, test in folds)
-    events = dataclasses.replace(histories, numbers=-histories.numbers, categories=histories.categories[::-1])
-    for one, other in zip(folds, stratified_folds(events, 3, 0), strict=True):
-        np.testing.assert_array_equal(one[1], other[1])

@@ -26,7 +26,6 @@ def test_odds_of_two_classes_by_hand():
     assert table.loc["home", "log_odds"] == pytest.approx(np.log(2.5 * 2.5 / (0.5 * 0.5)))
     assert table.loc["cart", "log_odds"] == pytest.approx(np.log(1.5 * 0.5 / (2.5 * 1.5)))
     assert table.loc["home", "error"] == pytest.approx(np.sqrt(1 / 2.5 + 1 / 2.5 + 1 / 0.5 + 1 / 0.5))
-    assert table["customers"].to_dict() == {"home": 2, "cart": 3}
     assert set(table["class"]) == {"yes"}
     assert set(table["others"]) == {"no"}
     assert odds.code_odds(TWO, least_customers=3)["code"].tolist() == ["cart"]

@@ -1,6 +1,3 @@
-"""What each part of a network makes of the class logit."""
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +23,6 @@ def test_the_parts_add_up_to_the_prediction_and_are_scored_alone(histories):
     assert table.loc["log-count sums", "deviation"] == pytest.approx(logit["sums"].std())
     path = logit["sums"] + logit["groups"]
     assert table.loc["counting path", "roc_auc"] == roc_auc_score(histories.labels[test], path)
-    plt.close(parts.parts_figure(table.reset_index()))
 
 
 def test_more_classes_are_each_set_against_the_mean_of_the_others():

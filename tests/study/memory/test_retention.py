@@ -8,7 +8,6 @@ import torch
 from lib.attention.baselines import BinnedMemoryAttention, Bins
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from study.memory import retention
-from study.memory.retention import Attention
 
 SMALL = MemorySettings(8, 16, "uniform", samples=32)
 SINGLE, DOUBLE = torch.finfo(torch.float32).eps, torch.finfo(torch.float64).eps
@@ -41,9 +40,8 @@ def test_places_of_segments():
 
 def test_an_attended_segment_keeps_its_share_of_the_memory():
     """With a share φ its width w goes to τ (φ + (1 - φ) w), whose fixed point is τφ / (1 - τ (1 - φ))."""
-    settings = replace(SMALL, sampling="sticky", contraction=0.5)
-    *_, memory = retention.growing_memory(settings, 40, Attention(0.5, marked=1))
-    width = memory.edges[2] - memory.edges[1]
+    *_, memory = retention.growing_memory(replace(SMALL, sampling="sticky", contraction=0.5), 40, 0.5)
+    width = memory.edges[retention.MARKED + 1] - memory.edges[retention.MARKED]
     # The bins' attention is exact at their edges only; a segment's edge lies within a bin, of width 1/128.
     assert abs(width - 0.25 / 0.75) <= 2 / 128
 
@@ -73,13 +71,12 @@ def test_half_life_and_horizon():
 
 
 def test_retention_rows_follow_the_marked_segment():
-    attention = Attention(marked=4)
-    rows = retention.retention_rows(SMALL, 3, attention)
-    assert set(rows["x"]) == {0, 1, 2}
-    *_, memory = retention.growing_memory(SMALL, 7)
-    gain = rows[(rows["x"] == 2) & (rows["metric"] == "gain")]["value"].item()
-    assert gain == memory.gain_and_error(4)[0]
+    rows = retention.retention_rows(SMALL, 3)
+    *_, memory = retention.growing_memory(SMALL, retention.MARKED + 3)
+    gains = rows[rows["metric"] == "gain"].set_index("x")["value"]
+    assert gains.index.tolist() == [0, 1, 2]
+    assert gains[2] == memory.gain_and_error(retention.MARKED)[0]
     drawn = replace(SMALL, sampling="sticky_random")
-    first, again, other = (retention.retention_rows(drawn, 3, attention, seed) for seed in (0, 0, 1))
+    first, again, other = (retention.retention_rows(drawn, 3, seed=seed)["value"] for seed in (0, 0, 1))
     assert first.equals(again)
-    assert not first["value"].equals(other["value"])
+    assert not first.equals(other)
