@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from study.accuracy.verdict import accuracy_panel, accuracy_sentences, verdict
 from study.report import mark_empty_panels, named_svg, use_style
-from study.speed.panels import advantages, conditions, label_of, median_history, memory_panel, time_panel
+from study.speed.figures import advantages, label_of, median_history, memory_panel, time_panel
 from study.wording import listed
 
 FAR = 4096
@@ -70,19 +70,18 @@ def verdict_sentences(rows: pd.DataFrame, record: dict) -> dict[str, str]:
     accuracy, layer = verdict(rows), advantages(rows, length=FAR)
     told = {
         "Accuracy": "" if accuracy is None else " ".join(accuracy_sentences(accuracy)),
-        "Speed": speed_sentence(layer, conditions(record)),
+        "Speed": speed_sentence(layer, record["processor"]),
         "Memory": memory_sentence(layer),
     }
     return {name: sentence or "Not measured here." for name, sentence in told.items()}
 
 
-def speed_sentence(layer: pd.DataFrame, where: dict[str, object]) -> str:
-    """From which length on the mechanisms are faster than fused softmax, under which conditions, and how much."""
+def speed_sentence(layer: pd.DataFrame, processor: str) -> str:
+    """From which length on the mechanisms are faster than fused softmax, and how much."""
     if layer.empty:
         return ""
-    threads = "one CPU thread" if where["threads"] == 1 else f"{where['threads']} CPU threads"
     pays = layer[layer["crossing"].notna()]
-    start = f"One layer in inference on {threads} ({where['processor']}): "
+    start = f"One layer in inference on one CPU thread ({processor}): "
     if pays.empty:
         return f"{start}no mechanism is faster than fused softmax at any length measured."
     first, *others = [f"{label_of(model)}{{}} from about {rounded(x)}" for model, x in pays["crossing"].items()]

@@ -17,7 +17,7 @@ from study.headline import headline_parts, verdict_sentences
 from study.mechanisms import MECHANISMS
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, OUTCOMES, figure_html, load_rows
-from study.speed.panels import label_of
+from study.speed.figures import label_of
 from workflow.execute import notebooks_in
 from workflow.pages import Part, filled, parts_of, write_page
 from workflow.text import formula

@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from study.speed.fresh_process import MIB, limit_memory, peak_mib, reading_error_mib, run_in_fresh_process
-from study.speed.workload import MODULES, Configuration, prepare
+from study.speed.fresh_process import MIB, limit_memory, peak_mib, reading_error, run_in_fresh_process
+from study.speed.measure import MODULES, Configuration, prepare
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 
@@ -55,14 +55,14 @@ def imported_by_training():
 
 @linux
 def test_the_peak_is_what_was_held_at_once_since_the_start():
-    def hold(count):
-        for _ in range(count):
+    def hold():
+        for _ in range(3):
             block = torch.ones(16 * MIB)
             del block
 
-    peak_mib(hold, 0)  # the first call of a function brings its code into memory, which counts too
+    peak_mib(int)  # the first call of a function brings its code into memory, which counts too
     # Three blocks of 64 MiB after each other need one; an earlier peak is forgotten.
-    assert [peak_mib(hold, 3), peak_mib(hold, 0)] == pytest.approx([64, 0], abs=reading_error_mib())
+    assert [peak_mib(hold), peak_mib(int)] == pytest.approx([64, 0], abs=reading_error())
 
 
 class Accelerator:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from study.speed import scaling
+from study.speed.measure import Configuration
 from study.speed.scaling import CLAIMS, crossing, crossing_rows, crossovers, exponents, result_rows, source_claims
-from study.speed.workload import Configuration
 
 LENGTHS = [256, 512, 1024, 2048, 4096, 8192]
 # Logarithms up to 9 carry errors of 9 · 2⁻⁵³; interpolation and exponential pass on a few hundred of them at most.
@@ -142,11 +142,11 @@ def test_crossing_rows_are_unique_and_carry_the_numbers():
 def test_only_machines_that_measured_the_same_layer_are_compared():
     machines = {
         "this": sweep(LAWS),
-        "card": sweep(LAWS, rounds=1, device="cuda", threads=4),
+        "card": sweep(LAWS, rounds=1, device="cuda", seed=4),
         "wide": sweep(LAWS, batch=2),
     }
     found = scaling.crossovers_by_hardware(machines, Configuration("softmax"))
-    assert list(found.columns) == ["this", "card"]
+    assert list(found.columns) == ["card", "this"]
     assert all("from 1,000 events on" in text for text in found.loc[("performer", "softmax", "forward")])
 
 
