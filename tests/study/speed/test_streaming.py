@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from study.speed.fresh_process import run_in_fresh_process
 from study.speed.measure import Configuration, build
 from study.speed.streaming import steps, stream_growth, stream_here, streams
 
@@ -57,7 +58,7 @@ def test_rows_at_doublings_and_the_end_from_processes_of_their_own():
 
 @linux
 def test_a_stream_ends_at_its_budget_and_says_so():
-    rows = stream_here(TINY, 0.0, 64.0)
+    rows = run_in_fresh_process(stream_here, TINY, 0.0, 64.0)
     assert {count for count, _, _ in rows} == {8}
     assert "skipped_time" in {metric for _, metric, _ in rows}
     assert set(streams(replace(TINY, length=8192, segment=4096), 60.0, 0.0, "07")["metric"]) == {"skipped_memory"}
