@@ -37,6 +37,7 @@ UNITS = {
     "state_kib": "carried to the next segment, KiB",
     "resident_mib": "rise of resident memory, MiB",
 }
+BESIDE = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9}  # words beside a point
 SPLITS = {"forward": "inference", "training": "training"}
 REASONS = {"skipped_time": "beyond its budget of time", "skipped_memory": "beyond its budget of memory"}
 # How a budget's skip is drawn: the metric it belongs to, and its unit in that metric's.
@@ -104,12 +105,10 @@ def time_panel(ax: Axes, rows: pd.DataFrame, history: float | None = None) -> No
             color = MODEL_STYLE[model]["color"]
             ax.plot(length, height, "o", fillstyle="none", markersize=11, color=color)
             ax.plot([length] * 2, [ax.get_ylim()[0], height], linestyle=":", linewidth=1, color=color)
-            foot = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9}
-            ax.annotate(f"{length:,.0f}", (length, 0), (3, 4), **foot)
+            ax.annotate(f"{length:,.0f}", (length, 0), (3, 4), **BESIDE)
     if history and len(table):
         ax.axvline(history, ymin=0.12, color="#77756f", linestyle="--", linewidth=1)
-        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top", "fontsize": 9}
-        ax.annotate(f"median history\n{history:,.0f} events", (history, 1.0), (4, 0), **where)
+        ax.annotate(f"median history\n{history:,.0f} events", (history, 1.0), (4, 0), va="top", **BESIDE)
 
 
 def memory_panel(ax: Axes, rows: pd.DataFrame) -> None:
@@ -131,17 +130,15 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, label: str) -> None:
     heights = ((np.log(table.ffill().iloc[-1]) - low) / (high - low)).sort_values()
     steps = 0.075 * np.arange(len(heights))
     places = isotonic_regression(heights.to_numpy() - steps).x + steps
-    words = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "center", "fontsize": 9}
     for model, place in zip(heights.index, places, strict=True):
-        ax.annotate(label_of(model), (table.index.max(), place), (8, 0), annotation_clip=False, **words)
+        end = (table.index.max(), place)
+        ax.annotate(label_of(model), end, (8, 0), va="center", annotation_clip=False, **BESIDE)
 
 
 def advantages(rows: pd.DataFrame, length: int) -> pd.DataFrame:
     """By mechanism, in inference: the crossing with fused softmax, and times less time and memory at `length` events.
 
-    Columns `crossing` (events, as `crossings_with_softmax` gives it) and `time_softmax`, `memory_softmax`,
-    `time_explicit_softmax`, `memory_explicit_softmax`: softmax over mechanism, so that above one the mechanism is
-    better. What was not measured is missing.
+    `time_softmax`, `memory_explicit_softmax` and so on are softmax over mechanism; what was not measured is missing.
     """
     found = crossings_with_softmax(rows).to_frame("crossing")
     for name, metric in (("time", "time_ms"), ("memory", "peak_memory_mib")):

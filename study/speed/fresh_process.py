@@ -14,14 +14,12 @@ from pathlib import Path
 import torch
 
 MIB = 2**20
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of the C library's mallopt
 
 
 def run_in_fresh_process(function: Callable, *arguments: object, patience: float | None = None) -> object:
     """The function's result from a process forked from a server that has imported all and computed nothing.
 
-    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, RuntimeError for a process that
-    died and, with the traceback, for any other error there.
+    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, RuntimeError for other ends.
     """
     context = multiprocessing.get_context("forkserver")
     # What this process has imported, and what the framework imports in its first backward pass.
@@ -92,7 +90,7 @@ def reading_error() -> float:
 def map_blocks() -> None:
     """Have the C library map each block above 64 KiB on its own and hand it back when freed (GNU libc only)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)
-    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+    for option in (-3, -1):  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
         mallopt(option, 64 * 1024)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from timeit import repeat
@@ -59,9 +59,6 @@ class Configuration:
     seed: int = 0
 
 
-SETTINGS = [field.name for field in fields(Configuration)]
-
-
 def grid(base: Configuration, **values: Sequence) -> list[Configuration]:
     """The base with every combination of the given values of its settings."""
     return [replace(base, **dict(zip(values, chosen, strict=True))) for chosen in product(*values.values())]
@@ -80,8 +77,9 @@ class Budget:
 def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
     """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
 
-    Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them.
-    What exceeds its budget in every round has a row too: `skipped_memory` (bytes) or `skipped_time` (seconds).
+    Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them;
+    memory is measured in the first. What exceeds its budget in every round has a row too: `skipped_memory` (bytes) or
+    `skipped_time` (seconds).
     """
     ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
     paths = {each: kept_at(each, budget.block_seconds, cache) for each in ordered}
@@ -90,14 +88,19 @@ def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path
         kept = json.loads(read_checksummed(path) or "{}")
         results[each] = {int(number): metrics for number, metrics in kept.items()}
     failed: dict[Configuration, dict[str, float]] = {}
+    patience = START_SECONDS + PATIENCE * budget.seconds
     turns = [(number, each) for number in range(budget.rounds) for each in ordered]
     for number, each in tqdm(turns, desc="measuring", unit="process", disable=None, leave=False):
         rounds = results[each]
         # Judged again in every round, by what is known then; a skip is not kept, because it depends on the budget.
         if number in rounds or each in failed or too_slow(each, results, budget):
             continue
+        metrics: dict[str, float] = {}
+        first = number < min(rounds, default=budget.rounds)
         try:
-            rounds[number] = measure_round(each, number < min(rounds, default=budget.rounds), budget)
+            for quantity in ("memory", "time") if first else ("time",):
+                metrics |= run_in_fresh_process(measure_here, each, quantity, budget, patience=patience)
+            rounds[number] = metrics
             write_checksummed(paths[each], json.dumps(rounds).encode())
         except TimeoutError:
             failed[each] = {"skipped_time": PATIENCE * budget.seconds}
@@ -109,7 +112,7 @@ def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path
         skip = failed.get(each) or too_slow(each, results, budget)
         for number, metrics in (used or {0: skip}).items():
             rows += [(*asdict(each).values(), number, *pair) for pair in metrics.items()]
-    return pd.DataFrame(rows, columns=[*SETTINGS, "round", "metric", "value"])
+    return pd.DataFrame(rows, columns=[*Configuration.__dataclass_fields__, "round", "metric", "value"])
 
 
 def hardware(device: str = "cpu") -> dict[str, object]:
@@ -126,10 +129,7 @@ def hardware(device: str = "cpu") -> dict[str, object]:
 
 
 def kept_at(configuration: Configuration, block_seconds: float, cache: Path) -> Path:
-    """The file of a configuration's results: a readable name, then a hash of all they depend on.
-
-    That is the configuration, the hardware, and the code whose speed is measured and that measures it.
-    """
+    """The file of a configuration's results: a readable name, then a hash of settings, hardware and all code used."""
     code = code_hash([Path(__file__), *modules(Path(__file__))])
     own = code_hash(mechanism_files(OWN[configuration.mechanism])) if configuration.mechanism in OWN else ""
     facts = [asdict(configuration), block_seconds, hardware(configuration.device), code, own]
@@ -139,11 +139,8 @@ def kept_at(configuration: Configuration, block_seconds: float, cache: Path) -> 
 
 
 def too_slow(configuration: Configuration, results: dict[Configuration, Rounds], budget: Budget) -> dict[str, float]:
-    """The skip of a configuration that will take too long, judged by shorter ones; empty if it may not.
-
-    Other work on the machine makes calls slower, never faster: the least time predicted counts, so that one slow
-    measurement does not rule out longer calls.
-    """
+    """The skip of a configuration that will take too long, judged by shorter ones; empty if it may not."""
+    # Other work makes calls slower, never faster: the least time counts, so that one slow call rules nothing out.
     order = 2 if configuration.mechanism.endswith("softmax") else 1
     times = [
         found["time_ms"] * (configuration.length / other.length) ** order / 1000
@@ -153,21 +150,6 @@ def too_slow(configuration: Configuration, results: dict[Configuration, Rounds],
     ]
     seconds = min(times, default=0.0)
     return {"skipped_time": seconds} if seconds > budget.seconds else {}
-
-
-def measure_round(configuration: Configuration, first: bool, budget: Budget) -> dict[str, float]:
-    """Metric to value: memory in the first round, time in every round, each from a process of its own.
-
-    Raises what `run_in_fresh_process` does, RuntimeError with the configuration before it.
-    """
-    metrics: dict[str, float] = {}
-    patience = START_SECONDS + PATIENCE * budget.seconds
-    try:
-        for quantity in ("memory", "time") if first else ("time",):
-            metrics |= run_in_fresh_process(measure_here, configuration, quantity, budget, patience=patience)
-    except RuntimeError as error:
-        raise RuntimeError(f"{configuration}: {error}") from None
-    return metrics
 
 
 def measure_here(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
@@ -195,33 +177,27 @@ def prepare(configuration: Configuration) -> Callable[[], object]:
 
     if configuration.direction == "forward":
         return forward
-    generator = torch.Generator().manual_seed(configuration.seed)
-    upstream = torch.randn(events.shape, generator=generator).to(configuration.device)
-    leaves = (events.requires_grad_(), *layer.parameters())
+    upstream, leaves = torch.ones_like(events), (events.requires_grad_(), *layer.parameters())
 
     def training() -> tuple[Tensor | None, ...]:
         output, regulariser = layer(events)
-        roots, gradients = [output], [upstream]
-        if regulariser.requires_grad:
-            roots, gradients = [output, regulariser], [upstream, torch.ones_like(regulariser)]
-        return torch.autograd.grad(roots, leaves, gradients, allow_unused=True)
+        if not regulariser.requires_grad:
+            return torch.autograd.grad(output, leaves, upstream, allow_unused=True)
+        return torch.autograd.grad([output, regulariser], leaves, [upstream, None], allow_unused=True)
 
     return training
 
 
 def build(configuration: Configuration) -> tuple[torch.nn.Module, Tensor]:
     """The layer or encoder, in evaluation mode, and random events for it."""
+    alike = ("heads", "features", "basis", "segment", "sampling")
     config = ModelConfig(
         attention=OWN.get(configuration.mechanism, configuration.mechanism),
         model_dim=configuration.heads * configuration.head_dim,
-        heads=configuration.heads,
         layers=2,
         feedforward_dim=512,
         dropout=0.0,
-        features=configuration.features,
-        basis=configuration.basis,
-        segment=configuration.segment,
-        sampling=configuration.sampling,
+        **{name: getattr(configuration, name) for name in alike},
     )
     generator = torch.Generator().manual_seed(configuration.seed)
     with torch.random.fork_rng():

@@ -1,6 +1,5 @@
 """What the measured rows say: growth, cross-over lengths, and the source study's claims."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import combinations, product
 from pathlib import Path
@@ -49,9 +48,8 @@ def result_rows(rows: pd.DataFrame, experiment: str, axis: str = "length") -> pd
 def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
     """The power of length with which time and memory grow from `shortest` events on.
 
-    Least squares on logarithms over all rounds and lengths; the interval is the slope's by Student's t, so it covers
-    departures from a power law as well as noise. All three are missing with fewer than three points, and where the
-    interval is too wide to tell linear from quadratic growth.
+    Least squares on logarithms over all rounds and lengths; the interval is Student's t. All are missing with fewer
+    than three points, and where the interval is too wide to tell linear from quadratic growth.
     """
     found = []
     for (model, split), calls in rows.groupby(["mechanism", "direction"], sort=False):
@@ -86,8 +84,7 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
     """From which length on every `model` is faster than each softmax (`against`), by direction.
 
     Every round gives a cross-over of its own; the interval is Student's t for their mean logarithm, cut at the lengths
-    measured (where it is open). `faster` says from which lengths on in words. All of them are missing where both were
-    measured at fewer than two lengths.
+    measured (where it is open); `faster` says it in words. All are missing with fewer than two lengths.
     """
     found = []
     for split, part in rows.groupby("direction", sort=False):
@@ -126,20 +123,18 @@ def log_interval(values: np.ndarray, lowest: float, highest: float) -> tuple[flo
     return float(low), float(high)
 
 
-def other_hardware(folder: Path = MEASUREMENTS) -> dict[str, pd.DataFrame]:
-    """Rows kept from other machines by `python -m study.speed`, by the name of their folder."""
-    return {path.parent.name: pd.read_csv(path) for path in sorted(folder.glob("*/layer.csv"))}
+def crossovers_by_hardware(rows: pd.DataFrame, layer: Configuration, folder: Path = MEASUREMENTS) -> pd.DataFrame:
+    """In words, from which length on one mechanism is faster; a column for every machine that measured this layer.
 
-
-def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame], layer: Configuration) -> pd.DataFrame:
-    """In words, from which length on one mechanism is faster; a column for every machine that measured this layer."""
+    Others' rows are those that `python -m study.speed` kept there.
+    """
+    machines = {path.parent.name: pd.read_csv(path) for path in sorted(folder.glob("*/layer.csv"))}
     settings = {name: value for name, value in asdict(layer).items() if name not in FREE}
     tables = []
-    for machine, rows in machines.items():
-        same = rows[(rows[list(settings)] == pd.Series(settings)).all(axis=1)]
+    for machine, measured in ({"this machine": rows} | machines).items():
+        same = measured[(measured[list(settings)] == pd.Series(settings)).all(axis=1)]
         tables.append(crossovers(same).assign(machine=machine))
-    found = pd.concat(tables)
-    found = found.rename(columns={"model": "mechanism", "against": "faster than", "split": "direction"})
+    found = pd.concat(tables).rename(columns={"model": "mechanism", "against": "faster than", "split": "direction"})
     words = found.pivot(index=["mechanism", "faster than", "direction"], columns="machine", values="faster")
     return words.astype("object").fillna("not measured")
 

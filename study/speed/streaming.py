@@ -24,13 +24,12 @@ from study.mechanisms import MECHANISMS, OWN
 from study.speed.fresh_process import MIB, limit_memory, map_blocks, reading_error, resident_bytes, run_in_fresh_process
 from study.speed.measure import Configuration, build
 
-Cache = tuple[Tensor, Tensor]
 Events = Float[Tensor, "batch length model_dim"]
 SETTLED = 8  # segments after which a layer's first calls are over
 STEADY = 1.2  # times the cost of an early event that a late one may have at constant cost
 
 
-def softmax_step(layer: SoftmaxAttention, events: Events, past: Cache | None) -> tuple[Events, Cache]:
+def softmax_step(layer: SoftmaxAttention, events: Events, past: tuple | None) -> tuple[Events, tuple]:
     """Attention to all events so far, whose keys and values grow by those of this segment."""
     queries, keys, values = layer.project(events)
     if past is not None:
@@ -73,9 +72,8 @@ def streams(base: Configuration, seconds: float, memory_mib: float, experiment: 
 def stream_here(configuration: Configuration, seconds: float, memory_mib: float) -> list[tuple[int, str, float]]:
     """Events so far, metric and value at every doubling and at the end, in this process, which should be a fresh one.
 
-    `event_us` is the median over the segments since the row before, with quartiles; `resident_mib` the rise of
-    resident memory since before the first event; `state_kib` what is carried on. A stream that has taken `seconds` ends
-    there (`skipped_time`, seconds). Raises MemoryError for one that takes more than `memory_mib`.
+    `event_us` is the median over the segments since the row before, with quartiles; `resident_mib` the rise of memory
+    since before the first event. A stream ends after `seconds` (`skipped_time`); MemoryError if beyond `memory_mib`.
     """
     torch.set_num_threads(1)
     map_blocks()
@@ -96,7 +94,7 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
             spent += times[-1]
             ended = spent > seconds and count < segments
             if ended or count & (count - 1) == 0 or count == segments:
-                low, middle, high = (1e6 * np.quantile(times, share) / segment for share in (0.25, 0.5, 0.75))
+                low, middle, high = 1e6 * np.quantile(times, (0.25, 0.5, 0.75)) / segment
                 found = {"event_us": middle, "event_us_low": low, "event_us_high": high}
                 found["state_kib"] = sum(part.numel() * part.element_size() for part in past) / 1024
                 found["resident_mib"] = (resident_bytes("VmRSS") - before) / MIB
@@ -111,8 +109,8 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
 def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
     """How much more a late event costs than an early one: the last row against that of `SETTLED` segments.
 
-    The cost is constant if the stream came to its end, the state does not grow, resident memory rises by less than a
-    byte per event, or than two readings may be off, and time by less than `STEADY`.
+    `constant` if a whole stream's state does not grow, its resident memory rises by less than a byte per event, or than
+    two readings may be off, and its time by less than `STEADY`.
     """
     found = []
     for model, part in rows.groupby("model", sort=False):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pandas as pd
@@ -11,9 +11,9 @@ import torch
 
 from study.speed import __main__ as command_line
 from study.speed import measure as engine
-from study.speed.fresh_process import MIB, reading_error
-from study.speed.measure import Budget, Configuration, block_times, build, grid, measure, measure_round, prepare
-from study.speed.scaling import other_hardware
+from study.speed.fresh_process import MIB, reading_error, run_in_fresh_process
+from study.speed.measure import Budget, Configuration, block_times, build, grid, measure, measure_here, prepare
+from study.speed.scaling import crossovers_by_hardware
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 TINY = Configuration("softmax", length=48, batch=2, heads=2, head_dim=4, features=8, basis=8, segment=16)
@@ -83,7 +83,7 @@ def test_a_causal_layer_does_not_look_ahead():
 @linux
 def test_rows_from_real_processes_are_complete(tmp_path):
     rows = measure(grid(TINY, mechanism=["softmax", "explicit_softmax"]), QUICK, tmp_path)
-    assert list(rows.columns) == [*engine.SETTINGS, "round", "metric", "value"]
+    assert list(rows.columns) == [*asdict(TINY), "round", "metric", "value"]
     for (_, number), part in rows.groupby(["mechanism", "round"]):
         assert sorted(part["metric"]) == sorted([*TIMES, *(["peak_memory_mib"] if number == 0 else [])])
         values = part.set_index("metric")["value"]
@@ -95,15 +95,13 @@ def test_rows_from_real_processes_are_complete(tmp_path):
 def test_memory_of_the_explicit_matrix_and_its_limit(tmp_path):
     # The scores and their softmax are there at once: two matrices, beside at most four tensors of length x head_dim.
     wide = Configuration("explicit_softmax", length=1024, heads=4, head_dim=16)
-    peak = measure_round(wide, True, QUICK)["peak_memory_mib"]
+    peak = run_in_fresh_process(measure_here, wide, "memory", QUICK)["peak_memory_mib"]
     vectors = 4 * wide.heads * wide.length * wide.head_dim * 4 / MIB
     lowest = 2 * wide.heads * wide.length**2 * 4 / MIB
     assert lowest - reading_error() <= peak <= lowest + vectors + reading_error()
     too_large = [replace(wide, mechanism="softmax", length=8192), replace(wide, length=2**17)]
     rows = measure(too_large, replace(QUICK, memory_mib=1.0), tmp_path)
     assert rows[["metric", "value"]].to_numpy().tolist() == [["skipped_memory", 1.0 * MIB]] * 2
-    with pytest.raises(RuntimeError, match=r"(?s)heads=0.*heads must divide"):
-        measure_round(Configuration("softmax", heads=0), False, QUICK)
 
 
 def test_a_long_call_is_timed_once_and_a_short_one_in_blocks():
@@ -196,8 +194,8 @@ def test_a_predicted_skip_is_judged_again_in_every_round(pretended, tmp_path):
 
 def test_the_command_line_leaves_what_other_machines_read(pretended, monkeypatch, tmp_path):
     monkeypatch.setattr(command_line, "measure", partial(measure, cache=tmp_path / "local"))
-    command_line.main([str(tmp_path / "card"), "--lengths", "16"])
+    command_line.main([str(tmp_path / "card"), "--lengths", "16", "32"])
     assert (tmp_path / "card" / "hardware.json").exists()
-    found = other_hardware(tmp_path)
-    assert list(found) == ["card"], "this machine's own cache is none"
-    assert set(found["card"]["direction"]) == set(engine.DIRECTIONS)
+    rows = measure(grid(Configuration("softmax"), length=[16, 32], mechanism=["softmax", "performer"]), QUICK, tmp_path)
+    found = crossovers_by_hardware(rows, Configuration("softmax"), tmp_path)
+    assert list(found) == ["card", "this machine"]

@@ -139,14 +139,13 @@ def test_crossing_rows_are_unique_and_carry_the_numbers():
     assert crossing_rows(crossovers(sweep(LAWS)).iloc[:0], "07", "attention").empty
 
 
-def test_only_machines_that_measured_the_same_layer_are_compared():
-    machines = {
-        "this": sweep(LAWS),
-        "card": sweep(LAWS, rounds=1, device="cuda", seed=4),
-        "wide": sweep(LAWS, batch=2),
-    }
-    found = scaling.crossovers_by_hardware(machines, Configuration("softmax"))
-    assert list(found.columns) == ["card", "this"]
+def test_only_machines_that_measured_the_same_layer_are_compared(tmp_path):
+    others = {"card": sweep(LAWS, rounds=1, device="cuda", seed=4), "wide": sweep(LAWS, batch=2)}
+    for name, rows in others.items():
+        (tmp_path / name).mkdir()
+        rows.to_csv(tmp_path / name / "layer.csv", index=False)
+    found = scaling.crossovers_by_hardware(sweep(LAWS), Configuration("softmax"), tmp_path)
+    assert list(found.columns) == ["card", "this machine"]
     assert all("from 1,000 events on" in text for text in found.loc[("performer", "softmax", "forward")])
 
 
