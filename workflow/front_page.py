@@ -16,7 +16,7 @@ from study.headline import PANELS, headline, verdict_sentences
 from study.mechanisms import MECHANISMS
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, OUTCOMES, figure_html, load_rows
-from study.speed.panels import label_of
+from study.speed.figures import label_of
 from workflow.pages import filled, formula, parts_of, write_page
 
 
