@@ -14,8 +14,7 @@ from workflow.pages import formula
 
 PATHS = notebooks_in(NOTEBOOKS)
 REPORTED = {"caption", "alt", "holds", "fails"}
-LEVELS = {"95 %", "80 %"}
-"""Of intervals, of quantiles, and of the power of a test: chosen, not measured."""
+LEVELS = {"95 %", "80 %"}  # of intervals, of quantiles, and of the power of a test: chosen, not measured
 AUTORELOAD = '%load_ext autoreload\n%autoreload {2 if study == "by_hand" else 0}\n'
 
 
@@ -37,17 +36,12 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def prose(text: str) -> str:
-    """The text without formulas, code and links, where numbers are not results."""
-    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$]+\$", r"`[^`]*`", r"\]\([^)]*\)", r"https?://\S+"):
-        text = re.sub(pattern, " ", text, flags=re.DOTALL)
-    return text
-
-
 def typed_results(text: str) -> list[str]:
-    """Decimals and percentages; the level of a 95 % interval is chosen, not measured."""
-    chosen = re.sub(r"95 %(?= [\w-]*\s?interval)", " ", prose(text))
-    return re.findall(r"\d+[.,]\d+|\d+(?:[.,]\d+)?\s*(?:%|per cent)", chosen)
+    """Decimals and percentages outside formulas, code, links and the level of an interval, which is chosen."""
+    left_out = (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$]+\$", r"`[^`]*`", r"\]\([^)]*\)", r"https?://\S+")
+    for pattern in (*left_out, r"95 %(?= [\w-]*\s?interval)"):
+        text = re.sub(pattern, " ", text, flags=re.DOTALL)
+    return re.findall(r"\d+[.,]\d+|\d+(?:[.,]\d+)?\s*(?:%|per cent)", text)
 
 
 def reported_results(cell: nbformat.NotebookNode, chosen: set[str]) -> list[str]:
