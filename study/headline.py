@@ -7,7 +7,7 @@ import pandas as pd
 
 from study.accuracy.verdict import accuracy_panel, accuracy_sentences, verdict
 from study.report import mark_empty_panels, named_svg, use_style
-from study.speed.panels import advantages, label_of, median_history, memory_panel, time_panel
+from study.speed.figures import advantages, label_of, median_history, memory_panel, time_panel
 from study.wording import listed
 
 FAR = 4096  # events of a history at which the verdict compares times and memory

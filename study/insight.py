@@ -18,7 +18,6 @@ from lib.training.loop import TrainConfig
 from lib.training.runs import Run
 
 DRAWS = 5
-MEMORY_EVENTS = 1024  # the last of a history, of which reads of the memory are shown
 
 
 def batch_of(histories: Histories, customers: np.ndarray, limit: int) -> Batch:
@@ -86,8 +85,8 @@ def kernel_error(
 
 @torch.no_grad()
 def memory_densities(run: Run, histories: Histories, customers: np.ndarray | None = None) -> pd.DataFrame:
-    """Mean and standard deviation of the customers' (or some test customers') read densities, by head, if any."""
-    batch = batch_of(histories, some_customers(run) if customers is None else customers, MEMORY_EVENTS)
+    """Mean and deviation of the reads of the customers' (or some test customers') last 1,024 events, by head."""
+    batch = batch_of(histories, some_customers(run) if customers is None else customers, 1024)
     attention, events = run.model.attention_inputs(batch.categories, batch.numbers, batch.days, batch.key_mask)[0]
     memory, frames = None, []
     for start in range(0, events.shape[1], attention.segment):

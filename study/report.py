@@ -217,7 +217,6 @@ class Page:
         Both sentences are formatted with `values`, which are stored with six digits, as rows are. One about times or
         memory (`machine`) goes to a file of its own. One that gives `unmeasured` (what it is about, and why it may not
         be measured) neither holds nor fails where a value is missing, and says that instead.
-
         Raises KeyError for a value a sentence lacks, ValueError for a value that is not finite.
         """
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}

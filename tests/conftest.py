@@ -78,13 +78,16 @@ def visits(visits_folder):
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory, worker_id):
-    """The small study after a run that nothing stopped: made once for all processes of the tests."""
+    """The small study after a run that nothing stopped, in an odd folder and with variables that lead astray.
+
+    Made once for all processes of the tests.
+    """
     base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "uninterrupted"
+    base = base if worker_id == "master" else base.parent
+    folder = base / "{0} ü ' y"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            done = small_study.run(small_study.copy(folder))
-            assert (done.returncode, done.stdout) == (0, f"{folder}/reports/synthetic/index.html\n"), done.stderr[
-                -3000:
-            ]
+            done = small_study.run(small_study.copy(folder), **small_study.misleading(base))
+            page = f"{folder}/reports/synthetic/index.html\n"
+            assert (done.returncode, done.stdout) == (0, page), done.stderr[-3000:]
     return folder

@@ -22,25 +22,27 @@ folds = 2
 repeats = 1
 epochs = 3
 """
-BODY = """from lib.training.classifier import ModelConfig
+BODY = """import os, sys, torch, lib
+from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import cross_validate
 from study import report
 from study.accuracy.evaluate import out_of_fold
 from study.sources import prepare
+threads = [os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")]
+print(torch.get_num_threads(), *threads, sys.flags.optimize, lib.__path__[0])
 page = report.begin("04_train_softmax", study)
 histories = prepare(source, customers)
 runs = cross_validate(histories, ModelConfig(), TrainConfig(epochs=epochs), folds, range(repeats))
 rows = out_of_fold(histories, "softmax", runs, folds)
-rows = rows.assign(experiment=page.notebook, task="gender", axis="customer", x=rows["position"], metric="probability")
-rows = rows.rename(columns={"class_1": "value"}).assign(seed=rows["seed"], split=rows["fold"])
-page.save_rows(rows[report.COLUMNS])
+rows = rows.assign(task="gender", axis="customer", x=rows["position"], metric="probability", split=rows["fold"])
+page.save_rows(rows.rename(columns={"class_1": "value"}))
 """
 CLAIM = """import matplotlib.pyplot as plt
 fig, ax = plt.subplots()
-ax.plot(rows["value"])
+ax.plot(rows["class_1"])
 page.save_figure(fig, "probabilities", "Probabilities.", "A line.")
-page.claim("trained", "The mean is {mean}.", "no", when=True, mean=float(rows["value"].mean()))
+page.claim("trained", "The mean is {mean}.", "no", when=True, mean=float(rows["class_1"].mean()))
 """
 STUDY = """default: &small
   {customers: 40, folds: 2, repeats: 1, epochs: 3, controls: [], control_repeats: 0, notebooks: {}}
@@ -49,7 +51,7 @@ quick: *small
 COMMANDS = {"python": f'exec {sys.executable} "$@"'}
 
 
-def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: str = CLAIM) -> Path:
+def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, commands: dict = COMMANDS) -> Path:
     """The study in `folder`, whose only notebook runs the two cells; only number 04 waits for trainings."""
     ignored = shutil.ignore_patterns("__pycache__")
     for floor in ("lib", "study", "workflow"):
@@ -63,11 +65,11 @@ def copy(folder: Path, name: str = "04_train_softmax", body: str = BODY, claim: 
         new_markdown_cell("# 04 · A small study", id="question"),
         new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}),
         new_code_cell(body, id="training"),
-        new_code_cell(claim, id="conclusion", metadata={"tags": ["conclusion"]}),
+        new_code_cell(CLAIM, id="conclusion", metadata={"tags": ["conclusion"]}),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb")
-    own_environment(folder, COMMANDS)
+    own_environment(folder, commands)
     return folder
 
 
@@ -126,19 +128,7 @@ def misleading(folder: Path) -> dict[str, str]:
 
 def broken_files(report: Path) -> list[Path]:
     """Files of the report that are empty or end in the middle."""
-    ends = {
-        "*.html": (b"</html>", b"</html>\n"),
-        "tables/*.csv": b"\n",
-        "claims/*.json": b"]\n",
-        "figures/*.svg": b"</svg>\n",
-        "figures/*.json": b"}\n",
-        "runs/*.json": b"]\n",
-        "*.json": b"}\n",
-        "notebooks/??_*[a-z].ipynb": b"}",
-    }
-    return [
-        path
-        for pattern, end in ends.items()
-        for path in report.glob(pattern)
-        if ".partial." not in path.name and not path.read_bytes().endswith(end)
-    ]
+    json_ends = (b"]\n", b"}\n")
+    ends = {".html": b"</html>", ".csv": b"\n", ".json": json_ends, ".svg": b"</svg>\n", ".ipynb": b"}"}
+    whole = [path for path in report.rglob("*.*") if path.suffix in ends and ".partial." not in path.name]
+    return [path for path in whole if not path.read_bytes().endswith(ends[path.suffix])]

@@ -16,7 +16,7 @@ from study.headline import PANELS, headline, verdict_sentences
 from study.mechanisms import MECHANISMS
 from study.provenance import provenance, without_folders
 from study.report import MODEL_STYLE, OUTCOMES, figure_html, load_rows
-from study.speed.panels import label_of
+from study.speed.figures import label_of
 from workflow.pages import filled, formula, parts_of, write_page
 
 
@@ -72,10 +72,9 @@ def write_front_page(study: Path, parts: list[dict[str, object]]) -> None:
 def write_report(study: Path, notebooks: Path = NOTEBOOKS) -> None:
     """All pages of a study: those of the notebooks that ran to their end, and its front page."""
     parts = parts_of(notebooks)
-    for name in [part["name"] for part in parts]:
-        executed = study / "notebooks" / f"{name}.ipynb"
-        if executed.exists():
-            write_page(executed, study / f"{name}.html", parts)
+    for part in parts:
+        if (study / "notebooks" / f"{part['name']}.ipynb").exists():
+            write_page(study, part, parts)
     write_front_page(study, parts)
 
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from nbconvert.exporters import TemplateExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from papermill import inspect_notebook
+from papermill.translators import PythonTranslator
 
 from lib.storage import write_atomic
 from study.provenance import without_folders
@@ -86,21 +86,22 @@ class PageText(IPythonRenderer):
         return f'<span class="formula">{formula(body)}</span>'
 
 
-def parameters(executed: Path) -> dict[str, tuple[str, str]]:
+def parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str, str]]:
     """Value and comment of each parameter that the notebook ran with: its own, or what it was given instead."""
-    given = nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("parameters", {})
-    own = inspect_notebook(str(executed))
-    values = {name: literal_eval(each["default"]) for name, each in own.items()} | given
-    return {name: (repr(without_folders(values[name])), each["help"]) for name, each in own.items()}
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    own = PythonTranslator.inspect(cell)
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    values = {each.name: literal_eval(each.default) for each in own} | given
+    return {each.name: (repr(without_folders(values[each.name])), each.help) for each in own}
 
 
-def write_page(executed: Path, target: Path, parts: list[dict[str, object]]) -> None:
-    """Write the page of one executed notebook, which is one of the parts."""
-    text, (part,) = PageText(), [part for part in parts if part["name"] == executed.stem]
+def write_page(study: Path, part: dict[str, object], parts: list[dict[str, object]]) -> None:
+    """Write the page of one executed notebook of a study."""
+    notebook, text = nbformat.read(study / "notebooks" / f"{part['name']}.ipynb", as_version=4), PageText()
     places = {"template_name": TEMPLATES.name, "extra_template_basedirs": [str(TEMPLATES.parent)]}
     exporter = TemplateExporter(file_extension=".html", **places)
     exporter.register_filter("markdown2html", MarkdownWithMath(renderer=text).render)
-    exporter.environment.globals["parameters"] = parameters(executed)
-    body = Markup(exporter.from_filename(str(executed))[0])
-    page = filled("frame.html.j2", study=target.parent.name, part=part, parts=parts, body=body, contents=text.contents)
-    write_atomic(target, page)
+    exporter.environment.globals["parameters"] = parameters(notebook)
+    body = Markup(exporter.from_notebook_node(notebook)[0])
+    page = filled("frame.html.j2", study=study.name, part=part, parts=parts, body=body, contents=text.contents)
+    write_atomic(study / f"{part['name']}.html", page)

@@ -128,8 +128,7 @@ def read_events(folder: Path, description: Description) -> Events:
         for name, values in zip(description.numbers, numbers, strict=True):
             right = np.isfinite(values) | batch[name].is_null().to_numpy(False)
             file.check(name, batch[name], right, row, "give a finite number, or none where it is missing")
-        scaled = [values / unit for values, unit in zip(numbers, units, strict=True)]
-        logs = [(np.sign(values) * np.log1p(np.abs(values))).astype(np.float32) for values in scaled]
+        logs = [signed_log(values / unit) for values, unit in zip(numbers, units, strict=True)]
         columns = [customer, local // SECOND, instants, *codes, *logs]
         for buffer, column in zip(buffers, columns, strict=True):
             buffer += column.tobytes()
@@ -137,6 +136,11 @@ def read_events(folder: Path, description: Description) -> Events:
     customer, seconds, instants, *others = map(np.frombuffer, buffers, [column.dtype for column in columns])
     codes, numbers = others[: len(description.categories)], others[len(description.categories) :]
     return Events(customer, seconds, instants, codes, numbers, seen[0], seen[1:], clock)
+
+
+def signed_log(values: np.ndarray) -> np.ndarray:
+    """sign(x) log(1 + |x|): spreads amounts of any magnitude, in either direction; NaN stays for a missing one."""
+    return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
 
 
 def read_labels(folder: Path, description: Description, customers: Collection[int | str]) -> Labels:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.storage import write_atomic
-from study.speed.measure import Budget, hardware, measure
-from study.speed.workload import DIRECTIONS, MODULES, Configuration, grid
+from study.speed.measure import DIRECTIONS, MODULES, Budget, Configuration, grid, hardware, measure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = measure(grid(layer, length=chosen.lengths, direction=DIRECTIONS, mechanism=MODULES), Budget())
     write_atomic(chosen.folder / "layer.csv", rows.to_csv(index=False))
     write_atomic(chosen.folder / "hardware.json", json.dumps(hardware(chosen.device), indent=2) + "\n")
-    print(chosen.folder / "layer.csv")
 
 
 if __name__ == "__main__":

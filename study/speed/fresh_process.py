@@ -10,21 +10,16 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 MIB = 2**20
-MAPPED_FROM = 64 * 1024
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of the C library's mallopt
-Result = TypeVar("Result")
 
 
-def run_in_fresh_process(function: Callable[..., Result], *arguments: object, patience: float | None = None) -> Result:
+def run_in_fresh_process(function: Callable, *arguments: object, patience: float | None = None) -> object:
     """The function's result from a process forked from a server that has imported all and computed nothing.
 
-    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, RuntimeError for a process that
-    died and, with the traceback, for any other error there.
+    Raises TimeoutError after `patience` seconds, MemoryError when memory ran out there, RuntimeError for other ends.
     """
     context = multiprocessing.get_context("forkserver")
     # What this process has imported, and what the framework imports in its first backward pass.
@@ -61,49 +56,42 @@ def _send_result(sender: Connection, function: Callable[..., object], arguments:
         sender.send((False, (MemoryError if short else RuntimeError)(traceback.format_exc())))
 
 
-def peak_mib(work: Callable[..., object], *arguments: object, device: str = "cpu") -> float:
-    """How far this process's memory rises at its peak while it does the work, MiB."""
+def peak_mib(run: Callable[[], object], device: str = "cpu") -> float:
+    """How far this process's memory rises at its peak during the call, MiB."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        work(*arguments)
+        run()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / MIB
     before = resident_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to the present level
-    work(*arguments)
+    run()
     return max(resident_bytes("VmHWM") - before, 0) / MIB
 
 
 def resident_bytes(entry: str) -> int:
-    """An entry of /proc/self/status in bytes, such as VmRSS (resident now) or VmHWM (resident at the peak).
-
-    Raises RuntimeError where the system does not tell, as outside Linux.
-    """
+    """An entry of Linux's /proc/self/status in bytes, such as VmRSS (resident now) or VmHWM (resident at the peak)."""
     status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith(f"{entry}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {entry} in {status}: memory of the processor is measured on Linux only")
+    if not status.exists():
+        raise RuntimeError(f"no {status}: memory of the processor is measured on Linux only")
+    lines = status.read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{entry}:"))
 
 
-def reading_error_mib() -> float:
-    """How far two readings may be off together, MiB, on CPU.
-
-    Linux counts a process's pages per core, in batches of max(32, 2 cores) pages that a reading does not see; the C
-    library's heap grows by 128 KiB at a time.
-    """
+def reading_error() -> float:
+    """How far two readings may be off together, MiB, on CPU."""
+    # Linux counts a process's pages per core, in batches that a reading does not see; the heap grows by 128 KiB.
     cores = os.cpu_count() or 1
     return (2 * cores * max(32, 2 * cores) * resource.getpagesize() + 128 * 1024) / MIB
 
 
-def map_blocks_separately() -> None:
+def map_blocks() -> None:
     """Have the C library map each block above 64 KiB on its own and hand it back when freed (GNU libc only)."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
-        mallopt(M_TRIM_THRESHOLD, MAPPED_FROM)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)
+    for option in (-3, -1):  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
+        mallopt(option, 64 * 1024)
 
 
 def limit_memory(device: str, memory_mib: float) -> None:

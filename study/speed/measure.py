@@ -1,38 +1,67 @@
 """Time and peak memory of calls, each in a fresh process, interleaved in rounds, results kept so that a run resumes.
 
-Time is the median over blocks of repeated calls after a warm-up, under the C library's own allocation defaults; a call
-that lasts as long as many blocks is timed once. Memory is the peak above what is held before the call: on CPU the rise
-of the process's resident high-water mark, with every block above 64 KiB mapped on its own so that freed memory counts
-no longer; on CUDA the allocator's peak.
+Time is the median over blocks of calls after a warm-up. Memory is the peak above what is held before the call: on CPU
+the rise of the process's resident high-water mark, with every block above 64 KiB mapped on its own so that freed memory
+counts no longer; on CUDA the allocator's peak.
 """
 
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
+from timeit import repeat
 
 import numpy as np
 import pandas as pd
 import psutil
 import torch
-from torch.utils.benchmark import Timer, timer
+from torch import Tensor
+from torch.utils.benchmark import timer
 from tqdm import tqdm
 
 from lib.dependencies import code_hash, mechanism_files, modules
 from lib.paths import MEASUREMENTS
 from lib.storage import read_checksummed, write_checksummed
-from study.mechanisms import OWN
+from lib.training.classifier import Encoder, ModelConfig, build_attention
+from study.mechanisms import MECHANISMS, OWN
 from study.provenance import processor
-from study.speed.fresh_process import MIB, limit_memory, map_blocks_separately, peak_mib, run_in_fresh_process
-from study.speed.workload import Configuration, prepare
+from study.speed.fresh_process import MIB, limit_memory, map_blocks, peak_mib, run_in_fresh_process
 
+MODULES = ("explicit_softmax", *MECHANISMS)
+DIRECTIONS = ("forward", "training")
 LOCAL = MEASUREMENTS / "local"
-SETTINGS = [field.name for field in fields(Configuration)]
-START_SECONDS = 60.0
-LONG_CALL = 10  # blocks: a call that lasts as long has settled within itself
+BLOCKS = 5  # of a timing
+LONG_CALL = 10  # timings: a call that lasts as long has settled within itself
+START_SECONDS, PATIENCE = 60.0, 4  # after a start and so many times its budget a call is ended
 Rounds = dict[int, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One thing to measure; a mechanism ignores the settings that are not its own."""
+
+    mechanism: str
+    scope: str = "attention"  # one layer with its projections, or "encoder": the source study's
+    direction: str = "forward"  # without gradients, or "training": forward and backward
+    length: int = 1024
+    batch: int = 1
+    heads: int = 4
+    head_dim: int = 16
+    features: int = 64
+    basis: int = 64
+    segment: int = 128
+    sampling: str = "sticky"
+    causal: bool = False
+    device: str = "cpu"
+    seed: int = 0
+
+
+def grid(base: Configuration, **values: Sequence) -> list[Configuration]:
+    """The base with every combination of the given values of its settings."""
+    return [replace(base, **dict(zip(values, chosen, strict=True))) for chosen in product(*values.values())]
 
 
 @dataclass(frozen=True)
@@ -48,45 +77,42 @@ class Budget:
 def measure(configurations: Iterable[Configuration], budget: Budget, cache: Path = LOCAL) -> pd.DataFrame:
     """One row per configuration, round and metric; rounds that earlier runs kept under `cache` are not measured again.
 
-    Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them.
-    What exceeds its budget in every round has a row too: `skipped_memory` (bytes) or `skipped_time` (seconds).
+    Rounds go over all configurations in turn, shortest first, so that a machine that drifts drifts for all of them;
+    memory is measured in the first. What exceeds its budget in every round has a row too: `skipped_memory` (bytes) or
+    `skipped_time` (seconds).
     """
     ordered = sorted(dict.fromkeys(configurations), key=lambda configuration: configuration.length)
-    machines = {device: fingerprint(device) for device in {each.device for each in ordered}}
-    paths = {each: kept_at(each, budget.block_seconds, machines[each.device], cache) for each in ordered}
-    results = {each: load_kept(path) for each, path in paths.items()}
-    skips: dict[Configuration, dict[str, float]] = {}
-    failed: set[Configuration] = set()
+    paths = {each: kept_at(each, budget.block_seconds, cache) for each in ordered}
+    results: dict[Configuration, Rounds] = {}
+    for each, path in paths.items():
+        kept = json.loads(read_checksummed(path) or "{}")
+        results[each] = {int(number): metrics for number, metrics in kept.items()}
+    failed: dict[Configuration, dict[str, float]] = {}
+    patience = START_SECONDS + PATIENCE * budget.seconds
     turns = [(number, each) for number in range(budget.rounds) for each in ordered]
     for number, each in tqdm(turns, desc="measuring", unit="process", disable=None, leave=False):
         rounds = results[each]
-        if number in rounds or each in failed:
-            continue
         # Judged again in every round, by what is known then; a skip is not kept, because it depends on the budget.
-        skip = beyond_budget(each, results, budget)
-        if not skip:
-            try:
-                rounds[number] = measure_round(each, number < min(rounds, default=budget.rounds), budget)
-                write_checksummed(paths[each], json.dumps(rounds).encode())
-                continue
-            except TimeoutError:
-                skip = {"skipped_time": patience(budget)}
-            except MemoryError:
-                skip = {"skipped_memory": budget.memory_mib * MIB}
-            failed.add(each)
-        skips[each] = skip
+        if number in rounds or each in failed or too_slow(each, results, budget):
+            continue
+        metrics: dict[str, float] = {}
+        first = number < min(rounds, default=budget.rounds)
+        try:
+            for quantity in ("memory", "time") if first else ("time",):
+                metrics |= run_in_fresh_process(measure_here, each, quantity, budget, patience=patience)
+            rounds[number] = metrics
+            write_checksummed(paths[each], json.dumps(rounds).encode())
+        except TimeoutError:
+            failed[each] = {"skipped_time": PATIENCE * budget.seconds}
+        except MemoryError:
+            failed[each] = {"skipped_memory": budget.memory_mib * MIB}
     rows = []
     for each in ordered:
         used = {number: found for number, found in sorted(results[each].items()) if number < budget.rounds}
-        for number, metrics in (used or {0: skips[each]}).items():
+        skip = failed.get(each) or too_slow(each, results, budget)
+        for number, metrics in (used or {0: skip}).items():
             rows += [(*asdict(each).values(), number, *pair) for pair in metrics.items()]
-    return pd.DataFrame(rows, columns=[*SETTINGS, "round", "metric", "value"])
-
-
-def fingerprint(device: str) -> str:
-    """A hash of the hardware, of the code whose speed is measured and of the code that measures it."""
-    code = code_hash([Path(__file__), *modules(Path(__file__))])
-    return hashlib.sha256(json.dumps([hardware(device), code], sort_keys=True).encode()).hexdigest()
+    return pd.DataFrame(rows, columns=[*Configuration.__dataclass_fields__, "round", "metric", "value"])
 
 
 def hardware(device: str = "cpu") -> dict[str, object]:
@@ -102,96 +128,92 @@ def hardware(device: str = "cpu") -> dict[str, object]:
     return facts | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
-def kept_at(configuration: Configuration, block_seconds: float, machine: str, cache: Path) -> Path:
-    """The file of a configuration's results: a readable name, then a hash of configuration, code and hardware."""
+def kept_at(configuration: Configuration, block_seconds: float, cache: Path) -> Path:
+    """The file of a configuration's results: a readable name, then a hash of settings, hardware and all code used."""
+    code = code_hash([Path(__file__), *modules(Path(__file__))])
     own = code_hash(mechanism_files(OWN[configuration.mechanism])) if configuration.mechanism in OWN else ""
-    facts = json.dumps([asdict(configuration), block_seconds, machine, own], sort_keys=True)
-    parts = (configuration.mechanism, configuration.scope, configuration.direction, configuration.length)
-    return cache / f"{'-'.join(map(str, parts))}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.json"
+    facts = [asdict(configuration), block_seconds, hardware(configuration.device), code, own]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    parts = (configuration.mechanism, configuration.scope, configuration.direction, configuration.length, digest[:12])
+    return cache / f"{'-'.join(map(str, parts))}.json"
 
 
-def load_kept(path: Path) -> Rounds:
-    """The rounds of earlier runs; none, and a line on stderr, where the file is damaged."""
-    content = read_checksummed(path)
-    return {} if content is None else {int(number): metrics for number, metrics in json.loads(content).items()}
-
-
-def beyond_budget(configuration: Configuration, results: dict[Configuration, Rounds], budget: Budget) -> dict:
-    """The skip of a configuration that will not fit, judged by shorter ones and by its matrices; empty if it may.
-
-    Other work on the machine makes calls slower, never faster: the least time predicted counts, so that one slow
-    measurement does not rule out longer calls. Memory does not vary: the longest length predicts it best.
-    """
-    shorter = {
-        configuration.length / other.length: rounds.values()
+def too_slow(configuration: Configuration, results: dict[Configuration, Rounds], budget: Budget) -> dict[str, float]:
+    """The skip of a configuration that will take too long, judged by shorter ones; empty if it may not."""
+    # Other work makes calls slower, never faster: the least time counts, so that one slow call rules nothing out.
+    order = 2 if configuration.mechanism.endswith("softmax") else 1
+    times = [
+        found["time_ms"] * (configuration.length / other.length) ** order / 1000
         for other, rounds in results.items()
         if other.length < configuration.length and replace(other, length=configuration.length) == configuration
-    }
-    order = 2 if configuration.mechanism.endswith("softmax") else 1
-    times = [found["time_ms"] * ratio**order / 1000 for ratio, rounds in shorter.items() for found in rounds]
-    metric = "peak_memory_mib"  # measured in one round only
-    memory = [found[metric] * ratio for ratio, rounds in shorter.items() for found in rounds if metric in found]
-    seconds, needed = min(times, default=0.0), (memory or [0.0])[-1] * MIB
-    if configuration.mechanism == "explicit_softmax":
-        matrices = 2 if configuration.direction == "forward" else 3
-        needed = max(needed, float(matrices * configuration.matrix_bytes))
-    if needed > budget.memory_mib * MIB:
-        return {"skipped_memory": needed}
+        for found in rounds.values()
+    ]
+    seconds = min(times, default=0.0)
     return {"skipped_time": seconds} if seconds > budget.seconds else {}
-
-
-def patience(budget: Budget) -> float:
-    """Seconds after which a call is ended."""
-    return START_SECONDS + budget.block_seconds + 4 * budget.seconds
-
-
-def measure_round(configuration: Configuration, first: bool, budget: Budget) -> dict[str, float]:
-    """Metric to value: memory in the first round, time in every round, each from a process of its own.
-
-    Raises TimeoutError or MemoryError for a call that takes far beyond its budget, RuntimeError with the process's
-    traceback, or its exit status if it died.
-    """
-    metrics: dict[str, float] = {}
-    try:
-        for quantity in ("memory", "time") if first else ("time",):
-            given = (configuration, quantity, budget)
-            metrics |= run_in_fresh_process(measure_here, *given, patience=patience(budget))
-    except RuntimeError as error:
-        raise RuntimeError(f"{configuration}: {error}") from None
-    return metrics
 
 
 def measure_here(configuration: Configuration, quantity: str, budget: Budget) -> dict[str, float]:
     """Metric to value for `quantity` (`time` or `memory`), in this process, which should be a fresh one."""
-    torch.set_num_threads(configuration.threads)
+    torch.set_num_threads(1)
     if quantity == "memory":
-        map_blocks_separately()
+        map_blocks()
     # The same code over few events: what a first call allocates once is then allocated.
     prepare(replace(configuration, length=min(configuration.length, 2 * configuration.segment)))()
     run = prepare(configuration)
     limit_memory(configuration.device, budget.memory_mib)
     if quantity == "memory":
-        return {"peak_memory_mib": peak_mib(run, device=configuration.device)}
-    blocks = block_times(run, configuration.threads, budget.block_seconds)
-    low, median, high = (float(1000 * np.quantile(blocks, share)) for share in (0.25, 0.5, 0.75))
-    return {"time_ms": median, "time_ms_low": low, "time_ms_high": high}
+        return {"peak_memory_mib": peak_mib(run, configuration.device)}
+    low, median, high = 1000 * np.quantile(block_times(run, budget.block_seconds), (0.25, 0.5, 0.75))
+    return {"time_ms": float(median), "time_ms_low": float(low), "time_ms_high": float(high)}
 
 
-def block_times(run: Callable[[], object], threads: int, block_seconds: float) -> list[float]:
+def prepare(configuration: Configuration) -> Callable[[], object]:
+    """The call to measure and nothing else: a forward pass without gradients, or forward and backward."""
+    layer, events = build(configuration)
+
+    @torch.no_grad()
+    def forward() -> Tensor:
+        return layer(events)[0]
+
+    if configuration.direction == "forward":
+        return forward
+    upstream, leaves = torch.ones_like(events), (events.requires_grad_(), *layer.parameters())
+
+    def training() -> tuple[Tensor | None, ...]:
+        output, regulariser = layer(events)
+        if not regulariser.requires_grad:
+            return torch.autograd.grad(output, leaves, upstream, allow_unused=True)
+        return torch.autograd.grad([output, regulariser], leaves, [upstream, None], allow_unused=True)
+
+    return training
+
+
+def build(configuration: Configuration) -> tuple[torch.nn.Module, Tensor]:
+    """The layer or encoder, in evaluation mode, and random events for it."""
+    alike = ("heads", "features", "basis", "segment", "sampling")
+    config = ModelConfig(
+        attention=OWN.get(configuration.mechanism, configuration.mechanism),
+        model_dim=configuration.heads * configuration.head_dim,
+        layers=2,
+        feedforward_dim=512,
+        dropout=0.0,
+        **{name: getattr(configuration, name) for name in alike},
+    )
+    generator = torch.Generator().manual_seed(configuration.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(configuration.seed)
+        if configuration.scope == "encoder":
+            layer = Encoder(config, generator)
+        else:
+            layer = build_attention(config, generator, configuration.causal)
+    events = torch.randn(configuration.batch, configuration.length, config.model_dim, generator=generator)
+    return layer.to(configuration.device).eval(), events.to(configuration.device)
+
+
+def block_times(run: Callable[[], object], block_seconds: float) -> list[float]:
     """Seconds of a call in each block of calls, or of the first call alone if it lasts as long as many blocks."""
-    started = timer()
-    run()
-    first = timer() - started
+    (first,) = repeat(run, timer=timer, repeat=1, number=1)
     if first > LONG_CALL * block_seconds:
         return [first]
-    blocks = Timer("run()", globals={"run": run}, num_threads=threads)
-    return blocks.blocked_autorange(min_run_time=block_seconds).times
-
-
-def other_hardware(folder: Path = MEASUREMENTS) -> dict[str, pd.DataFrame]:
-    """Rows kept from other machines, by the name of their folder: every CSV file beside a `hardware.json`."""
-    machines = [path.parent for path in sorted(folder.glob("*/hardware.json")) if path.parent.name != LOCAL.name]
-    return {
-        machine.name: pd.concat(map(pd.read_csv, sorted(machine.glob("*.csv"))), ignore_index=True)
-        for machine in machines
-    }
+    number = max(round(block_seconds / BLOCKS / first), 1)
+    return [seconds / number for seconds in repeat(run, timer=timer, repeat=BLOCKS, number=number)]

@@ -1,17 +1,17 @@
 """What the measured rows say: growth, cross-over lengths, and the source study's claims."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.paths import FACTS
+from lib.paths import FACTS, MEASUREMENTS
 from study.report import COLUMNS
-from study.speed.panels import CAUSAL, UNIFORM, order_of
-from study.speed.workload import Configuration
+from study.speed.figures import CAUSAL, UNIFORM, order_of
+from study.speed.measure import Configuration
 
 BASELINES = ("explicit_softmax", "softmax")
 CONFIDENCE = 0.95
@@ -19,9 +19,8 @@ BETWEEN, WIDEST = 1.5, 0.5  # a power between linear and quadratic, and the wide
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.
 POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
 POWER_MARGIN = 0.1
-METRICS = ("peak_memory_mib", "time_ms")
 # What may differ between machines whose rows are compared, and what varies within a sweep.
-FREE = ("mechanism", "direction", "length", "device", "threads", "seed")
+FREE = ("mechanism", "direction", "length", "device", "seed")
 CLAIMS = {
     "time_ms_exponent": "power of time",
     "peak_memory_mib_exponent": "power of memory",
@@ -34,13 +33,10 @@ CLAIMS = {
 def result_rows(rows: pd.DataFrame, experiment: str, axis: str = "length") -> pd.DataFrame:
     """Measured rounds in the study's one table shape, along one of the settings; variants get names of their own.
 
-    Times are medians over rounds; `time_ms_low` and `time_ms_high` are the lowest lower and the highest upper quartile
-    of any round.
+    Medians over rounds; `time_ms_low` and `time_ms_high` are the lowest lower and the highest upper quartile of any.
     """
-    if axis in ("features", "basis"):
-        uniform = (rows["mechanism"] == "infinite_former") & (rows["sampling"] == "uniform")
-        suffix = np.where(rows["causal"], CAUSAL, np.where(uniform, UNIFORM, ""))
-        rows = rows.assign(mechanism=rows["mechanism"] + suffix)
+    suffix = np.where(rows["causal"], CAUSAL, np.where(rows["sampling"] == "uniform", UNIFORM, ""))
+    rows = rows.assign(mechanism=rows["mechanism"] + suffix)
     pick = {"time_ms_low": "min", "time_ms_high": "max"}
     keys = ["scope", "mechanism", "direction", axis, "metric"]
     parts = [part.groupby(keys)["value"].agg(pick.get(metric, "median")) for metric, part in rows.groupby("metric")]
@@ -52,13 +48,12 @@ def result_rows(rows: pd.DataFrame, experiment: str, axis: str = "length") -> pd
 def exponents(rows: pd.DataFrame, shortest: int) -> pd.DataFrame:
     """The power of length with which time and memory grow from `shortest` events on.
 
-    Least squares on logarithms over all rounds and lengths; the interval is the slope's by Student's t, so it covers
-    departures from a power law as well as noise. All three are missing with fewer than three points, and where the
-    interval is too wide to tell linear from quadratic growth.
+    Least squares on logarithms over all rounds and lengths; the interval is Student's t. All are missing with fewer
+    than three points, and where the interval is too wide to tell linear from quadratic growth.
     """
     found = []
     for (model, split), calls in rows.groupby(["mechanism", "direction"], sort=False):
-        for metric in METRICS:
+        for metric in ("peak_memory_mib", "time_ms"):
             part = calls[(calls["metric"] == metric) & (calls["length"] >= shortest) & (calls["value"] > 0)]
             slope = margin = np.nan
             if len(part) > 2 and part["length"].min() < part["length"].max():
@@ -81,16 +76,15 @@ def crossing(ratios: pd.Series) -> float:
     last = above[-1]
     if last == len(ratios) - 1:
         return np.inf
-    heights, lengths = np.log(ratios.to_numpy()[last : last + 2]), np.log(ratios.index.to_numpy(float)[last : last + 2])
-    return float(np.exp(np.interp(0, -heights, lengths)))
+    around = np.log(ratios.iloc[last : last + 2])
+    return float(np.exp(np.interp(0, -around, np.log(around.index))))
 
 
 def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
     """From which length on every `model` is faster than each softmax (`against`), by direction.
 
     Every round gives a cross-over of its own; the interval is Student's t for their mean logarithm, cut at the lengths
-    measured (where it is open) and missing with a single round. `faster` says from which lengths on in words. All of
-    them are missing where both were measured at fewer than two lengths.
+    measured (where it is open); `faster` says it in words. All are missing with fewer than two lengths.
     """
     found = []
     for split, part in rows.groupby("direction", sort=False):
@@ -108,11 +102,11 @@ def crossovers(rows: pd.DataFrame) -> pd.DataFrame:
             middle = crossing(ratios.groupby("length").median())
             each = [crossing(one.droplevel("round")) for _, one in ratios.groupby("round")]
             low, high = log_interval(np.clip(each, shortest, longest), shortest, longest)
-            words = {
-                0.0: f"at all lengths from {shortest:,.0f} events on",
-                np.inf: f"at no length up to {longest:,.0f} events",
-            }
-            faster = words.get(middle, f"from {middle:,.0f} events on (95 % interval {low:,.0f} to {high:,.0f})")
+            faster = f"from {middle:,.0f} events on (95 % interval {low:,.0f} to {high:,.0f})"
+            if middle == 0:
+                faster = f"at all lengths from {shortest:,.0f} events on"
+            elif middle == np.inf:
+                faster = f"at no length up to {longest:,.0f} events"
             length = np.clip(middle, shortest, longest)
             found.append((against, model, split, length, low, high, middle < np.inf, faster))
     names = ["against", "model", "split", "crossover_length", "low", "high", "pays", "faster"]
@@ -124,26 +118,25 @@ def log_interval(values: np.ndarray, lowest: float, highest: float) -> tuple[flo
     if len(values) < 2:
         return lowest, highest
     logs = np.log(values)
-    margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+    margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * stats.sem(logs)
     low, high = np.exp(logs.mean() + np.array([-margin, margin])).clip(lowest, highest)
     return float(low), float(high)
 
 
-def crossovers_by_hardware(machines: Mapping[str, pd.DataFrame], layer: Configuration) -> pd.DataFrame:
-    """In words, from which length on the model is faster than the other; a column per machine that measured the layer.
+def crossovers_by_hardware(rows: pd.DataFrame, layer: Configuration, folder: Path = MEASUREMENTS) -> pd.DataFrame:
+    """In words, from which length on one mechanism is faster; a column for every machine that measured this layer.
 
-    Machines that measured only other layers are left out.
+    Others' rows are those that `python -m study.speed` kept there.
     """
+    machines = {path.parent.name: pd.read_csv(path) for path in sorted(folder.glob("*/layer.csv"))}
     settings = {name: value for name, value in asdict(layer).items() if name not in FREE}
     tables = []
-    for machine, rows in machines.items():
-        same = rows[(rows[list(settings)] == pd.Series(settings)).all(axis=1)]
-        if len(same):
-            tables.append(crossovers(same).assign(machine=machine))
-    found = pd.concat(tables)
-    found = found.rename(columns={"model": "mechanism", "against": "faster than", "split": "direction"})
+    for machine, measured in ({"this machine": rows} | machines).items():
+        same = measured[(measured[list(settings)] == pd.Series(settings)).all(axis=1)]
+        tables.append(crossovers(same).assign(machine=machine))
+    found = pd.concat(tables).rename(columns={"model": "mechanism", "against": "faster than", "split": "direction"})
     words = found.pivot(index=["mechanism", "faster than", "direction"], columns="machine", values="faster")
-    return words.reindex(columns=found["machine"].unique()).astype("object").fillna("not measured")
+    return words.astype("object").fillna("not measured")
 
 
 def crossing_rows(crossings: pd.DataFrame, experiment: str, task: str) -> pd.DataFrame:
@@ -181,10 +174,8 @@ def source_claims(results: pd.DataFrame, slopes: pd.DataFrame, crossings: pd.Dat
             here = growth["exponent"]
             holds = growth["low"] > BETWEEN if claim.value > BETWEEN else growth["high"] < BETWEEN
         elif kind == "ratio":
-            theirs, ours = (
-                only(results, model=each, metric=quantity, x=claim.x)["value"] for each in (baseline, model)
-            )
-            here = theirs / ours
+            theirs = only(results, model=baseline, metric=quantity, x=claim.x)["value"]
+            here = theirs / only(results, model=model, metric=quantity, x=claim.x)["value"]
             holds = here >= claim.value
         else:
             pair = only(crossings, model=model, against=baseline)

@@ -21,22 +21,15 @@ from lib.attention.softmax import SoftmaxAttention, softmax_attention
 from lib.attention.tiled import State
 from lib.training.classifier import attention_class
 from study.mechanisms import MECHANISMS, OWN
-from study.speed.fresh_process import (
-    MIB,
-    map_blocks_separately,
-    reading_error_mib,
-    resident_bytes,
-    run_in_fresh_process,
-)
-from study.speed.workload import Configuration, build
+from study.speed.fresh_process import MIB, limit_memory, map_blocks, reading_error, resident_bytes, run_in_fresh_process
+from study.speed.measure import Configuration, build
 
-Cache = tuple[Tensor, Tensor]
 Events = Float[Tensor, "batch length model_dim"]
 SETTLED = 8  # segments after which a layer's first calls are over
 STEADY = 1.2  # times the cost of an early event that a late one may have at constant cost
 
 
-def softmax_step(layer: SoftmaxAttention, events: Events, past: Cache | None) -> tuple[Events, Cache]:
+def softmax_step(layer: SoftmaxAttention, events: Events, past: tuple | None) -> tuple[Events, tuple]:
     """Attention to all events so far, whose keys and values grow by those of this segment."""
     queries, keys, values = layer.project(events)
     if past is not None:
@@ -63,11 +56,6 @@ def steps() -> dict[str, Callable]:
     return ours | dict.fromkeys(others, layer_step)
 
 
-def state_bytes(state: tuple[Tensor, ...]) -> int:
-    """What a stream carries from one segment to the next."""
-    return sum(part.numel() * part.element_size() for part in state)
-
-
 def streams(base: Configuration, seconds: float, memory_mib: float, experiment: str) -> pd.DataFrame:
     """The stream of every mechanism, each in a process of its own, in the study's one table shape."""
     parts = []
@@ -84,12 +72,11 @@ def streams(base: Configuration, seconds: float, memory_mib: float, experiment: 
 def stream_here(configuration: Configuration, seconds: float, memory_mib: float) -> list[tuple[int, str, float]]:
     """Events so far, metric and value at every doubling and at the end, in this process, which should be a fresh one.
 
-    `event_us` is the median over the segments since the row before, with quartiles; `resident_mib` the rise of
-    resident memory since before the first event; `state_kib` what is carried on. A stream that has taken `seconds`, or
-    carries more than `memory_mib`, ends there: `skipped_time` (seconds) or `skipped_memory` (bytes).
+    `event_us` is the median over the segments since the row before, with quartiles; `resident_mib` the rise of memory
+    since before the first event. A stream ends after `seconds` (`skipped_time`); MemoryError if beyond `memory_mib`.
     """
-    torch.set_num_threads(configuration.threads)
-    map_blocks_separately()
+    torch.set_num_threads(1)
+    map_blocks()
     generator, segment = torch.Generator().manual_seed(configuration.seed), configuration.segment
     step, (layer, first) = steps()[configuration.mechanism], build(replace(configuration, length=segment))
     segments = -(-configuration.length // segment)
@@ -97,6 +84,7 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
     with torch.no_grad():
         # What the first calls allocate once is there before the stream starts.
         step(layer, *step(layer, first, None))
+        limit_memory("cpu", memory_mib)
         before = resident_bytes("VmRSS")
         for count in range(1, segments + 1):
             events = torch.randn(first.shape, generator=generator)
@@ -104,38 +92,34 @@ def stream_here(configuration: Configuration, seconds: float, memory_mib: float)
             _, past = step(layer, events, past)
             times.append(time.perf_counter() - started)
             spent += times[-1]
-            kept = state_bytes(past)
-            over = {"skipped_time": spent} if spent > seconds else {}
-            over |= {"skipped_memory": float(kept)} if kept > memory_mib * MIB else {}
-            if over or count & (count - 1) == 0 or count == segments:
-                low, middle, high = (1e6 * np.quantile(times, share) / segment for share in (0.25, 0.5, 0.75))
-                found = {"event_us": middle, "event_us_low": low, "event_us_high": high, "state_kib": kept / 1024}
-                found |= {"resident_mib": (resident_bytes("VmRSS") - before) / MIB}
-                found |= over if count < segments else {}
+            ended = spent > seconds and count < segments
+            if ended or count & (count - 1) == 0 or count == segments:
+                low, middle, high = 1e6 * np.quantile(times, (0.25, 0.5, 0.75)) / segment
+                found = {"event_us": middle, "event_us_low": low, "event_us_high": high}
+                found["state_kib"] = sum(part.numel() * part.element_size() for part in past) / 1024
+                found["resident_mib"] = (resident_bytes("VmRSS") - before) / MIB
+                found |= {"skipped_time": spent} if ended else {}
                 rows += [(count * segment, metric, float(value)) for metric, value in found.items()]
                 times = []
-            if over:
+            if ended:
                 break
     return rows
 
 
 def stream_growth(rows: pd.DataFrame) -> pd.DataFrame:
-    """How much more a late event costs than an early one: the last row against the first settled one.
+    """How much more a late event costs than an early one: the last row against that of `SETTLED` segments.
 
-    Memory counts as constant if the state does not grow and resident memory rises by less than one byte per event, or
-    than two readings may be off; time if it grows by less than `STEADY`. A stream that was ended is not constant; what
-    a stream that ended before it settled would have shown is missing.
+    `constant` if a whole stream's state does not grow, its resident memory rises by less than a byte per event, or than
+    two readings may be off, and its time by less than `STEADY`.
     """
     found = []
     for model, part in rows.groupby("model", sort=False):
         table = part.pivot(index="x", columns="metric", values="value")
-        table = table.reindex(columns=table.columns.union(["event_us", "state_kib", "resident_mib"]))
-        settled, late = table[table.index >= SETTLED * table.index[0]], table.iloc[-1]
-        early = settled.iloc[0] if len(settled) else late * np.nan
-        events = float(table.index[-1])
+        whole, events = table.filter(like="skipped").empty, float(table.index[-1])
+        table = table.reindex(columns=["event_us", "state_kib", "resident_mib"])
+        early, late = table.reindex([SETTLED * table.index[0]]).iloc[0], table.iloc[-1]
         rise = late["resident_mib"] - early["resident_mib"]
-        whole = not any(name.startswith("skipped") for name in table.columns)
-        steady_memory = late["state_kib"] == early["state_kib"] and rise <= max(events / MIB, reading_error_mib())
+        steady_memory = late["state_kib"] == early["state_kib"] and rise <= max(events / MIB, reading_error())
         slower = late["event_us"] / early["event_us"]
         constant = bool(whole and steady_memory and slower <= STEADY)
         found.append((model, events, whole, late["event_us"], slower, late["state_kib"], rise, constant))

@@ -4,18 +4,15 @@ import os
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from study.speed.fresh_process import MIB, limit_memory, peak_mib, reading_error_mib, run_in_fresh_process
-from study.speed.workload import MODULES, Configuration, prepare
+from study.speed.fresh_process import MIB, limit_memory, peak_mib, reading_error, run_in_fresh_process
+from study.speed.measure import MODULES, Configuration, prepare
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
-
-
-def test_each_call_has_a_process_of_its_own():
-    assert len({run_in_fresh_process(os.getpid), run_in_fresh_process(os.getpid), os.getpid()}) == 3
 
 
 def killed():
@@ -32,7 +29,8 @@ def test_memory_that_runs_out_is_told_from_other_errors(function):
         run_in_fresh_process(function)
 
 
-def test_a_process_that_fails_dies_or_does_not_come_back():
+def test_a_process_of_its_own_that_works_fails_dies_or_does_not_come_back():
+    assert len({run_in_fresh_process(os.getpid), run_in_fresh_process(os.getpid), os.getpid()}) == 3
     with pytest.raises(RuntimeError, match="heads must divide model_dim"):
         run_in_fresh_process(prepare, Configuration("softmax", heads=0))
     with pytest.raises(RuntimeError, match="died with status 7"):
@@ -55,54 +53,35 @@ def imported_by_training():
 
 @linux
 def test_the_peak_is_what_was_held_at_once_since_the_start():
-    def hold(count):
-        for _ in range(count):
+    def hold():
+        for _ in range(3):
             block = torch.ones(16 * MIB)
             del block
 
-    peak_mib(hold, 0)  # the first call of a function brings its code into memory, which counts too
+    peak_mib(int)  # the first call of a function brings its code into memory, which counts too
     # Three blocks of 64 MiB after each other need one; an earlier peak is forgotten.
-    assert [peak_mib(hold, 3), peak_mib(hold, 0)] == pytest.approx([64, 0], abs=reading_error_mib())
-
-
-class Accelerator:
-    """Stands in for a graphics card's allocator: counts what is held, and whether it was waited for."""
-
-    def __init__(self):
-        self.held, self.peak, self.waits, self.share = 100 * MIB, 900 * MIB, 0, None
-
-    def synchronize(self):
-        self.waits += 1
-
-    def reset_peak_memory_stats(self):
-        self.peak = self.held
-
-    def memory_allocated(self):
-        return self.held
-
-    memory_reserved = memory_allocated
-
-    def max_memory_allocated(self):
-        return self.peak
-
-    def mem_get_info(self):
-        return 300 * MIB, 400 * MIB
-
-    def set_per_process_memory_fraction(self, share):
-        self.share = share
+    assert [peak_mib(hold), peak_mib(int)] == pytest.approx([64, 0], abs=reading_error())
 
 
 def test_an_accelerators_peak_is_its_allocators_and_its_limit_is_on_top_of_what_it_holds(monkeypatch):
-    card = Accelerator()
-    monkeypatch.setattr(torch, "cuda", card)
+    peaks, shares, waits = [900 * MIB], [], []
+    allocator = {
+        "synchronize": lambda: waits.append(1),
+        "reset_peak_memory_stats": lambda: peaks.append(100 * MIB),
+        "memory_allocated": lambda: 100 * MIB,
+        "memory_reserved": lambda: 100 * MIB,
+        "max_memory_allocated": lambda: peaks[-1],
+        "mem_get_info": lambda: (300 * MIB, 400 * MIB),
+        "set_per_process_memory_fraction": shares.append,
+    }
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(**allocator))
 
     def work():
-        # The earlier peak of 900 MiB is forgotten; a call in flight has been waited for.
-        assert (card.peak, card.waits) == (100 * MIB, 1)
-        card.peak = 164 * MIB
+        # The earlier peak is forgotten; a call in flight has been waited for.
+        assert (peaks[-1], len(waits)) == (100 * MIB, 1)
+        peaks.append(164 * MIB)
 
-    assert (peak_mib(work, device="cuda"), card.waits) == (64, 2)
-    limit_memory("cuda", 100.0)
-    assert card.share == 0.5
-    limit_memory("cuda", 10_000.0)
-    assert card.share == 1.0
+    assert (peak_mib(work, device="cuda"), len(waits)) == (64, 2)
+    for limit in (100.0, 10_000.0):
+        limit_memory("cuda", limit)
+    assert shares == [0.5, 1.0]

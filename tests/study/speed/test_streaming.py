@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.attention.performer import PerformerAttention
-from lib.training.classifier import build_attention
-from study.speed.streaming import state_bytes, steps, stream_growth, stream_here, streams
-from study.speed.workload import Configuration, model_config
+from study.speed.fresh_process import run_in_fresh_process
+from study.speed.measure import Configuration, build
+from study.speed.streaming import steps, stream_growth, stream_here, streams
 
 TINY = Configuration("softmax", length=72, heads=2, head_dim=4, features=8, basis=8, segment=8)
 WIDTH = TINY.heads * TINY.head_dim
@@ -26,13 +25,9 @@ CARRIED = {
 
 @pytest.mark.parametrize("mechanism", steps())
 def test_a_stream_gives_what_the_whole_history_gives(mechanism):
-    generator = torch.Generator().manual_seed(0)
-    layer = build_attention(model_config(replace(TINY, mechanism=mechanism)), generator).eval()
-    events, outputs, past = torch.randn(1, 24, WIDTH, generator=generator), [], None
-    whole = layer
-    if mechanism == "performer":
-        whole = PerformerAttention(WIDTH, TINY.heads, torch.Generator().manual_seed(0), TINY.features, causal=True)
-        whole.load_state_dict(layer.state_dict())
+    layer, events = build(replace(TINY, mechanism=mechanism, length=24))
+    whole, _ = build(replace(TINY, mechanism=mechanism, causal=mechanism == "performer"))
+    outputs, past = [], None
     with torch.no_grad():
         for piece in events.split(TINY.segment, dim=1):
             output, past = steps()[mechanism](layer, piece, past)
@@ -44,7 +39,7 @@ def test_a_stream_gives_what_the_whole_history_gives(mechanism):
             found, expected = torch.cat(outputs, 1)[:, end - last : end], whole(events[:, :end]).output[:, -last:]
             # A few hundred roundings of at most 2⁻²⁴ each, of numbers of order one.
             torch.testing.assert_close(found, expected, atol=300 * 2.0**-24, rtol=0.0)
-    assert state_bytes(past) == 4 * CARRIED[mechanism]
+    assert sum(part.numel() * part.element_size() for part in past) == 4 * CARRIED[mechanism]
 
 
 @linux
@@ -62,11 +57,11 @@ def test_rows_at_doublings_and_the_end_from_processes_of_their_own():
 
 
 @linux
-@pytest.mark.parametrize(("limits", "reason"), [((0.0, 64.0), "skipped_time"), ((60.0, 0.0), "skipped_memory")])
-def test_a_stream_ends_at_its_budget_and_says_so(limits, reason):
-    rows = stream_here(TINY, *limits)
+def test_a_stream_ends_at_its_budget_and_says_so():
+    rows = run_in_fresh_process(stream_here, TINY, 0.0, 64.0)
     assert {count for count, _, _ in rows} == {8}
-    assert reason in {metric for _, metric, _ in rows}
+    assert "skipped_time" in {metric for _, metric, _ in rows}
+    assert set(streams(replace(TINY, length=8192, segment=4096), 60.0, 0.0, "07")["metric"]) == {"skipped_memory"}
 
 
 def rows_of(model, costs, states, resident=(0.0, 0.0, 0.0), ended=False):
