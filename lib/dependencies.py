@@ -6,7 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from lib import paths
+from lib import storage
 
 FLOORS = ("lib", "study", "workflow")
 
@@ -14,9 +14,9 @@ FLOORS = ("lib", "study", "workflow")
 def modules(source: Path, skip: frozenset[str] = frozenset(), beside: Path | None = None) -> list[Path]:
     """Files of the study that a module or notebook imports, directly or through others, itself excluded, sorted.
 
-    Names in `skip`, such as "lib.paths", are neither listed nor followed; modules in the folder `beside` count, too.
+    Names in `skip`, such as "lib.storage", are neither listed nor followed; modules in the folder `beside` count, too.
     """
-    skipped, found = {_file(name, paths.ROOT) for name in skip}, set()
+    skipped, found = {_file(name, storage.ROOT) for name in skip}, set()
     waiting = [source]
     while waiting:
         file = waiting.pop()
@@ -33,11 +33,6 @@ def mechanism_files(name: str) -> list[Path]:
     if not source.exists():
         return []  # it is installed, or missing
     return [source, *(file for file in modules(source, beside=place.parent) if place.parent in file.parents)]
-
-
-def relative(files: list[Path]) -> list[str]:
-    """The files as paths from the repository root."""
-    return [str(file.relative_to(paths.ROOT)) for file in files]
 
 
 def code_hash(files: list[Path]) -> str:
@@ -72,7 +67,7 @@ def _imported(source: Path, text: str, beside: Path | None) -> set[Path]:
         else:
             continue
         for each in names:
-            folder = paths.ROOT if each[0].split(".")[0] in FLOORS else beside
+            folder = storage.ROOT if each[0].split(".")[0] in FLOORS else beside
             folder = source.parents[level - 1] if level else folder
             files = [_file(name, folder) for name in each if folder]
             found |= set([file for file in files if file.exists()][:1])

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, with checksums that tell whether they are still what was written.
+"""Where the study keeps its files; they appear whole or not at all, and checksums tell whether they are as written.
 
 They are written as `.NAME.*.tmp` and renamed; `run_all.sh` deletes what killed processes left.
 """
@@ -15,6 +15,16 @@ from pathlib import Path
 
 from filelock import FileLock
 
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+FACTS = DATA / "facts"
+RAW = DATA / "raw"
+KEPT = Path(os.environ.get("STUDY_KEPT", DATA))  # what a run keeps for the next one; a verification keeps its own
+PROCESSED = KEPT / "processed"
+RUNS = KEPT / "runs"
+MEASUREMENTS = KEPT / "measurements"
+NOTEBOOKS = ROOT / "notebooks"
+REPORTS = ROOT / "reports"
 CHECKSUMS = "SHA256SUMS"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib import paths
+from lib import storage
 from lib.data import description
 from lib.data.description import DAY, FILE, SECOND, Clock, DataError, Description
 
@@ -68,5 +68,5 @@ def code_names(column: str) -> dict[int, str]:
 
     In English where there is a translation; a few have no description.
     """
-    with open(paths.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
+    with open(storage.FACTS / VOCABULARIES[column], encoding="utf-8", newline="") as stream:
         return {int(row[column]): row["english"] or row["description"] for row in csv.DictReader(stream)}

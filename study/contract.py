@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lib.attention import Events, Mask
-from lib.attention.mechanism import AttentionOutput, keeps_state
+from lib.attention.mechanism import AttentionOutput
 from lib.training.classifier import ModelConfig, attention_class, build_attention
 from study.mechanisms import OWN
 
@@ -163,7 +163,7 @@ def autocast(config: ModelConfig) -> None:
 def stream(config: ModelConfig) -> None:
     """A stream gives what the causal form gives for the whole history"""
     kind = attention_class(config.attention)
-    if not (keeps_state(kind) and kind.has_causal_form):
+    if not (hasattr(kind, "step") and kind.has_causal_form):
         return
     layer, events, state, found = build(config, causal=True), random_events(config), None, []
     for piece in events.split(config.segment, 1):

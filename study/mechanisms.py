@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from lib import paths
+from lib import storage
 
 THREE = ("softmax", "performer", "infinite_former")
 
@@ -24,9 +24,9 @@ def words(name: str) -> list[str]:
 
 def chosen(profile: str, given: str) -> list[str]:
     """Names of the user's mechanisms: those that the profile lists, their places made absolute, and a JSON list."""
-    listed = yaml.safe_load((paths.ROOT / "study.yaml").read_text("utf-8"))[profile].get("mechanisms") or []
+    listed = yaml.safe_load((storage.ROOT / "study.yaml").read_text("utf-8"))[profile].get("mechanisms") or []
     split = [name.rpartition(":") for name in listed]
-    absolute = [f"{Path(paths.ROOT, place).resolve()}:{kind}" for place, _, kind in split]
+    absolute = [f"{Path(storage.ROOT, place).resolve()}:{kind}" for place, _, kind in split]
     return list(dict.fromkeys([*absolute, *json.loads(given)]))
 
 

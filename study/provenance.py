@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from lib.paths import ROOT
-from lib.storage import file_checksum
+from lib.storage import ROOT, file_checksum
 
 CODE = ("lib", "study", "workflow", "notebooks", "data/facts", "study.yaml", "run_all.sh", "requirements.txt")
 

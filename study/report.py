@@ -15,8 +15,7 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from lib.paths import REPORTS
-from lib.storage import write_atomic
+from lib.storage import REPORTS, write_atomic
 from study.mechanisms import MECHANISMS, OWN, label
 from study.wording import typeset, words
 

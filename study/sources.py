@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import paths
+from lib import storage
 from lib.data import histories as encoded
 from lib.data.description import DAY, DataError
 from lib.data.histories import Histories, check_folds, label_counts, load, read, save
@@ -18,7 +18,7 @@ from lib.storage import atomic_folder, checksum, file_checksum, intact, write_at
 from study import bank
 
 PUBLIC_SET = "https://huggingface.co/datasets/dllllb/transactions-gender/resolve/main/"
-GENERATOR = paths.ROOT / "study" / "tasks" / "synthetic.py"
+GENERATOR = storage.ROOT / "study" / "tasks" / "synthetic.py"
 PUBLIC_FACTS = {
     "events": 6_849_346,
     "customers": 15_000,
@@ -38,8 +38,8 @@ def locate(source: str, customers: int, seed: int) -> Path:
     if source == "synthetic":
         if customers < 1:
             raise DataError(f"--customers {customers}: give at least one")
-        version = code_hash([GENERATOR, *modules(GENERATOR)])[:6] + checksum(sorted(paths.FACTS.glob("*.csv")))[:6]
-        folder = paths.RAW / f"synthetic-{customers}-{seed}-{version}"
+        version = code_hash([GENERATOR, *modules(GENERATOR)])[:6] + checksum(sorted(storage.FACTS.glob("*.csv")))[:6]
+        folder = storage.RAW / f"synthetic-{customers}-{seed}-{version}"
         if not intact(folder):
             from study.tasks import synthetic
 
@@ -47,7 +47,7 @@ def locate(source: str, customers: int, seed: int) -> Path:
                 synthetic.generate(partial, customers=customers, seed=seed)
         return folder
     if source == "sberbank":
-        return download(paths.RAW / "sberbank")
+        return download(storage.RAW / "sberbank")
     if not Path(source).is_dir():
         raise DataError(f"--data {source}: no such folder; give synthetic, sberbank or a folder of events")
     return Path(source)
@@ -84,9 +84,9 @@ def prepare(source: str, customers: int = 500, seed: int = 0, fresh: bool = Fals
     folder = locate(source, customers, seed)
     description = bank.describe(folder)
     digest = checksum(description.files(folder))
-    encoder, vocabularies = Path(encoded.__file__), [paths.FACTS / name for name in bank.VOCABULARIES.values()]
+    encoder, vocabularies = Path(encoded.__file__), [storage.FACTS / name for name in bank.VOCABULARIES.values()]
     encoded_by = code_hash([Path(bank.__file__), encoder, *modules(encoder)])[:6] + checksum(vocabularies)[:6]
-    cache = paths.PROCESSED / f"{folder.resolve().name}-{digest[:12]}-{encoded_by}"
+    cache = storage.PROCESSED / f"{folder.resolve().name}-{digest[:12]}-{encoded_by}"
     if fresh or not intact(cache):
         histories = read(folder, description, digest)
         if source == "sberbank":

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from lib.paths import ROOT
+from lib.storage import ROOT
 from workflow import verify
 
 LIMIT = 600.0  # seconds that a run may take on a loaded machine

@@ -17,7 +17,7 @@ import pytest
 import small_study
 import yaml
 
-from lib.paths import ROOT
+from lib.storage import ROOT
 from workflow.options import parse
 
 LIMIT = 600.0  # seconds that a run may take on a loaded machine

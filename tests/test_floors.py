@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lib.paths import ROOT
+from lib.storage import ROOT
 
 TOOLS = {"IPython", "ipywidgets", "matplotlib", "nbconvert", "nbformat", "papermill", "plotly", "seaborn", "snakemake"}
 REFUSED = {"lib": {"study", "workflow"} | TOOLS, "study": {"workflow"}}
@@ -45,7 +45,7 @@ def test_every_module_imports_from_its_floor_or_below():
 @pytest.mark.parametrize(
     ("path", "text", "named"),
     [
-        ("lib/paths.py", "def f():\n    from study import train", "lib/paths.py, line 2: must not import study.train"),
+        ("lib/storage.py", "def f():\n    from study import train", "storage.py, line 2: must not import study.train"),
         ("lib/data/reading.py", "import matplotlib.pyplot as plt", "must not import matplotlib.pyplot"),
         ("lib/data/reading.py", "from ...workflow import step", "must not import workflow.step"),
         ("study/train.py", "from workflow.step import main", "must not import workflow.step.main"),

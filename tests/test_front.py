@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from papermill import inspect_notebook
 
-from lib.paths import NOTEBOOKS, ROOT
+from lib.storage import NOTEBOOKS, ROOT
 from study.bank import EVENTS, LABELS
 from study.mechanisms import of_each
 from workflow import options

@@ -12,8 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from lib.paths import ROOT
-from lib.storage import file_checksum
+from lib.storage import ROOT, file_checksum
 
 PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", flags=re.MULTILINE)
 NOT_LOCKED = {"torch", "pip", "setuptools", "wheel"}

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import small_study
 
-from lib import paths
-from lib.paths import ROOT
+from lib import storage
+from lib.storage import ROOT
 from study.mechanisms import chosen, named, of_each
 from workflow.options import parse
 
@@ -42,7 +42,7 @@ def test_names_are_made_absolute(tmp_path):
 
 
 def test_a_profile_lists_mechanisms_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(storage, "ROOT", tmp_path)
     (tmp_path / "study.yaml").write_text("quick: {mechanisms: [own.py:A, /b.py:B]}\ndefault: {}\n")
     assert chosen("quick", '["/c.py:C", "/b.py:B"]') == [f"{tmp_path}/own.py:A", "/b.py:B", "/c.py:C"]
     assert chosen("default", "[]") == []

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from papermill import inspect_notebook
 
-from lib.paths import NOTEBOOKS
+from lib.storage import NOTEBOOKS
 from workflow.pages import formula
 from workflow.step import default_parameters, notebooks_in
 

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from lib.paths import NOTEBOOKS, ROOT
+from lib.storage import NOTEBOOKS, ROOT
 
 FLOORS = [path for floor in ("lib", "study", "workflow") for path in sorted((ROOT / floor).rglob("*.py"))]
 SOURCES = [*FLOORS, *sorted(NOTEBOOKS.glob("*.ipynb"))]

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_output
 
-from lib import paths
-from lib.paths import NOTEBOOKS
+from lib import storage
+from lib.storage import NOTEBOOKS
 from study import report
 from study.speed import measure as engine
 from study.speed import streaming
@@ -51,7 +51,7 @@ def study(bank_folder, tmp_path, monkeypatch):
     """An empty report; nothing is read from or written to this clone's own."""
     monkeypatch.setattr(report, "begin", partial(report.begin, reports=tmp_path / "reports"))
     monkeypatch.setattr(engine, "measure", partial(engine.measure, cache=tmp_path / "kept"))
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(storage, "RUNS", tmp_path / "runs")
     folder = tmp_path / "reports" / "slow"
     folder.mkdir(parents=True)
     (folder / "data.json").write_text(json.dumps({"labelled": 24, "events": 600}))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.paths import NOTEBOOKS, REPORTS
-from lib.storage import write_atomic
+from lib.storage import NOTEBOOKS, REPORTS, write_atomic
 from study.headline import PANELS, headline, verdict_sentences
 from study.mechanisms import MECHANISMS
 from study.provenance import provenance, without_folders

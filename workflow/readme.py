@@ -7,8 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from lib.paths import ROOT
-from lib.storage import write_atomic
+from lib.storage import ROOT, write_atomic
 from study.headline import PANELS, headline, verdict_sentences
 from study.report import load_rows
 from workflow.pages import filled

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
+from lib.attention import Coefficients, Events, Heads, Mask, PerQuery, wide
 from lib.attention.continuous_memory import Update
 from lib.attention.mechanism import AttentionOutput, MultiHeadAttention
-from lib.attention.numerics import wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention, require_padding_last
 from lib.attention.softmax import softmax_attention
 

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lib.attention import Heads, Mask, PerQuery
-from lib.attention.numerics import constant, differentiable_gradients, needs_plain_operations
+from lib.attention import Heads, Mask, PerQuery, constant, differentiable_gradients, needs_plain_operations
 
 GAUSSIANS_AT_ONCE = 2**15  # stay in a processor's cache
 

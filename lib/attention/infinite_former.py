@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib.attention import Coefficients, Heads, Mask, PerQuery
+from lib.attention import Coefficients, Heads, Mask, PerQuery, wide
 from lib.attention.continuous_memory import (
     Basis,
     Density,
@@ -27,7 +27,6 @@ from lib.attention.continuous_memory import (
     quantile_times,
     ridge_update,
 )
-from lib.attention.numerics import wide
 from lib.attention.segment_memory import Geometry, SegmentMemoryAttention
 
 SAMPLINGS = ("sticky", "sticky_random", "uniform", "even")

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from lib.attention import Events, Heads, Mask
-from lib.attention.numerics import constant, wide
+from lib.attention import Events, Heads, Mask, constant, wide
 
 SLOWEST_TURN = 1000  # events per radian; with 10,000 (Su et al. 2021) few pairs of a narrow head turn among near events
 
@@ -97,11 +96,6 @@ class MultiHeadAttention(nn.Module, ABC):
 def takes(kind: type[nn.Module], setting: str) -> bool:
     """Whether the constructor has a parameter of this name."""
     return setting in inspect.signature(kind).parameters
-
-
-def keeps_state(kind: type[nn.Module]) -> bool:
-    """Whether it has `step(events, key_mask, state)`: the next events of a stream, and what is kept of it."""
-    return hasattr(kind, "step")
 
 
 def load_mechanism(name: str) -> type[MultiHeadAttention]:

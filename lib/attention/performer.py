@@ -13,9 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Projection, Queries, Values
+from lib.attention import (
+    Heads,
+    KeyMask,
+    Keys,
+    Mask,
+    Outputs,
+    Projection,
+    Queries,
+    Values,
+    can_look_at,
+    has_large_entries,
+    wide,
+)
 from lib.attention.mechanism import MultiHeadAttention
-from lib.attention.numerics import can_look_at, has_large_entries, wide
 from lib.attention.random_features import check_kernel, draw_projection
 from lib.attention.softmax import check_shapes, check_state
 from lib.attention.tiled import FeatureMap, State, attention, causal_attention

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib.attention import Coefficients, Events, Heads, Mask, PerQuery
+from lib.attention import Coefficients, Events, Heads, Mask, constant, has_large_entries, needs_plain_operations, wide
 from lib.attention.continuous_memory import Update
 from lib.attention.mechanism import AttentionOutput, MultiHeadAttention
-from lib.attention.numerics import constant, has_large_entries, needs_plain_operations, wide
 from lib.attention.softmax import check_mask, check_state, softmax_attention
 
 
@@ -25,7 +24,10 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a memory's updates follow from; raises ValueError for fewer than one function or event."""
+    """What a memory's updates follow from, by `update(kept, counts)`: which shares of the past and how many new events.
+
+    Raises ValueError for fewer than one function or event.
+    """
 
     basis: int = 64
     segment: int = 128
@@ -44,10 +46,6 @@ class Geometry:
             return seen.double() / (seen + fresh).clamp(min=1)
         return self.share * (seen > 0).double()
 
-    def update(self, kept: Float[Tensor, " rows"], counts: Int[Tensor, " rows"]) -> Update:
-        """The matrices of an update in which the past keeps the given shares and so many events are new."""
-        raise NotImplementedError
-
 
 @constant
 def whole_update(geometry: Geometry, segments: int, device: torch.device, dtype: torch.dtype) -> Update:
@@ -60,7 +58,8 @@ def whole_update(geometry: Geometry, segments: int, device: torch.device, dtype:
 class SegmentMemoryAttention(MultiHeadAttention):
     """Softmax attention within each segment plus, by the same queries, a read of a memory of the segments before it.
 
-    Subclasses say how a memory, of float32 at least, is carried over (`transition`) and read (`read`).
+    Subclasses say how a memory, of float32 at least, is carried over (`transition`), and by `read(queries, coefficients)`
+    what each query reads from it, zero from an empty one, with the query's regulariser.
     """
 
     has_causal_form = True
@@ -71,10 +70,6 @@ class SegmentMemoryAttention(MultiHeadAttention):
         self.memory_keys = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_values = nn.Linear(model_dim, model_dim, bias=False)
         self.memory_projection = nn.Linear(model_dim, model_dim, bias=False)
-
-    def read(self, queries: Heads, coefficients: Coefficients) -> tuple[Heads, PerQuery]:
-        """What each query reads from the memory, zero from an empty one, and its regulariser."""
-        raise NotImplementedError
 
     def transition(
         self, past: Float[Tensor, "rows basis points"], coefficients: Coefficients, queries: Heads, real: Mask

@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Queries, Values
+from lib.attention import Heads, KeyMask, Keys, Mask, Outputs, Queries, Values, has_large_entries, is_transformed, wide
 from lib.attention.mechanism import MultiHeadAttention
-from lib.attention.numerics import has_large_entries, is_transformed, wide
 
 
 def check_shapes(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor | None, causal: bool) -> None:

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lib.attention.numerics import differentiable_gradients, needs_plain_operations
+from lib.attention import differentiable_gradients, needs_plain_operations
 
 LOG2_E = math.log2(math.e)
 TILE = 512

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib.attention import Events, Mask
+from lib.attention import Events, Mask, constant
 from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
 from lib.attention.mechanism import MultiHeadAttention, load_mechanism, takes
-from lib.attention.numerics import constant
 from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, SoftmaxAttention
 from lib.data.histories import Histories

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import dependencies, paths
+from lib import dependencies, storage
 from lib.data.batches import collate, last_events, length_batches, stratified_folds
 from lib.data.histories import Histories
 from lib.storage import atomic_folder, intact
@@ -84,7 +84,7 @@ def run_or_load(
     The repeat `seed` shapes both the folds and the training. Probabilities cover the fold's test customers. A training
     that was killed goes on after its last epoch; a damaged folder is named on stderr and made again.
     """
-    folder = paths.RUNS / run_name(histories, fold, fold_count, model_config, config, seed)
+    folder = storage.RUNS / run_name(histories, fold, fold_count, model_config, config, seed)
     checkpoint = folder.with_suffix(".checkpoint")
     own_seed = 1000 * seed + fold
     if fresh:

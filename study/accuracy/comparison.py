@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.special import expit
 
 from lib.data.histories import Histories
-from lib.paths import DATA
+from lib.storage import DATA
 from study.accuracy import evaluate, references
 from study.accuracy.references import Split
 from study.report import MODEL_STYLE

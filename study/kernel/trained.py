@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import paths
+from lib import storage
 from lib.attention import Heads, Mask
 from lib.attention.performer import favor_attention
 from lib.attention.random_features import draw_projection
@@ -27,7 +27,7 @@ TARGETS = (0.1, 0.05, 0.01)  # relative errors of the weights
 def finished_run(histories: Histories, folds: int, epochs: int) -> Run | None:
     """The softmax model of the first repeat and fold; None if it has not been trained."""
     configs = VARIANTS["softmax"].configs(epochs)
-    folder = paths.RUNS / run_name(histories, 0, folds, *configs, 0)
+    folder = storage.RUNS / run_name(histories, 0, folds, *configs, 0)
     return run_or_load(histories, 0, folds, *configs, 0) if folder.exists() else None
 
 

@@ -23,8 +23,7 @@ from torch.utils.benchmark import timer
 from tqdm import tqdm
 
 from lib.dependencies import code_hash, mechanism_files, modules
-from lib.paths import MEASUREMENTS
-from lib.storage import read_checksummed, write_checksummed
+from lib.storage import MEASUREMENTS, read_checksummed, write_checksummed
 from lib.training.classifier import Encoder, ModelConfig, build_attention
 from study.mechanisms import MECHANISMS, OWN
 from study.provenance import processor

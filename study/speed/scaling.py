@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.paths import FACTS, MEASUREMENTS
+from lib.storage import FACTS, MEASUREMENTS
 from study.report import COLUMNS
 from study.speed.figures import CAUSAL, UNIFORM, order_of
 from study.speed.measure import Configuration

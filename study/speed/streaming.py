@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.attention.mechanism import MultiHeadAttention, keeps_state
+from lib.attention.mechanism import MultiHeadAttention
 from lib.attention.performer import PerformerAttention, favor_stream
 from lib.attention.softmax import SoftmaxAttention, softmax_attention
 from lib.attention.tiled import State
@@ -52,7 +52,7 @@ def layer_step(layer: MultiHeadAttention, events: Events, past: tuple | None) ->
 def steps() -> dict[str, Callable]:
     """By mechanism of the study that keeps a state of a stream, how it takes the next segment."""
     ours = {"softmax": softmax_step, "performer": performer_step}
-    others = [name for name in MECHANISMS if name not in ours and keeps_state(attention_class(OWN.get(name, name)))]
+    others = [name for name in MECHANISMS if name not in ours and hasattr(attention_class(OWN.get(name, name)), "step")]
     return ours | dict.fromkeys(others, layer_step)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from lib.paths import FACTS
+from lib.storage import FACTS
 
 HOURS = 24
 MAIN_SHARE = 0.05  # codes with at least this share of all events are chosen directly, the others through their leaning

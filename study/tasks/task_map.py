@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib import dependencies, paths
+from lib import dependencies, storage
 from lib.storage import checksum, read_checksummed, write_checksummed
 from lib.training.classifier import Encoder, EventEmbedding, ModelConfig
 from lib.training.loop import descend, warm_up_and_decay
@@ -128,9 +128,9 @@ def stored_at(trial: Trial) -> Path:
     here = Path(__file__)
     tasks = [file for file in dependencies.modules(here) if file.parent == here.parent]
     code = dependencies.code_hash([here, *tasks, *sources(trial.config.attention)])
-    key = json.dumps([asdict(trial), code, checksum(sorted(paths.FACTS.glob("*.csv"))), torch.__version__])
+    key = json.dumps([asdict(trial), code, checksum(sorted(storage.FACTS.glob("*.csv"))), torch.__version__])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return paths.MEASUREMENTS / "local" / "tasks" / f"{trial.task}-{trial.network}-{trial.seed}-{digest}.csv"
+    return storage.MEASUREMENTS / "local" / "tasks" / f"{trial.task}-{trial.network}-{trial.seed}-{digest}.csv"
 
 
 def run_or_load(trial: Trial) -> pd.DataFrame:

@@ -2,17 +2,17 @@ import json
 
 import pytest
 
-from lib import dependencies, paths
+from lib import dependencies, storage
 
 
 def imports(source, **options):
-    return dependencies.relative(dependencies.modules(source, **options))
+    return [str(file.relative_to(storage.ROOT)) for file in dependencies.modules(source, **options)]
 
 
 def test_imports_are_followed_in_modules_and_notebooks(tmp_path):
     (tmp_path / "a.py").write_text("import numpy\nfrom study.accuracy import evaluate\n")
     found = imports(tmp_path / "a.py")
-    assert {"study/accuracy/evaluate.py", "lib/data/description.py", "lib/paths.py"} <= set(found)
+    assert {"study/accuracy/evaluate.py", "lib/data/description.py", "lib/storage.py"} <= set(found)
     assert "study/sources.py" not in found
     code = ["%autoreload 2\n", "from lib.attention.mechanism import AttentionOutput\n", "x = 1"]
     cells = [{"cell_type": "markdown", "source": ["from lib import x"]}, {"cell_type": "code", "source": code}]
@@ -30,7 +30,7 @@ def test_every_form_of_import_names_the_module_and_not_its_package(tmp_path, lin
 
 
 def test_a_package_is_named_where_something_is_imported_from_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(storage, "ROOT", tmp_path)
     package = tmp_path / "lib" / "shapes"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("Mask = int\n")
@@ -44,7 +44,7 @@ def test_a_package_is_named_where_something_is_imported_from_itself(tmp_path, mo
 def test_packages_import_nothing_of_the_study():
     # Whatever imports a module runs its package too, which is not followed.
     for floor in dependencies.FLOORS:
-        assert not [file for file in (paths.ROOT / floor).rglob("__init__.py") if dependencies.modules(file)]
+        assert not [file for file in (storage.ROOT / floor).rglob("__init__.py") if dependencies.modules(file)]
 
 
 def test_hash_sees_what_is_done_and_not_how_it_is_written_about(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lib.paths import ROOT
+from lib.storage import ROOT
 from study import contract
 
 LINEAR = f"{ROOT}/docs/linear_attention.py:LinearAttention"

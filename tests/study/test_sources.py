@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lib import paths
+from lib import storage
 from lib.data.description import DataError
 from study.bank import EVENTS, LABELS
 from study.sources import PUBLIC_FACTS, download, main, prepare, verify_public
@@ -22,7 +22,7 @@ from study.sources import PUBLIC_FACTS, download, main, prepare, verify_public
 @pytest.fixture
 def processed(tmp_path, monkeypatch):
     """Where encoded histories are kept."""
-    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    monkeypatch.setattr(storage, "PROCESSED", tmp_path / "processed")
     return tmp_path / "processed"
 
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import yaml
 
-from lib.paths import ROOT
+from lib.storage import ROOT
 from lib.training.loop import TrainConfig
 from lib.training.runs import build_classifier
 from study.mechanisms import of_each

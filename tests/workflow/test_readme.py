@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_study import build
 
-from lib.paths import NOTEBOOKS, ROOT
+from lib.storage import NOTEBOOKS, ROOT
 from workflow import readme, verify
 
 PUBLISHED, QUICK = "reports/sberbank_sample", "reports/quick"

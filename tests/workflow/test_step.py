@@ -12,7 +12,7 @@ import pytest
 import small_study
 from nbformat.v4 import new_code_cell, new_notebook
 
-from lib.paths import ROOT
+from lib.storage import ROOT
 from workflow.step import default_parameters, durable_path
 
 MADE = "reports/tiny/runs/softmax.json"

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from tiny_study import comparison_rows, figure, rows
 
-from lib.paths import REPORTS
-from lib.storage import write_atomic
+from lib.storage import REPORTS, write_atomic
 from study import report
 from workflow import verify
 

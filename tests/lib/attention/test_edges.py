@@ -14,13 +14,13 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 from written_out import SINGLE, relative_error, seeded
 
+from lib.attention import wide
 from lib.attention.baselines import BinnedMemoryAttention, LocalAttention, NoAttention, Recurrence
 from lib.attention.continuous_memory import gaussian_basis, gaussian_read
 from lib.attention.infinite_former import InfiniteFormerAttention, MemorySettings
-from lib.attention.numerics import wide
 from lib.attention.performer import PerformerAttention
 from lib.attention.softmax import ExplicitSoftmaxAttention, SoftmaxAttention
-from lib.paths import ROOT
+from lib.storage import ROOT
 
 
 def former(sampling, causal=False, **settings):

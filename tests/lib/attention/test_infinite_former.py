@@ -6,7 +6,7 @@ import torch
 
 from lib.attention.continuous_memory import basis_values
 from lib.attention.infinite_former import PUBLISHED_SAMPLINGS, SAMPLINGS, InfiniteFormerAttention, MemorySettings
-from lib.paths import ROOT
+from lib.storage import ROOT
 from lib.training.classifier import ModelConfig, build_attention
 
 SINGLE = torch.finfo(torch.float32).eps

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lib import paths
+from lib import storage
 from lib.data import batches
 from lib.training import loop
 from lib.training.classifier import ModelConfig
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_again(histories, 
 def test_a_finished_run_leaves_no_checkpoint_and_damaged_weights_are_named_and_trained_again(
     histories, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(storage, "RUNS", tmp_path)
     arguments = (histories, 0, 3, MODEL, CONFIG, 0)
     first = run_or_load(*arguments).model.state_dict()
     (folder,) = tmp_path.glob("[!.]*")
@@ -93,7 +93,7 @@ def test_a_finished_run_leaves_no_checkpoint_and_damaged_weights_are_named_and_t
 
 
 def test_fresh_ignores_a_checkpoint(histories, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(storage, "RUNS", tmp_path)
     steps = -(-len(batches.stratified_folds(histories, 3, 0)[0][0]) // CONFIG.batch_size)
     with monkeypatch.context() as patched:
         kill_at_step(patched, steps + 1)

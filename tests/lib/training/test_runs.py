@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import paths
+from lib import storage
 from lib.data import batches
 from lib.training import runs
 from lib.training.classifier import ModelConfig
@@ -29,7 +29,7 @@ def test_memorises_eight_customers(attention, histories):
 
 
 def test_learns_three_classes_of_other_columns(visits, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(storage, "RUNS", tmp_path)
     config = dataclasses.replace(SHORT, epochs=12, learning_rate=2e-2, shortest_slice=1.0)
     run = runs.run_or_load(visits, 0, 3, MODEL, config, 0)
     assert run.model.head.out_features == 3
@@ -69,7 +69,7 @@ def test_predictions_keep_the_order_of_the_customers(histories):
 
 
 def test_loading_equals_training_and_what_matters_makes_another_run(histories, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(storage, "RUNS", tmp_path)
     first = runs.run_or_load(histories, 0, 3, MODEL, SHORT, 0)
     monkeypatch.setattr(runs, "train", Mock(side_effect=RuntimeError("trains again")))
     again = runs.run_or_load(histories, 0, 3, MODEL, SHORT, 0)
@@ -101,8 +101,8 @@ def test_a_mechanism_does_not_hang_on_the_others_code():
 
 
 def test_the_command_line_lists_its_runs(bank_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    monkeypatch.setattr(storage, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(storage, "PROCESSED", tmp_path / "processed")
     out = tmp_path / "softmax-0.json"
     arguments = f"train softmax --source {bank_folder} --folds 2 --epochs 1 --out {out}"
     monkeypatch.setattr("sys.argv", arguments.split())

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import paths
+from lib import storage
 from study.tasks import map_figures, streams, task_map
 
 
@@ -17,7 +17,7 @@ def trial(task="recall_content", network="softmax", lengths=(32, 64), steps=3, s
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "MEASUREMENTS", tmp_path)
+    monkeypatch.setattr(storage, "MEASUREMENTS", tmp_path)
 
 
 def test_networks_are_named_for_what_they_are():
@@ -61,7 +61,7 @@ def test_rows_are_kept_by_configs_and_repeat_where_a_network_draws(capsys):
     first = task_map.run_or_load(noisy)
     assert sorted(first["axis"].unique()) == ["distance", "final", "length"]
     pd.testing.assert_frame_equal(task_map.run_or_load(noisy), first)
-    (file,) = (paths.MEASUREMENTS / "local" / "tasks").iterdir()
+    (file,) = (storage.MEASUREMENTS / "local" / "tasks").iterdir()
     assert task_map.stored_at(trial(seed=1)) != task_map.stored_at(trial(steps=4)) != file
     file.write_bytes(file.read_bytes()[:-9])
     again = task_map.run_or_load(noisy)
