@@ -19,8 +19,6 @@ BETWEEN, WIDEST = 1.5, 0.5  # a power between linear and quadratic, and the wide
 # The power of length with which the time of a long call should grow, and how far from it a fit may be.
 POWERS = {"explicit_softmax": 2, "performer": 1, "infinite_former": 1}
 POWER_MARGIN = 0.1
-# What may differ between machines whose rows are compared, and what varies within a sweep.
-FREE = ("mechanism", "direction", "length", "device", "seed")
 CLAIMS = {
     "time_ms_exponent": "power of time",
     "peak_memory_mib_exponent": "power of memory",
@@ -124,15 +122,12 @@ def log_interval(values: np.ndarray, lowest: float, highest: float) -> tuple[flo
 
 
 def crossovers_by_hardware(rows: pd.DataFrame, layer: Configuration, folder: Path = MEASUREMENTS) -> pd.DataFrame:
-    """In words, from which length on one mechanism is faster; a column for every machine that measured this layer.
-
-    Others' rows are those that `python -m study.speed` kept there.
-    """
+    """In words, from which length on one is faster; a column for this and each kept machine that measured the layer."""
     machines = {path.parent.name: pd.read_csv(path) for path in sorted(folder.glob("*/layer.csv"))}
-    settings = {name: value for name, value in asdict(layer).items() if name not in FREE}
+    settings = pd.Series(asdict(layer)).drop(["mechanism", "direction", "length", "device", "seed"])
     tables = []
     for machine, measured in ({"this machine": rows} | machines).items():
-        same = measured[(measured[list(settings)] == pd.Series(settings)).all(axis=1)]
+        same = measured[(measured[settings.index] == settings).all(axis=1)]
         tables.append(crossovers(same).assign(machine=machine))
     found = pd.concat(tables).rename(columns={"model": "mechanism", "against": "faster than", "split": "direction"})
     words = found.pivot(index=["mechanism", "faster than", "direction"], columns="machine", values="faster")
@@ -160,10 +155,10 @@ def source_study() -> pd.DataFrame:
 
 
 def source_claims(results: pd.DataFrame, slopes: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
-    """Each claim of the source study against the naive and the fused softmax, and whether it is reproduced.
+    """Each claim of the source study against both softmaxes, and whether it is reproduced; missing if not measured.
 
-    Linear or quadratic growth is reproduced if the exponent's whole interval is on that side of 1.5; a cross-over if it
-    comes no later; a saving if it is at least as large. What was not measured here is missing.
+    Growth is reproduced if the exponent's whole interval is on that side of 1.5; a cross-over if it comes no later; a
+    saving if it is at least as large.
     """
     found = []
     for baseline, claim in product(BASELINES, source_study().query("axis == 'claim'").itertuples()):

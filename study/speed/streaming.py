@@ -1,7 +1,6 @@
 """A history fed segment by segment: what a layer keeps of the past, and what an event costs along a long stream.
 
-The ∞-former keeps its memory, the Performer its running sums (causal attention), softmax the keys and values of all
-events so far; a user's mechanism what its `step` returns. All but the Performer see all of the segment.
+All but the Performer, whose attention is causal, see all of the segment.
 """
 
 import time

@@ -102,20 +102,6 @@ def test_what_was_skipped_is_hollow_and_joined_to_nothing_longer():
     assert {line.get_markerfacecolor() for line in dotted} == {"white"}
 
 
-@pytest.mark.parametrize("ends", [(3.1, 3.6), (0.7, 40), (0.001, 90_000)])
-def test_a_logarithmic_axis_has_a_few_readable_ticks_whatever_its_range(ends):
-    fig, ax = plt.subplots()
-    ax.plot([1, 2], ends)
-    ax.set_yscale("log")
-    figures.plain_numbers(ax.yaxis)
-    fig.canvas.draw()
-    low, high = ax.get_ylim()
-    assert 3 <= sum(low <= tick <= high for tick in ax.get_yticks()) <= 16
-    texts = [text.get_text() for text in ax.get_yticklabels()]
-    assert all("$" not in text for text in texts)
-    assert len(set(texts)) == len(texts)
-
-
 def test_a_stream_that_was_ended_is_circled():
     metrics = {"event_us": 1.0, "event_us_low": 0.9, "event_us_high": 1.1, "state_kib": 2.0, "resident_mib": 0.1}
     rows = rows_of("events_streamed", (512, 1024), metrics, ("softmax", "performer"))

@@ -64,21 +64,18 @@ def test_a_stream_ends_at_its_budget_and_says_so():
     assert set(streams(replace(TINY, length=8192, segment=4096), 60.0, 0.0, "07")["metric"]) == {"skipped_memory"}
 
 
-def rows_of(model, costs, states, resident=(0.0, 0.0, 0.0), ended=False):
-    found = []
-    for x, cost, state, risen in zip((10, 80, 1280), costs, states, resident, strict=True):
-        values = {"event_us": cost, "state_kib": state, "resident_mib": risen}
-        found += [(model, x, metric, value) for metric, value in values.items()]
-    if ended:
-        found.append((model, 1280, "skipped_time", 9.0))
-    return pd.DataFrame(found, columns=["model", "x", "metric", "value"])
+def rows_of(model, costs, states, resident=(0.0, 0.0, 0.0), **last):
+    table = pd.DataFrame({"event_us": costs, "state_kib": states, "resident_mib": resident}, index=[10, 80, 1280])
+    rows = table.rename_axis("x").reset_index().melt("x", var_name="metric")
+    ends = pd.DataFrame([(1280, *pair) for pair in last.items()], columns=rows.columns)
+    return pd.concat([rows, ends]).assign(model=model)
 
 
 def test_growth_is_of_the_last_against_the_first_settled():
     rows = pd.concat(
         [
             rows_of("infinite_former", (9.0, 2.0, 2.2), (4.0, 4.0, 4.0)),
-            rows_of("softmax", (1.0, 2.0, 30.0), (1.0, 8.0, 128.0), ended=True),
+            rows_of("softmax", (1.0, 2.0, 30.0), (1.0, 8.0, 128.0), skipped_time=9.0),
             rows_of("performer", (1.0, 1.0, 1.3), (4.0, 4.0, 4.0)),
             rows_of("leaking", (1.0, 1.0, 1.0), (4.0, 4.0, 4.0), resident=(0.0, 0.0, 50.0)),
         ]
