@@ -18,10 +18,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
-SCREEN = sys.stderr
-"""Where progress is shown: what stderr was, or of a plan stdout, before all else went to the log."""
+SCREEN = sys.stderr  # what it was before all that steps print here went to the log; of a plan stdout
 LOG = Path(".snakemake/log/study.log")
-"""What all steps print, where they run on this machine."""
 
 
 class LogHandler(LogHandlerBase):
