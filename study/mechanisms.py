@@ -1,7 +1,7 @@
 """Which mechanisms the study compares: its own three, and the user's.
 
 The user's are named in the variable STUDY_MECHANISMS, a JSON list of what `lib.attention.mechanism.load_mechanism`
-loads; run_all.sh sets it from --mechanism. Nothing here imports torch.
+loads; run_all.sh sets it from --mechanism and from study.yaml. Nothing here imports torch.
 """
 
 import json
