@@ -1,19 +1,15 @@
-"""Which mechanisms the study compares: its own three, and the user's. Nothing here imports torch.
+"""Which mechanisms the study compares: its own three, and the user's.
 
-The user's are named as `lib.attention.mechanism.load_mechanism` loads them: under `mechanisms:` of a profile of
-study.yaml, and in the variable STUDY_MECHANISMS, a JSON list that run_all.sh sets from --mechanism.
+The user's are named in the variable STUDY_MECHANISMS, a JSON list of what `lib.attention.mechanism.load_mechanism`
+loads; run_all.sh sets it from --mechanism. Nothing here imports torch.
 """
 
 import json
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-import yaml
-
-from lib import paths
-
+VARIABLE = "STUDY_MECHANISMS"
 THREE = ("softmax", "performer", "infinite_former")
 
 
@@ -22,18 +18,10 @@ def words(name: str) -> list[str]:
     return re.findall(r"[A-Z0-9]+(?![a-z])|[A-Z]?[a-z0-9]+|[^\W_]+", name)
 
 
-def chosen(profile: str, given: str) -> list[str]:
-    """Names of the user's mechanisms: those that the profile lists, their places made absolute, and a JSON list."""
-    listed = yaml.safe_load((paths.ROOT / "study.yaml").read_text("utf-8"))[profile].get("mechanisms") or []
-    split = [name.rpartition(":") for name in listed]
-    absolute = [f"{Path(paths.ROOT, place).resolve()}:{kind}" for place, _, kind in split]
-    return list(dict.fromkeys([*absolute, *json.loads(given)]))
-
-
-def named(names: Sequence[str]) -> dict[str, str]:
-    """The mechanisms by the name that tables give them. Raises ValueError where two have the same."""
+def named(listed: str) -> dict[str, str]:
+    """The mechanisms of a JSON list by the name that tables give them. Raises ValueError where two have the same."""
     found: dict[str, str] = {}
-    for name in names:
+    for name in json.loads(listed):
         model = "_".join(words(name.rpartition(":")[2])).lower()
         if model in found or model in THREE:
             raise ValueError(f"{name}: there is another mechanism called {model}; rename the class")
@@ -41,9 +29,10 @@ def named(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-OWN = named(chosen(os.environ.get("STUDY_PROFILE", "default"), os.environ.get("STUDY_MECHANISMS", "[]")))
+OWN = named(os.environ.get(VARIABLE) or "[]")
 """The user's: what tables call them, and how they are loaded."""
 MECHANISMS = (*THREE, *OWN)
+"""All that are compared, as tables call them."""
 
 
 def of_each(names: Sequence[str]) -> list[str]:

@@ -34,7 +34,6 @@ def main() -> int:
     histories = variant.seen(prepare(options.source, options.customers))
     folds = range(options.folds) if options.fold is None else [options.fold]
     for repeat, fold in [(repeat, fold) for repeat in options.repeats for fold in folds]:
-        print(f"at work: {options.variant} {repeat} {fold}", file=sys.stderr, flush=True)  # workflow.progress shows it
         run = run_or_load(histories, fold, options.folds, *configs, repeat, options.fresh)
         loss, seconds = run.history["loss"].iloc[-1], run.history["seconds"].sum()
         print(f"{options.variant}: training loss {loss:.3f}, {seconds:.0f} s of training", file=sys.stderr)
