@@ -30,7 +30,6 @@ def main() -> int:
     configs = variant.configs(options.epochs)
     folds = range(options.folds) if options.fold is None else [options.fold]
     for repeat, fold in [(repeat, fold) for repeat in options.repeats for fold in folds]:
-        print(f"at work: {options.variant} {repeat} {fold}", file=sys.stderr, flush=True)  # workflow.progress shows it
         run_or_load(histories, fold, options.folds, *configs, repeat, options.fresh)
         names.append(run_name(histories, fold, options.folds, *configs, repeat))
     write_atomic(options.out, json.dumps(names, indent=1) + "\n")

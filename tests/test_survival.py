@@ -146,7 +146,7 @@ def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_the_notebook(finish
     assert (done.returncode, done.stdout) == (1, "")
     partial = "reports/synthetic/notebooks/04_train_softmax.partial.ipynb"
     step, *ends = done.stderr.splitlines()
-    assert step.startswith("[1/2] notebook 04_train_softmax · ")
+    assert step.startswith("[1/2] notebook 04 train softmax · ")
     assert ends == [
         f"all that the steps printed: {clone}/.snakemake/log/study.log",
         f"FAILED notebooks/04_train_softmax.ipynb, cell conclusion: ValueError: too · see {partial}",

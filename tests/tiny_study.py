@@ -59,17 +59,17 @@ def figure() -> plt.Figure:
 def rows(notebook: str, values: dict[str, float], axis: str = "final", x: float | None = None) -> pd.DataFrame:
     """One row per metric for the three mechanisms."""
     names = {"experiment": notebook, "task": "gender", "seed": "-", "split": "-", "axis": axis, "x": x}
-    scaled = [
-        (model, metric, value * (1 + n / 10)) for n, model in enumerate(MECHANISMS) for metric, value in values.items()
-    ]
-    return pd.DataFrame(scaled, columns=["model", "metric", "value"]).assign(**names)
+    table = pd.DataFrame(values.items(), columns=["metric", "value"]).merge(
+        pd.Series(MECHANISMS, name="model"), "cross"
+    )
+    scale = table["model"].map({model: 1 + n / 10 for n, model in enumerate(MECHANISMS)})
+    return table.assign(value=table["value"] * scale, **names)
 
 
 def speed_rows(notebook: str) -> pd.DataFrame:
     """Times and memory of a layer by length, and where the mechanisms cross fused softmax."""
-    lengths = pd.concat(
-        [rows(notebook, {"time_ms": x / 100, "peak_memory_mib": x / 50}, "length", x) for x in (256, 1024, 4096)]
-    )
+    measured = {x: {"time_ms": x / 100, "peak_memory_mib": x / 50} for x in (256, 1024, 4096)}
+    lengths = pd.concat([rows(notebook, values, "length", x) for x, values in measured.items()])
     softmax = lengths.query("model == 'softmax'").assign(value=lambda table: table["value"] * 10)
     crossing = {"crossover_length": 512, "crossover_low": 400, "crossover_high": 900, "pays": 1}
     crossings = rows(notebook, crossing, "against_softmax").query("model != 'softmax'")

@@ -4,6 +4,7 @@ python -m workflow.engine --cores all     (options of Snakemake)
 """
 
 import os
+import re
 import sys
 import textwrap
 import time
@@ -17,10 +18,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
-SCREEN = sys.stderr
-"""Where progress is shown: what stderr was, or of a plan stdout, before all else went to the log."""
+SCREEN = sys.stderr  # what it was before all that steps print here went to the log; of a plan stdout
 LOG = Path(".snakemake/log/study.log")
-"""What all steps print, where they run on this machine."""
 
 
 class LogHandler(LogHandlerBase):
@@ -41,7 +40,9 @@ class LogHandler(LogHandlerBase):
             case LogEvent.JOB_INFO if record.rule_name != "all":
                 self.begun.add(record.jobid)
                 took = timedelta(seconds=int(time.monotonic() - self.start))
-                line = f"[{len(self.begun)}/{self.total}] {record.rule_msg} · {took}"
+                name = " ".join([record.rule_name, *record.wildcards.values()]).strip().replace("_", " ")
+                name = re.sub(r" -(\d+)-(\d+)$", r", repeat \1, fold \2", name.replace("infinite former", "∞-former"))
+                line = f"[{len(self.begun)}/{self.total}] {name} · {took}"
                 if self.done > 1:  # the first, the data, takes a second
                     line += f", about {took * (self.total - self.done) // self.done} left"
                 if self.common_settings.dryrun:

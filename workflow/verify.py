@@ -17,7 +17,6 @@ import yaml
 from study.report import KEYS
 
 TOLERANCES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-"""Allowed difference by pattern of a row's keys, the first that fits: in parts of the value and beside that."""
 
 
 def compared_files(study: Path) -> dict[str, bytes]:
@@ -37,7 +36,7 @@ def rows_of(study: Path) -> pd.DataFrame:
 
 
 def tolerance(key: str) -> list[float]:
-    """How far apart a row's values may be."""
+    """How far apart a row's values may be, in parts of the value and beside that: by the first pattern that fits."""
     return next(allowed for pattern, allowed in TOLERANCES.items() if fnmatchcase(key, pattern))
 
 

@@ -19,12 +19,14 @@ def test_every_step_gets_a_line_with_the_time_that_is_left(monkeypatch):
         handler.emit(makeLogRecord({"event": event, "msg": "Snakemake's own words"} | values))
 
     tell(LogEvent.RUN_INFO, stats={"data": 1, "train": 2, "notebook_01_data": 1, "all": 1, "total": 5})
-    for job, rule in enumerate(("data", "train", "train", "notebook_01_data", "all")):
-        tell(LogEvent.JOB_INFO, jobid=job, rule_name=rule, rule_msg=f"{rule} in words")
+    fold, all_folds = {"variant": "infinite_former", "split": "-0-1"}, {"variant": "softmax_plain", "split": ""}
+    steps = [("data", {}), ("train", fold), ("train", all_folds), ("notebook_01_data", {}), ("all", {})]
+    for job, (rule, wildcards) in enumerate(steps):
+        tell(LogEvent.JOB_INFO, jobid=job, rule_name=rule, wildcards=wildcards)
         tell(LogEvent.JOB_FINISHED, job_id=job)
     assert screen.getvalue().splitlines() == [
-        "[1/4] data in words · 0:01:00",
-        "[2/4] train in words · 0:02:00",
-        "[3/4] train in words · 0:03:00, about 0:03:00 left",
-        "[4/4] notebook_01_data in words · 0:04:00, about 0:01:20 left",
+        "[1/4] data · 0:01:00",
+        "[2/4] train ∞-former, repeat 0, fold 1 · 0:02:00",
+        "[3/4] train softmax plain · 0:03:00, about 0:03:00 left",
+        "[4/4] notebook 01 data · 0:04:00, about 0:01:20 left",
     ]

@@ -13,7 +13,7 @@ import small_study
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lib.paths import ROOT
-from workflow.step import default_parameters, durable_path
+from workflow.step import durable_path
 
 MADE = "reports/tiny/runs/softmax.json"
 EXECUTED = "reports/tiny/notebooks/01_tiny.ipynb"
@@ -108,12 +108,6 @@ def test_a_failing_cell_gives_one_line_and_leaves_the_partial_notebook(notebook,
 def test_a_kernel_that_is_killed_is_told_from_an_error(notebook):
     _, line = notebook("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert re.match("FAILED 01_tiny.ipynb, cell body-cell: its kernel was killed, as happens when memory", line)
-
-
-@pytest.mark.parametrize("source", ["a = 1 + b", "import os", "a = len('x')"])
-def test_parameters_that_are_not_literals_are_refused(source):
-    with pytest.raises((ValueError, AttributeError)):
-        default_parameters(source)
 
 
 def test_jupyterlab_has_the_kernel_of_the_environment_whatever_is_set(tmp_path):
