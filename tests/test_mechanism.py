@@ -59,9 +59,9 @@ def test_tables_call_a_class_by_its_words_and_no_two_alike():
     assert of_each(["gru", "each_plain"]) == ["gru", "softmax_plain", "performer_plain", "infinite_former_plain"]
 
 
-def test_a_run_is_given_the_mechanisms_that_keep_the_contract(elsewhere, tmp_path, monkeypatch):
-    monkeypatch.setattr(small_study, "COMMANDS", {"python": PYTHON})
-    command = [small_study.copy(tmp_path / "clone") / "run_all.sh", "--mechanism", "own_linear.py:LinearAttention"]
+def test_a_run_is_given_the_mechanisms_that_keep_the_contract(elsewhere, tmp_path):
+    clone = small_study.copy(tmp_path / "clone", commands={"python": PYTHON})
+    command = [clone / "run_all.sh", "--mechanism", "own_linear.py:LinearAttention"]
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
     assert f'given ["{elsewhere}/own_linear.py:LinearAttention"]' in done.stderr
     broken = (elsewhere / "own_linear.py").read_text().replace("keys = keys * key_mask[:, None, :, None]", "pass")

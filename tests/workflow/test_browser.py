@@ -246,17 +246,8 @@ def test_ink_follows_a_dark_page_in_drawings_and_stays_in_colour_maps(browser, t
     with opened(browser, tmp_path / "page.html", "dark") as page:
         looks = page.eval_on_selector_all("path", LOOKS)
     ink, muted, own, black = "rgb(228, 231, 235)", "rgb(160, 169, 180)", "rgb(209, 87, 31)", "rgb(0, 0, 0)"
-    assert [tuple(look[1:]) for look in looks if look[0] == "drawn"] == [
-        ("none", "none"),
-        (black, ink),
-        (ink, "none"),
-        (black, muted),
-        (black, own),
-    ]
-    assert [tuple(look[1:]) for look in looks if look[0] == "painted"] == [
-        ("rgb(255, 255, 255)", "none"),
-        (black, "rgb(27, 31, 36)"),
-        ("rgb(51, 51, 51)", "none"),
-        (black, "rgb(85, 85, 85)"),
-        (black, own),
-    ]
+    drawn, painted = ([tuple(look[1:]) for look in looks if look[0] == kind] for kind in ("drawn", "painted"))
+    assert drawn == [("none", "none"), (ink, ink), (ink, "none"), (ink, muted), (ink, own)]
+    grey = "rgb(51, 51, 51)"
+    dark = [(black, "rgb(27, 31, 36)"), (grey, "none"), (black, "rgb(85, 85, 85)"), (black, own)]
+    assert painted == [("rgb(255, 255, 255)", "none"), *dark]
