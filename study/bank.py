@@ -16,8 +16,7 @@ from lib.data.description import DAY, FILE, SECOND, Clock, DataError, Descriptio
 EVENTS, LABELS = "transactions.csv", "gender_train.csv"
 VOCABULARIES = {"mcc_code": "mcc_codes.csv", "tr_type": "tr_types.csv"}
 TIME = r"^(?P<d>[0-9]{1,4}) (?P<h>[01][0-9]|2[0-3]):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9]|60)$"
-ROUBLE = 22.459157
-"""Units of the file's amounts in one rouble."""
+ROUBLE = 22.459157  # units of the file's amounts in one rouble
 
 
 def describe(folder: Path) -> Description:

@@ -5,6 +5,7 @@ import copy
 import math
 import sys
 import time
+import timeit
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -188,15 +189,11 @@ def broken(check: Callable[[ModelConfig], None], config: ModelConfig) -> str | N
 
 def growth(config: ModelConfig) -> float:
     """The power of the length with which a layer's time of a core grows, forward and backward."""
-    layer, times = build(config), []
-    for length in SCALING_LENGTHS:
-        events, measured = random_events(config, length).requires_grad_(), []
-        for _ in range(5):
-            started = time.process_time()
-            layer(events).output.sum().backward()
-            measured.append(time.process_time() - started)
-        times.append(min(measured))
-    return math.log(times[1] / times[0]) / math.log(SCALING_LENGTHS[1] / SCALING_LENGTHS[0])
+    layer, (short, long) = build(config), SCALING_LENGTHS
+    inputs = [random_events(config, length).requires_grad_() for length in (short, long)]
+    calls = [lambda events=events: layer(events).output.sum().backward() for events in inputs]
+    times = [min(timeit.repeat(call, timer=time.process_time, number=1, repeat=5)) for call in calls]
+    return math.log(times[1] / times[0]) / math.log(long / short)
 
 
 def report(name: str) -> bool:

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
+from study.kernel.figures import measured_ticks
 from study.report import MODEL_STYLE
 
 
@@ -33,7 +35,7 @@ def attention_map(weights: np.ndarray) -> Figure:
 
 
 def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
-    """Error against the number of features by head: median and middle half over draws; a line at the model's own."""
+    """Error against feature columns by head: median and middle half over draws; a line at the model's own."""
     fig, ax = plt.subplots()
     style = MODEL_STYLE["performer"]
     for (head, of_head), line in zip(rows.groupby("split"), cycle(["-", "--", "-.", (0, (1, 1))]), strict=False):
@@ -41,11 +43,11 @@ def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
         ax.fill_between(spread.index, spread[0.25], spread[0.75], color=style["color"], alpha=0.12, linewidth=0)
         ax.plot(spread.index, spread[0.5], color=style["color"], linestyle=line, marker=style["marker"], label=head)
     ax.axvline(trained_with, color="#9a9a9a", linestyle=":", linewidth=0.8)
-    ax.set(xscale="log", yscale="log", xlabel="random features (logarithmic)")
-    ticks = sorted(rows["x"].unique())
-    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
-    ax.xaxis.minorticks_off()
-    ax.set_ylabel("relative error of the output (logarithmic)")
+    ax.set(yscale="log", xlabel="feature columns (logarithmic)", ylabel="relative error of the output (logarithmic)")
+    measured_ticks(ax, rows["x"])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.minorticks_off()
     ax.legend()
     return fig
 

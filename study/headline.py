@@ -13,7 +13,7 @@ from study.wording import listed
 FAR = 4096  # events of a history at which the verdict compares times and memory
 SAVES = 1.2  # times less memory from which on the verdict says that a mechanism saves some
 HEIGHT = 3.3
-PANELS = {
+PANELS = {  # of each part of the headline figure: width in inches, what draws it, description
     "accuracy": (4.6, accuracy_panel, "ROC-AUC of the models, out of fold, with 95 % intervals"),
     "time": (
         3.9,
@@ -22,7 +22,6 @@ PANELS = {
     ),
     "memory": (3.9, memory_panel, "Peak memory of one attention layer against length"),
 }
-"""Width in inches, what draws it, and description of each part of the headline figure."""
 
 
 def headline(rows: pd.DataFrame, parts: Sequence[str], name: str, alt: str) -> str:

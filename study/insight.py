@@ -1,4 +1,4 @@
-"""Inside trained models, on customers they did not see: attention maps, kernel error, memory densities."""
+"""Inside trained models, on customers they did not see: attention maps, memory densities."""
 
 from copy import deepcopy
 
@@ -7,17 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.attention.performer import favor_attention
-from lib.attention.random_features import draw_projection
-from lib.attention.softmax import attention_weights, softmax_attention
+from lib.attention.softmax import attention_weights
 from lib.data.batches import Batch, collate, last_events
 from lib.data.histories import Histories
 from lib.training import runs
 from lib.training.classifier import Classifier
 from lib.training.loop import TrainConfig
 from lib.training.runs import Run
-
-DRAWS = 5
 
 
 def batch_of(histories: Histories, customers: np.ndarray, limit: int) -> Batch:
@@ -61,26 +57,6 @@ def attention_entropy(runs: list[Run], histories: Histories, limit: int) -> pd.D
         heads = [float(used[:, head][real[:, head]].mean()) for head in range(used.shape[1])]
         frames.append(pd.DataFrame({"x": range(1, len(heads) + 1), "value": heads, "split": f"run {place + 1}"}))
     return pd.concat(frames, ignore_index=True).assign(seed=None, axis="head", metric="share_of_keys_used")
-
-
-@torch.no_grad()
-def kernel_error(
-    model: Classifier, histories: Histories, customers: np.ndarray, sizes: list[int], seed: int
-) -> pd.DataFrame:
-    """Relative error of the kernel against softmax on the trained queries and keys, by head, for fresh draws."""
-    attention, (queries, keys, values), key_mask = projected(model, histories, customers, 512)
-    exact = softmax_attention(queries, keys, values, key_mask)
-    real = key_mask[:, None, :, None]
-    scale = (exact * real).square().sum((0, 2, 3)).sqrt()
-    heads = [f"head {head + 1}" for head in range(len(scale))]
-    generator, rows = torch.Generator().manual_seed(seed), []
-    for features in sizes:
-        for draw in range(DRAWS):
-            projection = draw_projection(attention.projection_name, features, queries.shape[-1], generator)
-            estimate = favor_attention(queries, keys, values, projection, attention.kernel, key_mask=key_mask)
-            error = ((estimate - exact) * real).square().sum((0, 2, 3)).sqrt() / scale
-            rows.append(pd.DataFrame({"x": features, "seed": draw, "split": heads, "value": error.double().numpy()}))
-    return pd.concat(rows, ignore_index=True).assign(axis="features", metric="relative_error")
 
 
 @torch.no_grad()

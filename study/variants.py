@@ -11,8 +11,7 @@ from lib.training.loop import TrainConfig
 from study.mechanisms import MECHANISMS, OWN, label
 
 PLAIN_RECIPE = {"learning_rate": 4e-3, "table_rate": 1.0}
-SEES_ORDER = {"places": "rotary", "convolution": 5}
-"""What plain encoders have for order: rotary places for the attention, a short convolution for neighbouring events."""
+SEES_ORDER = {"places": "rotary", "convolution": 5}  # what plain encoders have for order: for attention, for neighbours
 
 
 def permuted(histories: Histories) -> Histories:
@@ -48,8 +47,7 @@ class Variant:
         return replace(self, label=f"plain {self.label}", model=model, changes=f"{self.changes}_plain")
 
 
-COMPARED = [*MECHANISMS, "mean_pooling"]
-"""The main comparison's networks; each has a plain one beside it."""
+COMPARED = [*MECHANISMS, "mean_pooling"]  # the main comparison's networks; each has a plain one beside it
 COUNTING = {
     "softmax": Variant("softmax", ModelConfig("softmax")),
     "performer": Variant("Performer", ModelConfig("performer")),

@@ -5,10 +5,8 @@ import re
 WORDS = {  # of names that need more than spaces
     "detectable": "detectable difference",
     "event_us": "time of a late event, µs",
-    "key_square": "squared length of keys",
     "log_loss": "log-loss, nats",
     "memory_gib": "memory, GiB",
-    "query_square": "squared length of queries",
     "resident_rise_mib": "rise of resident memory, MiB",
     "state_kib": "carried on, KiB",
 }
@@ -29,5 +27,4 @@ def listed(parts: list[str]) -> str:
 def words(name: object) -> str:
     """A name in words: its own, or its parts with spaces between them."""
     text = re.sub(r"^features_for_(.+)", r"features for an error of \1 %", str(name))
-    text = re.sub(r"^sum_square_(.+)", r"|x+y|², \1 % quantile", text)
     return WORDS.get(text) or text.replace("roc_auc", "ROC-AUC").replace("_", " ")

@@ -5,7 +5,6 @@ python -m workflow.front_page synthetic PARAMETERS     (a report's name, and JSO
 
 import json
 import sys
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +53,7 @@ def write_front_page(study: Path, parts: list[dict[str, object]]) -> None:
         verdict=verdict_sentences(rows, record),
         headline=[headline(rows, [part], f"headline-{part}", about) for part, (_, _, about) in PANELS.items()],
         table=table,
-        claims=list(chain(*claims)),
+        claims=[claim for of_notebook in claims for claim in of_notebook],
         figures=figures,
         drawing=lambda name: (study / "figures" / f"{name}.svg").read_text(encoding="utf-8"),
         style=MODEL_STYLE,

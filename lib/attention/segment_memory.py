@@ -58,8 +58,8 @@ def whole_update(geometry: Geometry, segments: int, device: torch.device, dtype:
 class SegmentMemoryAttention(MultiHeadAttention):
     """Softmax attention within each segment plus, by the same queries, a read of a memory of the segments before it.
 
-    Subclasses say how a memory, of float32 at least, is carried over (`transition`), and by `read(queries, coefficients)`
-    what each query reads from it, zero from an empty one, with the query's regulariser.
+    Subclasses say how a memory, of float32 at least, is carried over (`transition`); `read(queries, coefficients)` says
+    what each query reads from it, zero from an empty one, and with which regulariser.
     """
 
     has_causal_form = True

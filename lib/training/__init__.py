@@ -1,1 +1,1 @@
-"""The encoder, its variants, the training loop, and looks inside trained models."""
+"""The encoder, the loop that trains it, and cross-validation."""

@@ -19,8 +19,7 @@ from study.mechanisms import MECHANISMS
 from study.report import MODEL_STYLE
 
 CAUSAL, UNIFORM = "_causal", "_uniform"
-VARIANTS = {"": "", CAUSAL: " (causal)", UNIFORM: " (uniform)"}
-"""What a variant of a mechanism is named by in rows, and what a label adds for it."""
+VARIANTS = {"": "", CAUSAL: " (causal)", UNIFORM: " (uniform)"}  # ends of names in rows, and of labels
 LABELS = {"softmax": "fused softmax"}  # because the naive one stands beside it
 LOOKS = {
     f"{model}{variant}": MODEL_STYLE[model]

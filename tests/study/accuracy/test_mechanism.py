@@ -10,7 +10,7 @@ from lib.data import batches
 from lib.training.classifier import ModelConfig
 from lib.training.loop import TrainConfig
 from lib.training.runs import build_classifier, predict
-from study import insight, report
+from study import report
 from study.accuracy import mechanism
 
 SMALL = {"model_dim": 16, "heads": 2, "feedforward_dim": 16}
@@ -35,13 +35,3 @@ def test_a_fold_is_trained_and_its_others_are_scored_before_and_after(histories,
     score = predict(build_classifier(histories, config, 0), histories, others, recipe.evaluation_events)[:, 1]
     assert found[0] == ("before", f"{roc_auc_score(histories.labels[others], score):.3f}")
     assert found[1][0] == "after"
-
-
-def test_the_kernel_error_is_that_of_the_models_own_kernel(histories):
-    """Fixed norms are biased: more of them do not help beyond the bias, and other kernels give other errors."""
-    errors = set()
-    for kernel, projection in (("positive", "orthogonal"), ("hyperbolic", "orthogonal"), ("positive", "fixed_norm")):
-        config = ModelConfig(attention="performer", kernel=kernel, projection=projection, **SMALL)
-        model = build_classifier(histories, config, 0).eval()
-        errors.add(tuple(insight.kernel_error(model, histories, np.arange(4), [16], 0)["value"]))
-    assert len(errors) == 3
