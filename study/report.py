@@ -120,13 +120,13 @@ def load_rows(study: str, reports: Path = REPORTS) -> pd.DataFrame:
     return pd.concat([pd.read_csv(path, dtype=kinds) for path in tables], ignore_index=True)
 
 
-def format_cell(value: object) -> str:
-    """A table cell: four significant digits, thousands in full, a dash for a missing value."""
-    if pd.isna(value):
-        return "–"
-    if isinstance(value, float):
-        return typeset(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
-    return str(value)
+def format_column(column: pd.Series) -> list[str]:
+    """Cells as text: numbers with as many decimals as give their median three digits, a dash for a missing value."""
+    sizes = [abs(value) for value in column if isinstance(value, float) and value and math.isfinite(value)]
+    fractions = any(size % 1 for size in sizes)
+    decimals = int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 0, 6)) if fractions else 0
+    told = [typeset(f"{value:,.{decimals}f}") if isinstance(value, float) else str(value) for value in column]
+    return ["–" if missing else text for text, missing in zip(told, column.isna(), strict=True)]
 
 
 def html_table(frame: pd.DataFrame, caption: str) -> str:
@@ -139,7 +139,7 @@ def html_table(frame: pd.DataFrame, caption: str) -> str:
         kind = ' class="number"' if place >= labels and pd.api.types.is_numeric_dtype(column) else ""
         tag, scope = ("th", ' scope="row"') if place < max(labels, 1) else ("td", "")
         head.append(f'<th scope="col"{kind}>{escape(words(name))}</th>')
-        cells.append([f"<{tag}{scope}{kind}>{escape(format_cell(value))}</{tag}>" for value in column])
+        cells.append([f"<{tag}{scope}{kind}>{escape(text)}</{tag}>" for text in format_column(column)])
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*cells, strict=True))
     return (
         f'<figure class="study-table" id="table-{slug(caption)[:60].strip("-")}"><figcaption>{escape(caption)}'
