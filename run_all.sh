@@ -60,7 +60,7 @@ work=(python -m workflow.engine --nolock --rerun-incomplete ${STUDY_FRESH:+--for
 [[ -z $cluster ]] && work+=(--cores all) || work+=(--workflow-profile "$cluster")
 if [[ -n $dry_run ]]; then
     "${work[@]}" --dry-run || { tail -n 5 "$log" >&2; exit 2; }
-    exit
+    ! grep -qs '^Nothing to be done' "$log" || echo "no steps would run"; exit
 fi
 # Wrong data and a mechanism that breaks its contract are refused in one line before the workflow starts.
 ! grep -q '^ *mechanisms:' study.yaml && [[ $STUDY_MECHANISMS == "[]" ]] || python -m study.contract

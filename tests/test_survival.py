@@ -105,7 +105,7 @@ def test_what_changed_runs_again_and_nothing_else(finished):
     clone, would = finished
     with (clone / "workflow" / "pages.py").open("a") as stream:
         stream.write("\n")
-    shown = "reports/synthetic/index.html: Updated input files: workflow/pages.py\n1 steps would run\n"
+    shown = "reports/synthetic/index.html: Updated input files: workflow/pages.py\nsteps that would run: 1\n"
     assert would() == shown
     said = [run(clone) for _ in range(2)]
     assert [done.returncode for done in said] == [0, 0]

@@ -8,7 +8,6 @@ import re
 import sys
 import textwrap
 import time
-from datetime import timedelta
 from logging import LogRecord
 from pathlib import Path
 
@@ -20,6 +19,12 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 SCREEN = sys.stderr  # what it was before all that steps print here went to the log; of a plan stdout
 LOG = Path(".snakemake/log/study.log")
+WEIGHTS = {"data": 0, "pages": 0, "train": 6}  # of a step in the time that is left; any other weighs 1
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds or minutes."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class LogHandler(LogHandlerBase):
@@ -28,35 +33,30 @@ class LogHandler(LogHandlerBase):
     writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = True, False, False, False, False
 
     def __post_init__(self) -> None:
-        self.start, self.begun, self.open = time.monotonic(), set(), True
-        self.total = self.done = 0
+        self.start, self.begun, self.counts, self.done = time.monotonic(), {}, {}, 0
 
     def emit(self, record: LogRecord) -> None:
         """One of Snakemake's records."""
         print(self.format(record), file=sys.stderr, flush=True)
         match getattr(record, "event", None):
             case LogEvent.RUN_INFO:
-                self.total = sum(number for rule, number in record.stats.items() if rule not in ("all", "total"))
+                self.counts = {rule: number for rule, number in record.stats.items() if rule not in ("all", "total")}
+                if self.begun:  # the end of a plan
+                    print(f"steps that would run: {len(self.begun)}", file=SCREEN)
             case LogEvent.JOB_INFO if record.rule_name != "all":
-                self.begun.add(record.jobid)
-                took = timedelta(seconds=int(time.monotonic() - self.start))
+                self.begun[record.jobid] = WEIGHTS.get(record.rule_name, 1)
+                took = time.monotonic() - self.start
                 name = " ".join([record.rule_name, *record.wildcards.values()]).strip().replace("_", " ")
                 name = re.sub(r" -(\d+)-(\d+)$", r", repeat \1, fold \2", name.replace("infinite former", "∞-former"))
-                line = f"[{len(self.begun)}/{self.total}] {name} · {took}"
-                if self.done > 1:  # the first, the data, takes a second
-                    line += f", about {took * (self.total - self.done) // self.done} left"
+                line = f"[{len(self.begun)}/{sum(self.counts.values())}] {name} · {duration(took)}"
+                if self.done:
+                    work = sum(WEIGHTS.get(rule, 1) * number for rule, number in self.counts.items())
+                    line += f", about {duration(took * (work / self.done - 1))} left"
                 if self.common_settings.dryrun:
                     line = f"{record.output[0]}: {textwrap.shorten(record.reason, 160, placeholder=' …')}"
                 print(line, file=SCREEN)
             case LogEvent.JOB_FINISHED:
-                self.done += record.job_id in self.begun
-
-    def close(self) -> None:
-        """The end of a plan."""
-        if self.open and self.common_settings.dryrun:
-            print(f"{len(self.begun) or 'no'} steps would run", file=SCREEN)
-        self.open = False
-        super().close()
+                self.done += self.begun.get(record.job_id, 0)
 
 
 def main() -> None:

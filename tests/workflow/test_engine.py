@@ -25,8 +25,8 @@ def test_every_step_gets_a_line_with_the_time_that_is_left(monkeypatch):
         tell(LogEvent.JOB_INFO, jobid=job, rule_name=rule, wildcards=wildcards)
         tell(LogEvent.JOB_FINISHED, job_id=job)
     assert screen.getvalue().splitlines() == [
-        "[1/4] data · 0:01:00",
-        "[2/4] train ∞-former, repeat 0, fold 1 · 0:02:00",
-        "[3/4] train softmax plain · 0:03:00, about 0:03:00 left",
-        "[4/4] notebook 01 data · 0:04:00, about 0:01:20 left",
+        "[1/4] data · 60 s",
+        "[2/4] train ∞-former, repeat 0, fold 1 · 2 min",
+        "[3/4] train softmax plain · 3 min, about 3 min left",  # 3 (13 / 6 - 1), just below 3.5
+        "[4/4] notebook 01 data · 4 min, about 20 s left",  # 4 (13 / 12 - 1) = 1/3
     ]
