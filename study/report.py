@@ -121,12 +121,15 @@ def load_rows(study: str, reports: Path = REPORTS) -> pd.DataFrame:
 
 
 def format_column(column: pd.Series) -> list[str]:
-    """Cells as text: numbers with as many decimals as give their median three digits, a dash for a missing value."""
+    """Cells as text: numbers with the decimals that give their median three digits, a dash for a missing value."""
     sizes = [abs(value) for value in column if isinstance(value, float) and value and math.isfinite(value)]
-    fractions = any(size % 1 for size in sizes)
-    decimals = int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 0, 6)) if fractions else 0
-    told = [typeset(f"{value:,.{decimals}f}") if isinstance(value, float) else str(value) for value in column]
-    return ["–" if missing else text for text, missing in zip(told, column.isna(), strict=True)]
+    written = max((len(np.format_float_positional(size, trim="-").partition(".")[2]) for size in sizes), default=0)
+    decimals = min(written, max(0, 2 - math.floor(math.log10(np.median(sizes))))) if sizes else 0
+    texts = ["–" if pd.isna(value) else str(value) for value in column]
+    for place, value in enumerate(column):
+        if isinstance(value, float | int | np.integer) and math.isfinite(value):
+            texts[place] = typeset(f"{value:,.{decimals * (isinstance(value, float) and abs(value) < 1000)}f}")
+    return texts
 
 
 def html_table(frame: pd.DataFrame, caption: str) -> str:
@@ -138,7 +141,8 @@ def html_table(frame: pd.DataFrame, caption: str) -> str:
     for place, (name, column) in enumerate(flat.items()):
         kind = ' class="number"' if place >= labels and pd.api.types.is_numeric_dtype(column) else ""
         tag, scope = ("th", ' scope="row"') if place < max(labels, 1) else ("td", "")
-        head.append(f'<th scope="col"{kind}>{escape(words(name))}</th>')
+        title = " ".join(map(words, name)).strip() if isinstance(name, tuple) else words(name)
+        head.append(f'<th scope="col"{kind}>{escape(title)}</th>')
         cells.append([f"<{tag}{scope}{kind}>{escape(text)}</{tag}>" for text in format_column(column)])
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*cells, strict=True))
     return (

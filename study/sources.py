@@ -31,10 +31,7 @@ ODD = re.compile("^(events|customers_without|labels_without)_")
 
 
 def locate(source: str, customers: int, seed: int) -> Path:
-    """Folder with the source's files, generated or downloaded when missing.
-
-    Raises DataError when the source is neither `synthetic`, `sberbank` nor a folder.
-    """
+    """Folder with the source's files, generated or downloaded when missing; raises DataError for what is no source."""
     if source == "synthetic":
         if customers < 1:
             raise DataError(f"--customers {customers}: give at least one")

@@ -114,10 +114,7 @@ def references(seed: int) -> dict[str, tuple[Features, ClassifierMixin]]:
 def predictions(
     histories: Histories, splits: Sequence[Split], seed: int, names: Sequence[str] = RIVALS
 ) -> pd.DataFrame:
-    """Predictions for the test part of every split, learned on its training part; the splits are of repeat `seed`.
-
-    Each fit takes `seconds`, on one thread, because it is small.
-    """
+    """Predictions for every split's test part, learned on its training part in `seconds` on one thread."""
     frames = []
     for name in names:
         features, model = references(seed)[name]

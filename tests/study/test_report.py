@@ -195,16 +195,18 @@ def test_a_figure_or_table_without_measurements_says_so(page, capsys):
 
 
 def test_tables_escape_and_mark_headers():
-    frame = pd.DataFrame({"value": [0.123456, np.nan, -0.02], "note": ["<b>", None, "c"]}, index=list("uvw"))
+    frame = pd.DataFrame({"value": [0.123456, np.nan, -0.0212], "note": ["<b>", None, "c"]}, index=list("uvw"))
     html = report.html_table(frame.rename_axis("model"), "A & B")
     assert '<th scope="col">model</th><th scope="col" class="number">value</th><th scope="col">note</th>' in html
     assert '<tr><th scope="row">u</th><td class="number">0.1235</td><td>&lt;b&gt;</td></tr>' in html
     assert '<tr><th scope="row">v</th><td class="number">–</td><td>–</td></tr>' in html
-    assert '<td class="number">−0.0200</td>' in html
+    assert '<td class="number">−0.0212</td>' in html
     assert "<figcaption>A &amp; B</figcaption>" in html
     index = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["model", "seed"])
     assert report.html_table(pd.DataFrame({"roc_auc": [1, 2]}, index=index), "Grouped").count('scope="row"') == 4
     assert '<th scope="row" class="number">1</th>' in report.html_table(pd.DataFrame({"a": [1, 2]}), "Plain")
+    grouped = pd.DataFrame([[1.5]], columns=pd.MultiIndex.from_tuples([("time_ms", "training")]))
+    assert '<th scope="col" class="number">time ms training</th>' in report.html_table(grouped.rename_axis("a"), "Two")
 
 
 @pytest.mark.parametrize(
@@ -213,6 +215,9 @@ def test_tables_escape_and_mark_headers():
         ([0.8, 0.7914, 0.8314], ["0.800", "0.791", "0.831"]),
         ([522213.4, 1121.0, 263.1], ["522,213", "1,121", "263"]),
         ([0.008101, -0.02905, 0.0], ["0.0081", "−0.0290", "0.0000"]),
+        ([0.001, -0.03, 0.0], ["0.001", "−0.030", "0.000"]),
+        ([2.0, 1.061, 2.5, 256.0, 3000.0], ["2.00", "1.06", "2.50", "256.00", "3,000"]),
+        ([7560, 12], ["7,560", "12"]),
         ([3.0, np.nan, 16384.0], ["3", "–", "16,384"]),
         ([-1.85, np.inf, -0.3439], ["−1.85", "inf", "−0.34"]),
     ],
