@@ -9,8 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from study.kernel.figures import measured_ticks
 from study.report import MODEL_STYLE
+
+
+def measured_ticks(ax: Axes, values: pd.Series) -> None:
+    """A logarithmic axis labelled at the measured values, at every second one where there are many."""
+    ticks = sorted(values.unique())
+    ticks = ticks if len(ticks) < 7 else ticks[::2]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.minorticks_off()
+
+
+def legend_below(fig: Figure, *axes: Axes, columns: int = 3, **look: object) -> None:
+    """One legend under all panels, where they name anything; a name that several panels have stands once."""
+    found = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if found:
+        fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, **look)
 
 
 def interval_plot(ax: Axes, table: pd.DataFrame, labels: dict[str, str], xlabel: str) -> None:

@@ -6,6 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from study.figures import legend_below, measured_ticks
+
 # Other than the mechanisms' own; each has three to one contrast on white and on the page's dark background.
 COLOURS = {"trigonometric": "#77756f", "positive": "#b5327a", "hyperbolic": "#7a63d8"}
 LINES = {"gaussian": ":", "orthogonal": "-", "fixed_norm": "--"}
@@ -27,25 +29,10 @@ def style_of(estimator: str) -> dict[str, str]:
     return {"color": COLOURS.get(kernel, INK), "label": label(estimator), **look}
 
 
-def measured_ticks(ax: Axes, values: pd.Series) -> None:
-    """A logarithmic axis labelled at the measured values, at every second one where there are many."""
-    ticks = sorted(values.unique())
-    ticks = ticks if len(ticks) < 7 else ticks[::2]
-    ax.set_xscale("log")
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.xaxis.minorticks_off()
-
-
 def panels(count: int, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """Panels side by side on shared vertical limits."""
     fig, axes = plt.subplots(1, count, figsize=(max(7.0, 2.7 * count), height), sharey=True)
     return fig, list(np.atleast_1d(axes))
-
-
-def legend_below(fig: Figure, *axes: Axes, columns: int = 3) -> None:
-    """One legend for all panels, under them; a name that several panels have stands once."""
-    found = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
 
 
 def pair_figure(frame: pd.DataFrame) -> Figure:

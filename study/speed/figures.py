@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
+from study.figures import legend_below
 from study.mechanisms import MECHANISMS
 from study.report import MODEL_STYLE
 
@@ -164,13 +165,6 @@ def reasons(rows: pd.DataFrame) -> str:
     return "; ".join(f"{reason}: {', '.join(each)}" for reason, each in calls.items()) or "too few or too noisy points"
 
 
-def name_lines(fig: Figure) -> None:
-    """One legend below all panels, where there is anything to name."""
-    named = {label: line for ax in fig.axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    if named:
-        fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4), handlelength=3)
-
-
 def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) -> Figure:
     """Each metric against each setting (axis to its label): a line of panels for each, a panel per direction.
 
@@ -190,7 +184,7 @@ def curves(rows: pd.DataFrame, axes: Mapping[str, str], metrics: Sequence[str]) 
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
         line[0].set_ylabel(UNITS[metric])
-    name_lines(fig)
+    legend_below(fig, *fig.axes, columns=4, handlelength=3)
     return fig
 
 
@@ -229,5 +223,5 @@ def along_stream(rows: pd.DataFrame) -> Figure:
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
         doublings(ax)
-    name_lines(fig)
+    legend_below(fig, *fig.axes, columns=4, handlelength=3)
     return fig

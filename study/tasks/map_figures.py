@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.kernel.figures import legend_below
+from study.figures import legend_below
 from study.mechanisms import OWN
 from study.report import MODEL_STYLE
 from study.tasks.streams import CLASSES
