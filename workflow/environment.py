@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = str(VENV / "bin" / "python")
+IMPORTED = "ipykernel.kernelapp, papermill, seaborn, sklearn.ensemble, sklearn.linear_model, snakemake.cli"
 FETCHING = """index-url extra-index-url no-index find-links proxy cert client-cert trusted-host timeout default-timeout
 retries keyring-provider cache-dir""".split()
 """Settings of pip that say whence and how packages come. What says where they go, and which, is not the user's here."""
@@ -63,16 +64,15 @@ def make():
     run("python3 -m venv", [sys.executable, "-Im", "venv", "--clear", str(VENV)])
     environment, index = isolated(), os.environ.get("STUDY_TORCH_INDEX")
     install("the locked packages", environment, "--require-hashes", "-r", "requirements.txt")
-    install("torch", environment, *(["--index-url", index] if index else []), "-r", "requirements-torch.txt")
+    # While torch comes on one core, another compiles what every study imports.
+    with subprocess.Popen([PYTHON, "-Ic", f"import {IMPORTED}"], close_fds=False):
+        install("torch", environment, *(["--index-url", index] if index else []), "-r", "requirements-torch.txt")
     # As an editable installation would, which setuptools cannot make in a folder with braces: four folders up.
     next(VENV.glob("lib/python*/site-packages")).joinpath("study.pth").write_text("../../../..\n", encoding="ascii")
     own_kernel(environment)
-    run("the import of what was installed", [PYTHON, "-Ic", "import lib, torch"], environment)
+    run("the import of what was installed", [PYTHON, "-Ic", "import torch._dynamo, workflow.front_page"], environment)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.argv[1:]:
-        install(f"packages of {sys.argv[2]}", isolated(), "--require-hashes", *sys.argv[1:])
-    else:
-        make()
+    install(f"packages of {sys.argv[2]}", isolated(), "--require-hashes", *sys.argv[1:]) if sys.argv[1:] else make()

@@ -149,6 +149,7 @@ def run_or_load(trial: Trial) -> pd.DataFrame:
 def measure(trials: Sequence[Trial], processes: int) -> pd.DataFrame:
     """Rows of all trials, so many trained at once, each on one core; what an interrupted call finished is kept."""
     missing = [trial for trial in trials if not stored_at(trial).exists()]
+    missing.sort(key=lambda trial: -trial.steps)  # long ones first, so that no process waits long for the last
     silent = "TQDM_DISABLE" in os.environ or None
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent)
     try:
