@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = str(VENV / "bin" / "python")
-IMPORTED = "ipykernel.kernelapp, papermill, seaborn, sklearn.ensemble, sklearn.linear_model, snakemake.cli"
+IMPORTED = "ipykernel.kernelapp, nbconvert, papermill, seaborn, sklearn.linear_model, snakemake.cli, ziamath"
 FETCHING = """index-url extra-index-url no-index find-links proxy cert client-cert trusted-host timeout default-timeout
 retries keyring-provider cache-dir""".split()
 """Settings of pip that say whence and how packages come. What says where they go, and which, is not the user's here."""
@@ -64,13 +64,13 @@ def make():
     run("python3 -m venv", [sys.executable, "-Im", "venv", "--clear", str(VENV)])
     environment, index = isolated(), os.environ.get("STUDY_TORCH_INDEX")
     install("the locked packages", environment, "--require-hashes", "-r", "requirements.txt")
-    # While torch comes on one core, another compiles what every study imports.
-    with subprocess.Popen([PYTHON, "-Ic", f"import {IMPORTED}"], close_fds=False):
+    # While torch comes on one core, another compiles what every study imports, as far as it gets.
+    with subprocess.Popen([PYTHON, "-Ic", f"import {IMPORTED}"], stderr=subprocess.DEVNULL, close_fds=False):
         install("torch", environment, *(["--index-url", index] if index else []), "-r", "requirements-torch.txt")
     # As an editable installation would, which setuptools cannot make in a folder with braces: four folders up.
     next(VENV.glob("lib/python*/site-packages")).joinpath("study.pth").write_text("../../../..\n", encoding="ascii")
     own_kernel(environment)
-    run("the import of what was installed", [PYTHON, "-Ic", "import torch._dynamo, workflow.front_page"], environment)
+    run("the import of what was installed", [PYTHON, "-Ic", "import lib, torch"], environment)
 
 
 if __name__ == "__main__":
