@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from study.report import MODEL_STYLE
 
@@ -26,6 +27,17 @@ def legend_below(fig: Figure, *axes: Axes, columns: int = 3, **look: object) -> 
     found = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     if found:
         fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, **look)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as numbers in full: powers of ten, and between them where these would be few."""
+    low, high = axis.get_view_interval()
+    if low > 0:  # otherwise nothing is drawn
+        decades = np.log10(high / low)
+        between = (1.0,) if decades > 3 else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=between) if decades > 1 else MaxNLocator(6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def interval_plot(ax: Axes, table: pd.DataFrame, labels: dict[str, str], xlabel: str) -> None:
@@ -60,9 +72,7 @@ def kernel_error(rows: pd.DataFrame, trained_with: int) -> Figure:
     ax.axvline(trained_with, color="#9a9a9a", linestyle=":", linewidth=0.8)
     ax.set(yscale="log", xlabel="feature columns (logarithmic)", ylabel="relative error of the output (logarithmic)")
     measured_ticks(ax, rows["x"])
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.minorticks_off()
+    plain_numbers(ax.yaxis)
     ax.legend()
     return fig
 

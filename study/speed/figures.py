@@ -10,12 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
-from study.figures import legend_below
+from study.figures import legend_below, plain_numbers
 from study.mechanisms import MECHANISMS
 from study.report import MODEL_STYLE
 
@@ -59,17 +57,6 @@ def doublings(ax: Axes) -> None:
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:,g}")
     ax.tick_params(axis="x", labelrotation=45)
-
-
-def plain_numbers(axis: Axis) -> None:
-    """Ticks of a logarithmic axis as numbers in full: powers of ten, and between them where these would be few."""
-    low, high = axis.get_view_interval()
-    if low > 0:  # otherwise nothing is drawn
-        decades = np.log10(high / low)
-        between = (1.0,) if decades > 3 else (1.0, 2.0, 5.0)
-        axis.set_major_locator(LogLocator(subs=between) if decades > 1 else MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def inference_of_a_layer(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
