@@ -39,7 +39,7 @@ if [[ -n $setup ]] || ! ready; then
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' ||
         { echo "error: Python 3.11 or 3.12 is needed as python3" >&2; exit 2; }
     ready || { rm -f .venv/stamp; python3 -I workflow/environment.py; echo "$stamp" >.venv/stamp; }
-    [[ ! -e .git ]] || { git update-index -q --refresh || true; git config include.path ../workflow/gitconfig; } || echo "git will see outputs of notebooks" >&2
+    [[ ! -e .git ]] || { git update-index -q --refresh; git config include.path ../workflow/gitconfig; } || echo "git will see outputs of notebooks" >&2
 fi
 [[ -z $check ]] || { read_data --check; exit; }
 wanted=$cluster/requirements.txt

@@ -27,6 +27,7 @@ PUBLIC_FACTS = {
     "distinct_tr_type": 77,
     "last_day": 456,
 }
+CUSTOMERS = 400  # of the synthetic set, where nothing else is said
 ODD = re.compile("^(events|customers_without|labels_without)_")
 
 
@@ -73,7 +74,7 @@ def download(folder: Path, base_url: str = PUBLIC_SET) -> Path:
     return folder
 
 
-def prepare(source: str, customers: int = 400, seed: int = 0, fresh: bool = False) -> Histories:
+def prepare(source: str, customers: int = CUSTOMERS, seed: int = 0, fresh: bool = False) -> Histories:
     """Encoded histories of a source, from the cache when its files have not changed.
 
     `customers` and `seed` shape the synthetic set only. Raises DataError naming file, line, column and remedy.
@@ -127,7 +128,7 @@ def main() -> int:
     """Prepare a source from the command line and say what was found."""
     parser = argparse.ArgumentParser(prog="python -m study.sources", description=main.__doc__)
     parser.add_argument("source", help="synthetic, sberbank or a folder of events")
-    parser.add_argument("--customers", type=int, default=400, help="size of the synthetic set")
+    parser.add_argument("--customers", type=int, default=CUSTOMERS, help="size of the synthetic set")
     parser.add_argument("--folds", type=int, default=5, help="refuse data that cannot be split so often")
     parser.add_argument("--fresh", action="store_true", help="ignore the cache")
     parser.add_argument("--check", action="store_true", help="print all that was found, and what was odd")

@@ -8,7 +8,7 @@ from pathlib import Path
 from lib.storage import write_atomic
 from lib.training.loop import TrainConfig
 from lib.training.runs import run_name, run_or_load
-from study.sources import prepare
+from study.sources import CUSTOMERS, prepare
 from study.variants import VARIANTS
 
 
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, nargs="+", default=[0], help="each seeds its folds and its trainings")
     parser.add_argument("--fold", type=int, help="which fold, from 0 (default: all)")
     parser.add_argument("--source", default="synthetic", help="synthetic, sberbank or a folder of events")
-    parser.add_argument("--customers", type=int, default=400, help="size of the synthetic set")
+    parser.add_argument("--customers", type=int, default=CUSTOMERS, help="size of the synthetic set")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--fresh", action="store_true", help="train even where a finished run exists")
